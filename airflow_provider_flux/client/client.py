@@ -1,0 +1,366 @@
+"""FluxClient and AsyncFluxClient: the FLUX API over HTTP. The only file that imports httpx."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import random
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urljoin
+
+import httpx
+from httpx_aiohttp import HttpxAiohttpClient
+
+from airflow_provider_flux.client.answers import Answer, Result, read_result, read_submission
+from airflow_provider_flux.client.errors import (
+    FluxAuthenticationError,
+    FluxBadImageError,
+    FluxConfigurationError,
+    FluxError,
+    FluxImageExpiredError,
+    FluxRateLimitError,
+    FluxServiceError,
+    FluxUncertainSubmitError,
+)
+from airflow_provider_flux.client.gateways import BFL, Endpoint
+from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.client.models import prepare
+from airflow_provider_flux.client.polling import Poller
+
+log = logging.getLogger(__name__)
+
+SUBMIT_PATIENCE = 60.0
+"""Seconds for which a submit that was surely not accepted (429, 503, no connection) is sent again."""
+MAX_REDIRECTS = 3
+# httpx forgets idle connections after 5 s, which is shorter than a poll interval.
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=60.0)
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.PoolTimeout)
+_UNUSABLE = (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError)
+# No job has this id, so asking for it costs nothing and still needs the right key.
+_NO_JOB = Job(id="00000000-0000-0000-0000-000000000000")
+
+_in_request: ContextVar[bool] = ContextVar("flux_request", default=False)
+
+
+class _Quiet(logging.Filter):
+    """Drops what the HTTP library logs about our requests: a line a poll, and signed URLs in clear text.
+
+    Requests that others make with the same library are still logged.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not _in_request.get()
+
+
+for _name in ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy"):
+    logging.getLogger(_name).addFilter(_Quiet())
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    token = _in_request.set(True)
+    try:
+        yield
+    finally:
+        _in_request.reset(token)
+
+
+@functools.cache
+def ssl_context() -> ssl.SSLContext:
+    """Return this process's TLS context; building one takes 20 ms, so it is built once."""
+    return httpx.create_ssl_context()
+
+
+def _timeout(endpoint: Endpoint) -> httpx.Timeout:
+    return httpx.Timeout(endpoint.timeout, connect=min(endpoint.timeout, 10.0))
+
+
+def _answer(response: httpx.Response) -> Answer:
+    return Answer(
+        code=response.status_code,
+        body=response.content,
+        content_type=response.headers.get("content-type", ""),
+        retry_after=_seconds(response.headers.get("retry-after")),
+    )
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    try:
+        return max(0.0, min(float(retry_after or ""), 600.0))
+    except ValueError:
+        return None
+
+
+def _problem(error: Exception) -> FluxError:
+    """Say what went wrong on the way to the API, without its URL."""
+    if isinstance(error, _UNUSABLE):
+        return FluxConfigurationError(f"The FLUX API's address cannot be used ({error}).")
+    what = "did not answer in time" if isinstance(error, httpx.TimeoutException) else "cannot be reached"
+    return FluxServiceError(f"The FLUX API {what} ({type(error).__name__}: {error}).")
+
+
+class FluxClient:
+    """The FLUX API for a worker; blocks while it waits.
+
+    :param endpoint: Where the API is and how to speak to it.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._http = self._open()
+
+    def _open(self) -> httpx.Client:
+        return httpx.Client(verify=ssl_context(), timeout=_timeout(self.endpoint), limits=_LIMITS)
+
+    def __enter__(self) -> FluxClient:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def submit(self, model: str, parameters: Mapping[str, Any], patience: float = SUBMIT_PATIENCE) -> Job:
+        """Submit a paid job.
+
+        The request is sent again only where it cannot have been accepted: HTTP 429, HTTP 503, no connection.
+
+        :param model: The model's name, such as ``"flux-pro-1.1"``.
+        :param parameters: The request's fields; unset and empty ones are not sent.
+        :param patience: Seconds for which it is sent again.
+        :raises FluxBadRequestError: before anything is sent if a value cannot be used, or by the API.
+        :raises FluxUncertainSubmitError: if the answer was lost, so that a job may exist.
+        :raises FluxError: any other outcome; nothing was paid.
+
+        Source: https://apidoc.cometapi.com/api/image/flux/flux-generate-image
+        """
+        body = prepare(model, parameters)
+        self._check_key()
+        give_up = time.monotonic() + patience
+        for attempt in range(1_000_000):
+            try:
+                return self._submit_once(model, body)
+            except (FluxRateLimitError, FluxServiceError) as error:
+                wait = max(error.retry_after or 0.0, min(15.0, 2.0**attempt) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+                if isinstance(error, FluxUncertainSubmitError) or time.monotonic() + wait > give_up:
+                    raise
+                log.warning("Not accepted, sending again in %.1f s: %s", wait, error.what)
+                time.sleep(wait)
+        raise AssertionError("unreachable")
+
+    def _submit_once(self, model: str, body: dict[str, Any]) -> Job:
+        sent_at = time.time()
+        try:
+            # A connection of its own: one kept alive may be dropped by the server just as the request
+            # goes out, and then nobody knows whether it was accepted.
+            with _quietly(), self._open() as http:
+                response = http.post(self.endpoint.submit_url(model), json=body, headers=self.endpoint.auth)
+        except (*_NEVER_SENT, *_UNUSABLE) as error:
+            raise _problem(error) from error
+        except httpx.HTTPError as error:
+            raise FluxUncertainSubmitError(
+                f"The submit was sent but its answer was lost ({type(error).__name__}: {error})."
+            ) from error
+        return read_submission(_answer(response), model, self.endpoint, sent_at)
+
+    def _check_key(self) -> None:
+        key = self.endpoint.api_key
+        if not key or not key.isascii() or not key.isprintable():
+            kind = "holds characters that no key has" if key else "is empty"
+            raise FluxAuthenticationError(f"The API key {kind}.")
+
+    def get_result(self, job: Job) -> Result:
+        """Ask once for the state of ``job``.
+
+        :raises FluxError: if no state was told; ``retryable`` says whether asking again can help.
+
+        Source: https://apidoc.cometapi.com/api/image/flux/flux-query
+        """
+        self._check_key()
+        try:
+            with _quietly():
+                response = self._http.get(self.endpoint.result_url(job), headers=self.endpoint.auth)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise _problem(error) from error
+        return read_result(_answer(response), job)
+
+    def wait(self, job: Job, deadline: float, interval: float | None = None) -> Result:
+        """Poll until ``job`` is ready.
+
+        :param deadline: Unix time in seconds at which waiting ends; at least one poll is made.
+        :param interval: Seconds between polls; default: close at first, then wider.
+        :raises FluxTimeoutError: at the deadline.
+        :raises FluxError: if the job failed, was moderated, or is not known.
+        """
+        poller = Poller(job, deadline, interval, time.time())
+        while True:
+            answer: Result | FluxError
+            try:
+                answer = self.get_result(job)
+            except FluxError as error:
+                answer = error
+            if (done := poller.feed(answer, time.time())) is not None:
+                return done
+            time.sleep(poller.delay(time.time()))
+
+    @contextlib.contextmanager
+    def fetch(self, url: str, job_id: str | None) -> Iterator[Delivery]:
+        """Open the delivery URL of an image, without the key.
+
+        :raises FluxBadImageError: if it is not to be fetched, or the answer is not HTTP 200.
+        :raises FluxImageExpiredError: if the URL has expired.
+        :raises FluxServiceError: if the delivery host cannot be reached or fails.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_quietly())
+            try:
+                response = self._follow(url, job_id, stack)
+                yield Delivery(response.headers.get("content-type", ""), response.iter_bytes())
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                raise FluxServiceError(
+                    f"Fetching the image of job {job_id} failed ({type(error).__name__}).",
+                    job_id=job_id,
+                    money=FluxBadImageError._money(job_id),
+                ) from error
+
+    def _follow(self, url: str, job_id: str | None, stack: contextlib.ExitStack) -> httpx.Response:
+        for _ in range(MAX_REDIRECTS + 1):
+            self.endpoint.check_delivery(url, job_id)
+            response = stack.enter_context(self._http.stream("GET", url))
+            location = response.headers.get("location")
+            if not (300 <= response.status_code < 400 and location):
+                _check_delivered(response, job_id)
+                return response
+            url = urljoin(url, location)
+        raise FluxBadImageError(f"The delivery URL of job {job_id} redirects without end.", job_id=job_id)
+
+    def check(self) -> str:
+        """Find out, for nothing, whether the API is there and takes the key; return one sentence.
+
+        :raises FluxError: saying which of the two it is not.
+        """
+        self._check_key()
+        if self.endpoint.gateway == BFL:
+            credits = self.credits()
+            return f"The key is valid; {credits:g} credits are left."
+        result = self.get_result(_NO_JOB)
+        return f"The key is valid (asked for a job that cannot exist; the API said {result.status!r})."
+
+    def credits(self) -> float:
+        """Return the credits left on a Black Forest Labs account.
+
+        :raises FluxError: if the API does not tell.
+
+        Source: https://docs.bfl.ml (``GET /v1/credits``)
+        """
+        try:
+            with _quietly():
+                response = self._http.get(f"{self.endpoint.base_url}/v1/credits", headers=self.endpoint.auth)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise _problem(error) from error
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            return float(response.json()["credits"])
+        read_result(_answer(response), _NO_JOB)
+        raise FluxServiceError("The FLUX API did not tell the credits left.")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An image on its way: the content type that was declared, and the bytes in pieces."""
+
+    content_type: str
+    chunks: Iterator[bytes]
+
+
+def _check_delivered(response: httpx.Response, job_id: str | None) -> None:
+    code = response.status_code
+    if code == 200:
+        return
+    if code in (401, 403, 404, 410):
+        raise FluxImageExpiredError(f"The delivery URL of job {job_id} has expired (HTTP {code}).", job_id=job_id)
+    if code >= 500 or code in (408, 425, 429):
+        raise FluxServiceError(
+            f"The delivery host failed for the image of job {job_id} (HTTP {code}).",
+            job_id=job_id,
+            money=FluxBadImageError._money(job_id),
+        )
+    raise FluxBadImageError(f"The delivery host gave no image for job {job_id} (HTTP {code}).", job_id=job_id)
+
+
+class AsyncFluxClient:
+    """The FLUX API for an event loop: waits for any number of jobs. It submits nothing.
+
+    Runs httpx on the aiohttp transport: httpx's own pool slows down with concurrency.
+
+    :param endpoint: Where the API is and how to speak to it.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._http = HttpxAiohttpClient(verify=ssl_context(), timeout=_timeout(endpoint), limits=_LIMITS)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def get_result(self, job: Job) -> Result:
+        """Ask once for the state of ``job``; see :meth:`FluxClient.get_result`."""
+        try:
+            with _quietly():
+                response = await self._http.get(self.endpoint.result_url(job), headers=self.endpoint.auth)
+        except Exception as error:
+            # The transport lets some errors of aiohttp through unmapped; each is a failed poll, no more.
+            raise _problem(error) from error
+        return read_result(_answer(response), job)
+
+    async def wait(self, job: Job, deadline: float, interval: float | None = None) -> Result:
+        """Poll until ``job`` is ready; see :meth:`FluxClient.wait`."""
+        poller = Poller(job, deadline, interval, time.time())
+        while True:
+            answer: Result | FluxError
+            try:
+                answer = await self.get_result(job)
+            except FluxError as error:
+                answer = error
+            if (done := poller.feed(answer, time.time())) is not None:
+                return done
+            await asyncio.sleep(poller.delay(time.time()))
+
+
+class _Shared:
+    """One client for everybody who waits at the same endpoint on the same loop, closed by the last."""
+
+    def __init__(self, client: AsyncFluxClient) -> None:
+        self.client = client
+        self.users = 0
+
+
+_shared: dict[tuple[asyncio.AbstractEventLoop, Endpoint], _Shared] = {}
+
+
+@contextlib.asynccontextmanager
+async def shared_client(endpoint: Endpoint) -> AsyncIterator[AsyncFluxClient]:
+    """Share one AsyncFluxClient an event loop and endpoint, so that a thousand triggers open one pool."""
+    # Building the TLS context reads files; a thousand other triggers wait on this loop.
+    await asyncio.to_thread(ssl_context)
+    key = (asyncio.get_running_loop(), endpoint)
+    shared = _shared.get(key)
+    if shared is None:
+        shared = _shared[key] = _Shared(AsyncFluxClient(endpoint))
+    shared.users += 1
+    try:
+        yield shared.client
+    finally:
+        shared.users -= 1
+        if not shared.users:
+            _shared.pop(key, None)
+            await shared.client.aclose()

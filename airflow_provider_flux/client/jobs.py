@@ -1,0 +1,96 @@
+"""A job: what the API accepted and will bill, and all that is needed to find it again."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A paid job at the API. Holds nothing secret.
+
+    :param id: The id under which the API knows the job.
+    :param model: The model that was asked; None if only the id is known.
+    :param polling_url: Where to poll, for a gateway that wants its own URL polled; else None.
+    :param cost: Credits, as far as the API told them at submit.
+    :param submitted_at: Unix time of the submit in seconds; None if only the id is known.
+    """
+
+    id: str
+    model: str | None = None
+    polling_url: str | None = None
+    cost: float | None = None
+    submitted_at: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return flat JSON that :func:`job_from` reads back."""
+        return {
+            "id": self.id,
+            "model": self.model,
+            "polling_url": self.polling_url,
+            "cost": self.cost,
+            "submitted_at": self.submitted_at,
+        }
+
+
+def job_from(value: Any) -> Job:
+    """Return the job that ``value`` tells of: a Job, a dict with ``id``, such a dict as text, or an id.
+
+    A template without native rendering turns a dict into text, hence the third form.
+
+    :raises ValueError: saying what was found instead.
+    """
+    if isinstance(value, Job):
+        return value
+    mapping = read_mapping(value)
+    if mapping is None:
+        if isinstance(value, str) and _is_id(value.strip()):
+            return Job(id=value.strip())
+        raise ValueError(f"{_describe(value)} is neither a FLUX job id nor the result of a FLUX task")
+    job_id = mapping.get("id")
+    if not isinstance(job_id, str) or not _is_id(job_id):
+        raise ValueError(f"a dict without an 'id' is not the result of a FLUX task (it has {sorted(mapping)})")
+    return Job(
+        id=job_id,
+        model=_as(str, mapping.get("model")),
+        polling_url=_as(str, mapping.get("polling_url")),
+        cost=_as(float, mapping.get("cost")),
+        submitted_at=_as(float, mapping.get("submitted_at")),
+    )
+
+
+def read_mapping(value: Any) -> Mapping[str, Any] | None:
+    """Return ``value`` as a mapping, also where a template has turned it into text; else None."""
+    if isinstance(value, str) and value.strip().startswith("{"):
+        for read in (json.loads, ast.literal_eval):
+            try:
+                value = read(value)
+                break
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                continue
+    return value if isinstance(value, Mapping) else None
+
+
+def _is_id(text: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9._:~-]{1,200}", text) is not None and text.lower() not in ("none", "null")
+
+
+def _as(kind: type, value: Any) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return value if isinstance(value, kind) else None
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"a list of {len(value)} (use .expand(generation=...) for one task each)"
+    if value is None or (isinstance(value, str) and value.strip().lower() in ("", "none", "null")):
+        return "nothing (the task before may have returned none, or been skipped)"
+    if isinstance(value, str):
+        return "this text"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,137 @@
+"""Pure decisions of whoever waits for a job: an answer and the clock -> wait, done or fail. No I/O.
+
+The worker's loop and the trigger's loop feed the same Poller, so they cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+
+from airflow_provider_flux.client.answers import KNOWN_WAITING, Result, State
+from airflow_provider_flux.client.errors import (
+    FluxConfigurationError,
+    FluxError,
+    FluxJobFailedError,
+    FluxJobNotFoundError,
+    FluxModeratedError,
+    FluxTimeoutError,
+)
+from airflow_provider_flux.client.jobs import Job
+
+log = logging.getLogger(__name__)
+
+NOT_FOUND_PATIENCE = 15.0
+"""Seconds for which "Task not found" may be a region that has not heard of the job yet."""
+LINKLESS_PATIENCE = 3
+"""Answers that may say "Ready" before the delivery URL is there."""
+STRANGER_PATIENCE = 5
+"""Answers in a row that may look like another server's (a web page), before it is believed."""
+
+
+class Poller:
+    """Decides after each poll of one job.
+
+    :param job: The job that is waited for.
+    :param deadline: Unix time in seconds after which waiting ends.
+    :param interval: Fixed seconds between polls; None widens from half a second to five.
+    :param now: Unix time at which this wait began.
+    """
+
+    def __init__(self, job: Job, deadline: float, interval: float | None, now: float) -> None:
+        self.job = job
+        self.deadline = deadline
+        self.polls = 0
+        self._interval = interval
+        self._began = now
+        self._missing_since: float | None = None
+        self._linkless = 0
+        self._errors: list[FluxError] = []
+        self._words: set[str] = set()
+        self._status = "unknown"
+
+    def delay(self, now: float) -> float:
+        """Return the seconds until the next poll; never beyond the deadline."""
+        if self._interval is not None:
+            wait = self._interval
+        else:
+            wait = min(5.0, max(0.5, 0.15 * (now - (self.job.submitted_at or self._began))))
+            wait *= random.uniform(0.9, 1.1)  # noqa: S311 - jitter, not a secret
+        if self._errors:
+            wait = max(wait, min(30.0, 0.5 * 2 ** min(len(self._errors), 6)), self._errors[-1].retry_after or 0)
+        return max(0.0, min(wait, self.deadline - now))
+
+    def feed(self, answer: Result | FluxError, now: float) -> Result | None:
+        """Take the answer of one poll; return the finished Result, or None to go on waiting.
+
+        :raises FluxError: the outcome of the job, if it is final or the deadline has passed.
+        """
+        self.polls += 1
+        done = None
+        if isinstance(answer, FluxError):
+            self._judge_error(answer)
+        else:
+            done = self._judge(answer, now)
+        if done is None and now >= self.deadline:
+            raise self._timeout(now)
+        return done
+
+    def _judge(self, result: Result, now: float) -> Result | None:
+        self._errors.clear()
+        self._status = result.status
+        if result.state is not State.NOT_FOUND:
+            self._missing_since = None
+        if result.state is State.READY:
+            return self._ready(result)
+        if result.state is State.WAITING:
+            self._note(result.status)
+        elif result.state is State.NOT_FOUND:
+            self._missing_since = now if self._missing_since is None else self._missing_since
+            if now - self._missing_since >= NOT_FOUND_PATIENCE:
+                raise FluxJobNotFoundError(
+                    f"The API does not know job {self.job.id} (any more): it expired, or belongs to another "
+                    f"account or region.",
+                    job_id=self.job.id,
+                )
+        else:
+            self._fail(result)
+        return None
+
+    def _ready(self, result: Result) -> Result | None:
+        if result.sample:
+            return result
+        self._linkless += 1
+        if self._linkless >= LINKLESS_PATIENCE:
+            raise FluxJobFailedError(
+                f"Job {self.job.id} says {result.status!r} but has no image.",
+                job_id=self.job.id,
+                money=f"Job {self.job.id} may have been paid for.",
+            )
+        return None
+
+    def _fail(self, result: Result) -> None:
+        why = f": {result.reason}" if result.reason else ""
+        if result.state is State.MODERATED:
+            raise FluxModeratedError(f"Job {self.job.id} was moderated ({result.status}{why}).", job_id=self.job.id)
+        raise FluxJobFailedError(f"Job {self.job.id} failed ({result.status}{why}).", job_id=self.job.id)
+
+    def _judge_error(self, error: FluxError) -> None:
+        self._errors.append(error)
+        strangers = isinstance(error, FluxConfigurationError) and len(self._errors) < STRANGER_PATIENCE
+        if not error.retryable and not strangers:
+            raise type(error)(f"Asking for job {self.job.id} failed: {error.what}", job_id=self.job.id) from error
+        if len(self._errors) in (1, 5, 25):
+            log.warning("Poll %d of job %s failed, asking again: %s", self.polls, self.job.id, error.what)
+
+    def _note(self, word: str) -> None:
+        if word.lower() not in KNOWN_WAITING and word not in self._words:
+            self._words.add(word)
+            log.info("Job %s has the status %r, which is not known here; waiting on.", self.job.id, word)
+
+    def _timeout(self, now: float) -> FluxTimeoutError:
+        seconds = now - (self.job.submitted_at or self._began)
+        last = f"the last poll failed: {self._errors[-1].what}" if self._errors else f"last status {self._status!r}"
+        return FluxTimeoutError(
+            f"Job {self.job.id} was not ready after {seconds:.0f} s ({self.polls} polls; {last}).",
+            job_id=self.job.id,
+        )

@@ -1,0 +1,78 @@
+"""Reference images in a request: is it one, and how large is it?"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from typing import Any
+
+from PIL import Image
+
+from airflow_provider_flux.emulator.models import Model
+
+MAX_BYTES = 20 * 1024 * 1024
+MAX_PIXELS = 20_000_000
+MEGAPIXEL = 1024 * 1024
+_FOLLOWED = ("image", "control_image", "preprocessed_image", "input_image")
+_RESOLUTIONS = {"1k": 1.0, "2k": 4.0, "4k": 16.0}
+
+
+class UnusableImageError(ValueError):
+    """An input image is neither a URL nor a base64 image within the limits (HTTP 400)."""
+
+
+def input_size(name: str, value: str) -> tuple[int, int]:
+    """Width and height in pixels of an input image given as URL, data URI or bare base64.
+
+    A URL is not fetched and counts as 1024 x 1024.
+
+    :raises UnusableImageError: the text is no image, or one over 20 MB or 20 megapixels.
+    """
+    if value.startswith(("http://", "https://")):
+        return 1024, 1024
+    if value.startswith("data:"):
+        value = value.partition(",")[2]
+    try:
+        data = base64.b64decode(value, validate=True)
+        with Image.open(io.BytesIO(data)) as image:
+            image.verify()
+            width, height = image.size
+    except Exception:
+        raise UnusableImageError(f"{name}: not a URL and not a base64 encoded image") from None
+    if len(data) > MAX_BYTES or width * height > MAX_PIXELS:
+        raise UnusableImageError(f"{name}: larger than 20 MB or 20 megapixels")
+    return width, height
+
+
+def megapixels(model: Model, body: dict[str, Any]) -> float:
+    """Megapixels of all the input images in a checked body."""
+    sizes = []
+    for name, rule in model.parameters.items():
+        if rule.kind in ("image", "images") and body.get(name):
+            values = [body[name]] if rule.kind == "image" else body[name]
+            sizes += [input_size(name, value) for value in values]
+    return round(sum(width * height for width, height in sizes) / MEGAPIXEL, 2)
+
+
+def output_size(model: Model, body: dict[str, Any]) -> tuple[int, int]:
+    """Width and height in pixels of the image that a checked body asks for."""
+    rules = model.parameters
+    if "width" in rules:
+        return body.get("width") or rules["width"].default, body.get("height") or rules["height"].default
+    followed = next((name for name in _FOLLOWED if name in rules and body.get(name)), None)
+    source = input_size(followed, body[followed]) if followed else (1, 1)
+    if "aspect_ratio" not in rules:
+        across, down = (sum(body.get(side, 0) for side in pair) for pair in _MARGINS)
+        return source[0] + across, source[1] + down
+    ratio = body.get("aspect_ratio") or rules["aspect_ratio"].default or "auto"
+    width, height = source if ratio == "auto" else map(int, ratio.split(":"))
+    area = _RESOLUTIONS.get(body.get("resolution", ""), model.area) * MEGAPIXEL
+    return _sixteens(math.sqrt(area * width / height)), _sixteens(math.sqrt(area * height / width))
+
+
+_MARGINS = (("left", "right"), ("top", "bottom"))
+
+
+def _sixteens(length: float) -> int:
+    return max(16, round(length / 16) * 16)

@@ -1,0 +1,169 @@
+"""Run the emulator from Python: in a thread of this process, or as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_flux.emulator.serving import listen, make_server, require_extra, url_of
+
+if TYPE_CHECKING:
+    import uvicorn
+
+
+class FluxEmulator:
+    """A running emulator, as a context manager or with `start()` and `stop()`.
+
+    :param port: 0 takes a free one.
+    :param key: the API key clients must send.
+    :param duration: seconds a job takes, or the two bounds it is drawn between.
+    :param link_ttl: seconds a delivery link works after its job is ready.
+    :param max_active: most unfinished jobs at once.
+    :param credits: the balance, 1 credit = 0.01 USD.
+    :param moderate: words that get a prompt refused; default nsfw.
+    :param process: run it as a process of its own rather than in a thread of this one.
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        key: str = "emulator-key",
+        duration: float | tuple[float, float] = 0.2,
+        link_ttl: float = 600,
+        max_active: int = 24,
+        credits: float = 10_000,
+        moderate: Sequence[str] = ("nsfw",),
+        process: bool = False,
+    ) -> None:
+        self.port, self.key, self.process = port, key, process
+        self.url = ""
+        self._start: dict[str, Any] = {
+            "duration": duration,
+            "link_ttl": link_ttl,
+            "max_active": max_active,
+            "credits": credits,
+            "moderate": list(moderate),
+        }
+        # A proxy named in the environment has no business with a server on this machine.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+        self._child: subprocess.Popen[str] | None = None
+
+    def start(self) -> FluxEmulator:
+        """Start it and wait until it answers.
+
+        :raises ModuleNotFoundError: the extra `emulator` is not installed.
+        :raises OSError: the port is taken.
+        :raises RuntimeError: it does not come up.
+        """
+        require_extra()
+        if self.process:
+            self._start_process()
+        else:
+            self._start_thread()
+        deadline = time.monotonic() + 15
+        while True:
+            try:
+                self.stats()
+                return self
+            except urllib.error.URLError as error:
+                if time.monotonic() > deadline:
+                    self.stop()
+                    raise RuntimeError(f"the emulator does not answer on {self.url}") from error
+                time.sleep(0.02)
+
+    def _start_thread(self) -> None:
+        from airflow_provider_flux.emulator.jobs import Settings
+
+        server = make_server(Settings(**self._start), self.key)
+        sock = listen("127.0.0.1", self.port)
+        self.url = url_of(sock)
+        self._server = server
+        self._thread = threading.Thread(target=server.run, args=([sock],), daemon=True, name="flux-emulator")
+        self._thread.start()
+
+    def _start_process(self) -> None:
+        start = self._start
+        duration = start["duration"]
+        bounds = "-".join(map(str, duration)) if isinstance(duration, tuple) else str(duration)
+        command = [sys.executable, "-m", "airflow_provider_flux.emulator", "--log-level=warning"]
+        command += [f"--port={self.port}", f"--key={self.key}", f"--duration={bounds}"]
+        command += [f"--{name.replace('_', '-')}={start[name]}" for name in ("link_ttl", "max_active", "credits")]
+        command += [f"--moderate={word}" for word in start["moderate"]]
+        self._child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own
+        assert self._child.stdout is not None
+        first = self._child.stdout.readline()
+        if not first:
+            self.stop()
+            raise RuntimeError("the emulator process ended at once; its error output says why")
+        self.url = first.split()[-1]
+
+    def stop(self) -> None:
+        """End it; connections that are still open are cut. Nothing happens if it does not run."""
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join(10)
+            self._server = self._thread = None
+        if self._child is not None:
+            self._child.terminate()
+            try:
+                self._child.wait(10)
+            except subprocess.TimeoutExpired:
+                self._child.kill()
+                self._child.wait()
+            if self._child.stdout is not None:
+                self._child.stdout.close()
+            self._child = None
+
+    def __enter__(self) -> FluxEmulator:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def stats(self) -> dict[str, Any]:
+        """Counts, balance and jobs so far."""
+        return dict(self._control("GET", "stats"))
+
+    def reset(self) -> None:
+        """Forget jobs, counts and faults; settings go back to what they were at the start."""
+        self._control("POST", "reset")
+
+    def settings(self, **changes: Any) -> dict[str, Any]:
+        """Change settings (see `Settings`); returns all of them."""
+        return dict(self._control("PATCH", "settings", changes))
+
+    def fault(self, **fault: Any) -> str:
+        """Order a fault (see `faults.Fault`); returns its id."""
+        return str(self._control("POST", "faults", fault)["id"])
+
+    def clear_faults(self) -> None:
+        """Take back all faults."""
+        self._control("DELETE", "faults")
+
+    def connection(self, gateway: str = "cometapi", **extra: Any) -> dict[str, Any]:
+        """An Airflow connection to this emulator as JSON-able data; `extra` is added to its extra."""
+        return {
+            "conn_type": "flux",
+            "host": self.url,
+            "password": self.key,
+            "extra": {"gateway": gateway, **extra},
+        }
+
+    def _control(self, method: str, path: str, body: Any = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        url, headers = f"{self.url}/emulator/{path}", {"Content-Type": "application/json"}
+        request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - always http
+        try:
+            with self._opener.open(request, timeout=10) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise ValueError(f"the emulator refused it: {error.read().decode()}") from None

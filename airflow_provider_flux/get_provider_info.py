@@ -1,0 +1,61 @@
+"""What Airflow reads about this provider: connection form, operators, links.
+
+Airflow validates it at start, and a mistake here stops all of Airflow: keep ``tests/unit/test_provider_info.py``
+green. Imports nothing, because Airflow reads it in every process.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+UI_FIELD_BEHAVIOUR: dict[str, Any] = {
+    "hidden-fields": ["login", "schema", "port"],
+    "relabeling": {"host": "Base URL", "password": "API key"},
+    "placeholders": {"host": "https://api.cometapi.com"},
+}
+
+CONN_FIELDS: dict[str, Any] = {
+    "gateway": {
+        "label": "Gateway",
+        "description": "Dialect of the API; empty: told from the base URL.",
+        "schema": {"type": ["string", "null"], "enum": ["cometapi", "bfl"]},
+    },
+    "timeout": {
+        "label": "HTTP timeout (seconds)",
+        "description": "For connecting, or a pause within an answer.",
+        "schema": {"type": ["integer", "null"], "minimum": 1, "default": 30},
+    },
+}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the description of this provider, as ``provider_info.schema.json`` wants it."""
+    return {
+        "package-name": "airflow-provider-flux",
+        "name": "FLUX",
+        "description": "FLUX image generation: from a prompt to an image in your storage.",
+        "state": "ready",
+        "source-date-epoch": 1763856000,
+        "versions": ["0.1.0"],
+        "integrations": [{"integration-name": "FLUX", "external-doc-url": "https://docs.bfl.ml", "tags": ["service"]}],
+        "hooks": [{"integration-name": "FLUX", "python-modules": ["airflow_provider_flux.hooks.flux"]}],
+        "operators": [{"integration-name": "FLUX", "python-modules": ["airflow_provider_flux.operators.flux"]}],
+        "triggers": [{"integration-name": "FLUX", "python-modules": ["airflow_provider_flux.triggers.flux"]}],
+        "transfers": [
+            {
+                "source-integration-name": "FLUX",
+                "target-integration-name": "Amazon Simple Storage Service (S3)",
+                "python-module": "airflow_provider_flux.transfers.flux_to_s3",
+            }
+        ],
+        "extra-links": ["airflow_provider_flux.links.flux.FluxImageLink"],
+        "connection-types": [
+            {
+                "connection-type": "flux",
+                "hook-class-name": "airflow_provider_flux.hooks.flux.FluxHook",
+                "hook-name": "FLUX",
+                "ui-field-behaviour": UI_FIELD_BEHAVIOUR,
+                "conn-fields": CONN_FIELDS,
+            }
+        ],
+    }

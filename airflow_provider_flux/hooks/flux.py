@@ -1,0 +1,228 @@
+"""FluxHook: an Airflow connection becomes a client of the FLUX API."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+
+from airflow.sdk import BaseHook
+
+from airflow_provider_flux.client.errors import (
+    FluxAuthenticationError,
+    FluxConfigurationError,
+    FluxError,
+    FluxServiceError,
+)
+from airflow_provider_flux.client.gateways import Endpoint, make_endpoint
+from airflow_provider_flux.client.jobs import Job, job_from
+from airflow_provider_flux.exceptions import airflow_errors
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+    from airflow_provider_flux.client.answers import Result
+    from airflow_provider_flux.client.client import FluxClient
+    from airflow_provider_flux.images.capture import Image
+
+
+class FluxHook(BaseHook):
+    """Talk to the FLUX API with an Airflow connection of type ``flux``.
+
+    The connection's host is the API's base URL (default ``https://api.cometapi.com``), its password the API
+    key. Extra: ``gateway`` (``cometapi`` or ``bfl``; default: told from the host) and ``timeout`` (seconds that
+    connecting, or a pause within an answer, may take; default 30).
+
+    Errors are those of ``airflow_provider_flux.client.errors``. One that a retry cannot mend is an
+    ``AirflowFailException`` too, so that a ``@task`` that raises it is not retried.
+
+    :param flux_conn_id: Id of the connection.
+    """
+
+    conn_name_attr: ClassVar[str] = "flux_conn_id"
+    default_conn_name: ClassVar[str] = "flux_default"
+    conn_type: ClassVar[str] = "flux"
+    hook_name: ClassVar[str] = "FLUX"
+
+    def __init__(self, flux_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.flux_conn_id = flux_conn_id
+
+    @cached_property
+    def endpoint(self) -> Endpoint:
+        """Where the API is, as the connection says.
+
+        :raises FluxConfigurationError: if the connection cannot be understood.
+        """
+        with airflow_errors():
+            return _endpoint(self.get_connection(self.flux_conn_id))
+
+    @cached_property
+    def _client(self) -> FluxClient:
+        from airflow_provider_flux.client.client import FluxClient
+
+        return FluxClient(self.endpoint)
+
+    def get_conn(self) -> FluxClient:
+        """Return the client, which knows nothing of Airflow."""
+        return self._client
+
+    def submit(self, model: str, parameters: dict[str, Any]) -> Job:
+        """Submit a paid job and return it at once.
+
+        :param model: The model's name, such as ``"flux-pro-1.1"``.
+        :param parameters: The request's fields (``prompt``, ``width``, ...); unset and empty ones are not sent.
+        :raises FluxBadRequestError: if they cannot be used; nothing was paid.
+        :raises FluxUncertainSubmitError: if the answer was lost, so that a job may exist.
+        :raises FluxError: any other outcome; nothing was paid.
+        """
+        with airflow_errors():
+            return self._client.submit(model, parameters)
+
+    def get_result(self, job: Job | dict[str, Any] | str) -> Result:
+        """Ask once how ``job`` is.
+
+        :param job: A Job, what a FLUX task returned, or a job id.
+        :raises FluxError: if the API did not tell.
+        """
+        with airflow_errors():
+            return self._client.get_result(job_from(job))
+
+    def wait(self, job: Job | dict[str, Any] | str, timeout: float = 600, poll_interval: float | None = None) -> Result:
+        """Block until ``job`` is ready.
+
+        :param job: A Job, what a FLUX task returned, or a job id.
+        :param timeout: Seconds from now.
+        :param poll_interval: Seconds between polls; default: close at first, then wider.
+        :raises FluxTimeoutError: if it is not ready by then; the job goes on.
+        :raises FluxError: if it failed, was moderated, or is not known.
+        """
+        with airflow_errors():
+            return self._client.wait(job_from(job), time.time() + timeout, poll_interval)
+
+    def download(self, result: Result, file: str | os.PathLike[str] | BinaryIO) -> Image:
+        """Write the image of a finished job to ``file``, check it, and return what it is.
+
+        :param result: What :meth:`wait` returned.
+        :param file: A path, or a file open for writing bytes.
+        :raises FluxBadImageError: if it is not one whole image, or its link has expired.
+        :raises FluxServiceError: if the delivery host does not answer.
+        """
+        from airflow_provider_flux.images.delivery import fetch_image
+
+        with airflow_errors():
+            if isinstance(file, (str, os.PathLike)):
+                return fetch_image(self._client, result, Path(file))
+            with tempfile.TemporaryDirectory(prefix="flux-") as folder:
+                path = Path(folder) / "image"
+                image = fetch_image(self._client, result, path)
+                with path.open("rb") as captured:
+                    shutil.copyfileobj(captured, file)
+                return image
+
+    @classmethod
+    async def get_endpoint_async(cls, flux_conn_id: str) -> Endpoint:
+        """Return the endpoint of a connection, from an event loop."""
+        from airflow.providers.common.compat.connection import get_async_connection
+
+        return _endpoint(await get_async_connection(flux_conn_id))
+
+    async def get_result_async(self, job: Job | dict[str, Any] | str) -> Result:
+        """Ask once how ``job`` is, from an event loop; see :meth:`get_result`."""
+        from airflow_provider_flux.client.client import shared_client
+
+        async with shared_client(await self.get_endpoint_async(self.flux_conn_id)) as client:
+            return await client.get_result(job_from(job))
+
+    async def wait_async(
+        self, job: Job | dict[str, Any] | str, timeout: float = 600, poll_interval: float | None = None
+    ) -> Result:
+        """Wait until ``job`` is ready, from an event loop; see :meth:`wait`.
+
+        All who wait on one loop with one connection share an HTTP client.
+        """
+        from airflow_provider_flux.client.client import shared_client
+
+        async with shared_client(await self.get_endpoint_async(self.flux_conn_id)) as client:
+            return await client.wait(job_from(job), time.time() + timeout, poll_interval)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Tell whether the API is there and takes the key. Costs nothing; never tells the key."""
+        key = ""
+        try:
+            endpoint = self.endpoint
+            key, address = endpoint.api_key, f"{endpoint.base_url} ({endpoint.gateway})"
+            try:
+                return True, f"{address}: {self._client.check()}"
+            except FluxAuthenticationError as error:
+                told = f"{address} answers, but the key is wrong: {error.what}"
+            except FluxServiceError as error:
+                told = f"{address} cannot be reached or fails: {error.what}"
+            except FluxError as error:
+                told = f"{address} is not a FLUX API that can be used: {error.what}"
+        except FluxConfigurationError as error:
+            told = str(error)
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+        return False, told.replace(key, "***") if key else told
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Describe the connection form to Airflow 3.1; later ones read it from the provider info."""
+        from airflow_provider_flux.get_provider_info import UI_FIELD_BEHAVIOUR
+
+        return {
+            "hidden_fields": UI_FIELD_BEHAVIOUR["hidden-fields"],
+            "relabeling": UI_FIELD_BEHAVIOUR["relabeling"],
+            "placeholders": UI_FIELD_BEHAVIOUR["placeholders"],
+        }
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Describe the form's extra fields to Airflow 3.1; later ones read them from the provider info."""
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+        from wtforms import IntegerField, StringField
+        from wtforms.validators import Optional, any_of
+
+        from airflow_provider_flux.get_provider_info import CONN_FIELDS
+
+        gateway, timeout = CONN_FIELDS["gateway"], CONN_FIELDS["timeout"]
+        return {
+            "gateway": StringField(
+                gateway["label"],
+                validators=[Optional(), any_of(gateway["schema"]["enum"])],
+                description=gateway["description"],
+                widget=BS3TextFieldWidget(),
+            ),
+            "timeout": IntegerField(
+                timeout["label"],
+                validators=[Optional()],
+                description=timeout["description"],
+                default=timeout["schema"]["default"],
+                widget=BS3TextFieldWidget(),
+            ),
+        }
+
+
+def _endpoint(connection: Connection) -> Endpoint:
+    # Not extra_dejson: it masks secrets through a call that may deadlock a triggerer before Airflow 3.3.2.
+    try:
+        extra = json.loads(connection.extra or "{}")
+    except ValueError:
+        extra = None
+    if not isinstance(extra, dict):
+        raise FluxConfigurationError(f"The extra of connection {connection.conn_id!r} is not a JSON object.")
+    return make_endpoint(_base_url(connection), connection.password, extra.get("gateway"), extra.get("timeout"))
+
+
+def _base_url(connection: Connection) -> str | None:
+    host = (connection.host or "").strip()
+    if not host or "://" in host:
+        return host or None
+    port = f":{connection.port}" if connection.port else ""
+    return f"{connection.schema or 'https'}://{host}{port}"

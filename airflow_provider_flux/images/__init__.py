@@ -1,0 +1,1 @@
+"""From a delivery URL to a durable image."""

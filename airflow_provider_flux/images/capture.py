@@ -1,0 +1,108 @@
+"""Capture an image from its delivery URL: stream it to a file, cap its size, hash it, check that it is whole.
+
+An image counts only after this: HTTP 200 and an image's content type prove nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_flux.client.errors import FluxBadImageError
+
+MAX_BYTES = 64 * 1024 * 1024
+"""Largest image that is taken, in bytes, unless told otherwise."""
+
+_CONTENT_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What a captured file was found to be.
+
+    :param format: ``"png"``, ``"jpeg"`` or ``"webp"``, as found in the file.
+    :param width: Pixels.
+    :param height: Pixels.
+    :param bytes: Size of the file.
+    :param sha256: Hash of the file, in hex.
+    """
+
+    format: str
+    width: int
+    height: int
+    bytes: int
+    sha256: str
+
+    @property
+    def content_type(self) -> str:
+        """The MIME type to store it with."""
+        return _CONTENT_TYPES[self.format.upper()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return flat JSON."""
+        return asdict(self)
+
+
+def capture(chunks: Iterable[bytes], path: Path, job_id: str | None, max_bytes: int = MAX_BYTES) -> Image:
+    """Write ``chunks`` to ``path`` and return what they turned out to be.
+
+    :param max_bytes: More than this is refused.
+    :raises FluxBadImageError: if it is not one whole PNG, JPEG or WebP image.
+    """
+    digest, size = hashlib.sha256(), 0
+    with path.open("wb") as file:
+        for chunk in chunks:
+            size += len(chunk)
+            if size > max_bytes:
+                raise FluxBadImageError(
+                    f"The image of job {job_id} is larger than the limit of {max_bytes} bytes.", job_id=job_id
+                )
+            digest.update(chunk)
+            file.write(chunk)
+    if not size:
+        raise FluxBadImageError(f"The image of job {job_id} is empty.", job_id=job_id)
+    format_, width, height = inspect(path, job_id)
+    return Image(format_, width, height, size, digest.hexdigest())
+
+
+def inspect(path: Path, job_id: str | None) -> tuple[str, int, int]:
+    """Return format, width and height of the image in ``path``, read from the file itself.
+
+    :raises FluxBadImageError: if it does not decode to its last pixel, or its end is missing.
+    """
+    import PIL.Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
+            with PIL.Image.open(path, formats=list(_CONTENT_TYPES)) as image:
+                format_, (width, height) = image.format or "", image.size
+                image.load()
+    except PIL.UnidentifiedImageError as error:
+        raise FluxBadImageError(
+            f"What was delivered for job {job_id} is no PNG, JPEG or WebP image.", job_id=job_id
+        ) from error
+    except Exception as error:
+        # Decoders of broken files raise nearly anything: OSError, ValueError, SyntaxError, struct.error.
+        raise FluxBadImageError(f"The image of job {job_id} is broken ({error}).", job_id=job_id) from error
+    if not _has_end(path, format_):
+        raise FluxBadImageError(f"The image of job {job_id} is cut off at its end.", job_id=job_id)
+    return format_.lower(), width, height
+
+
+def _has_end(path: Path, format_: str) -> bool:
+    """Tell whether the file's end is there; decoders forgive a missing one."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(12)
+        file.seek(max(0, size - 4096))
+        tail = file.read()
+    if format_ == "PNG":
+        return b"IEND\xaeB`\x82" in tail
+    if format_ == "JPEG":
+        return b"\xff\xd9" in tail
+    return size >= int.from_bytes(head[4:8], "little") + 8

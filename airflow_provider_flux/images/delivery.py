@@ -1,0 +1,153 @@
+"""Deliver a finished job's image: fetch it while its link lives, check it, store it, describe it."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_flux.client.answers import Result
+from airflow_provider_flux.client.client import FluxClient
+from airflow_provider_flux.client.errors import FluxBadImageError, FluxError, FluxImageExpiredError
+from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.images.capture import Image, capture
+from airflow_provider_flux.images.recipe import describe, describe_job
+from airflow_provider_flux.images.stores import FluxImageExistsError, FluxStoreError, S3Store, Store
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+
+
+def deliver(client: FluxClient, result: Result, store: Store) -> dict[str, Any]:
+    """Fetch, check and store the image of a finished job; return its description with the place it lies at.
+
+    :raises FluxBadImageError: if no whole image could be fetched.
+    :raises FluxStoreError: if it could not be stored.
+    """
+    with tempfile.TemporaryDirectory(prefix="flux-") as folder:
+        path = Path(folder) / "image"
+        image = fetch_image(client, result, path)
+        return keep(store, path, image, describe(result))
+
+
+def fetch_image(client: FluxClient, result: Result, path: Path) -> Image:
+    """Write the image of a finished job to ``path`` and return what it is.
+
+    A failed or broken transfer is tried again, and a dead link is asked for anew once: the image is paid for.
+
+    :raises FluxBadImageError: if no whole image came.
+    :raises FluxServiceError: if the delivery host does not answer.
+    """
+    job = result.job
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            if not result.sample:
+                raise FluxImageExpiredError(f"Job {job.id} has no image to fetch.", job_id=job.id)
+            with client.fetch(result.sample, job.id) as delivery:
+                return capture(delivery.chunks, path, job.id)
+        except FluxImageExpiredError:
+            fresh = client.get_result(job)
+            if not fresh.sample or fresh.sample == result.sample:
+                raise
+            result = fresh
+        except FluxError as error:
+            if attempt == ATTEMPTS or not error.retryable:
+                raise
+            log.warning("Attempt %d to fetch the image of job %s: %s", attempt, job.id, error.what)
+            time.sleep(attempt)
+    raise FluxBadImageError(f"The image of job {job.id} could not be fetched.", job_id=job.id)
+
+
+def keep(store: Store, path: Path, image: Image, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Store the captured file with its metadata; return its description.
+
+    :raises FluxImageExistsError: if something else lies there that may not be replaced.
+    :raises FluxStoreError: if the store refuses or fails.
+    """
+    job_id = told["id"]
+    metadata = {
+        "job-id": job_id,
+        "model": told.get("model"),
+        "seed": told.get("seed"),
+        "sha256": image.sha256,
+        "width": image.width,
+        "height": image.height,
+        "format": image.format,
+    }
+    try:
+        store.put(
+            path,
+            image.content_type,
+            {name: str(value) for name, value in metadata.items() if value is not None},
+        )
+    except FluxImageExistsError as error:
+        raise FluxImageExistsError(error.what, job_id=job_id, money=FluxStoreError._money(job_id)) from error
+    except Exception as error:
+        # Each store's library has errors of its own; what they mean here is one thing.
+        raise FluxStoreError(
+            f"The image of job {job_id} could not be stored at {store.uri} ({type(error).__name__}: {error}).",
+            job_id=job_id,
+        ) from error
+    return {**told, "uri": store.uri, **image.to_dict(), "content_type": image.content_type}
+
+
+def copy(told: Mapping[str, Any], source: Store, target: Store) -> dict[str, Any]:
+    """Copy an image that is stored already; return its description, which says where it lies now.
+
+    :param told: Its description so far.
+    :raises FluxBadImageError: if what lies there is not one whole image.
+    :raises FluxStoreError: if it could not be read or written.
+    """
+    job_id = told["id"]
+    with tempfile.TemporaryDirectory(prefix="flux-") as folder:
+        stored, path = Path(folder) / "stored", Path(folder) / "image"
+        try:
+            with stored.open("wb") as file:
+                source.get(file)
+        except Exception as error:
+            raise FluxStoreError(
+                f"The image of job {job_id} could not be read from {source.uri} ({error}).", job_id=job_id
+            ) from error
+        with stored.open("rb") as file:
+            image = capture(iter(lambda: file.read(1 << 20), b""), path, job_id)
+        return keep(target, path, image, told)
+
+
+def find(store: S3Store, job: Job) -> dict[str, Any] | None:
+    """Return the description of this job's image if it lies in ``store`` already; None if nothing does.
+
+    :raises FluxImageExistsError: if something else lies there.
+    :raises FluxStoreError: if the store cannot be asked.
+    """
+    try:
+        head = store.head()
+    except Exception as error:
+        raise FluxStoreError(f"S3 could not be asked for {store.uri} ({error}).", job_id=job.id) from error
+    if head is None:
+        return None
+    metadata = {name.lower(): value for name, value in head.get("Metadata", {}).items()}
+    if metadata.get("job-id") != job.id or "sha256" not in metadata:
+        raise FluxImageExistsError(
+            f"{store.uri} exists and is not the image of job {job.id}; replace=False keeps it.", job_id=job.id
+        )
+    return {
+        **describe_job(job),
+        "model": metadata.get("model", job.model),
+        "status": "Ready",
+        "seed": _whole(metadata.get("seed")),
+        "uri": store.uri,
+        "format": metadata.get("format"),
+        "width": _whole(metadata.get("width")),
+        "height": _whole(metadata.get("height")),
+        "bytes": head.get("ContentLength"),
+        "sha256": metadata["sha256"],
+        "content_type": head.get("ContentType"),
+    }
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text and text.lstrip("-").isdigit() else None

@@ -1,0 +1,50 @@
+"""What was asked and what came of it, in words: the recipe's fingerprint, a file name, the task's result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.client.models import output_format
+
+if TYPE_CHECKING:
+    from airflow_provider_flux.client.answers import Result
+
+# They change who hears of the image, not the image.
+_NOT_THE_IMAGE = ("webhook_url", "webhook_secret")
+
+
+def fingerprint(model: str, request: Mapping[str, Any]) -> str:
+    """Return the SHA-256, in hex, of everything that makes the image: the model and its parameters."""
+    recipe = {name: value for name, value in request.items() if name not in _NOT_THE_IMAGE}
+    text = json.dumps([model, recipe], sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def image_name(task_id: str, map_index: int | None, model: str, request: Mapping[str, Any]) -> str:
+    """Return a file name that is the same for each try of a task and differs between recipes."""
+    index = [] if map_index is None or map_index < 0 else [str(map_index)]
+    stem = "-".join([task_id, *index, fingerprint(model, request)[:12]])
+    return f"{stem}.{output_format(model, request)}"
+
+
+def describe(result: Result) -> dict[str, Any]:
+    """Return what a task tells of a finished job: flat JSON, nothing secret."""
+    return {
+        **describe_job(result.job),
+        "status": result.status,
+        "seed": result.seed,
+        "cost": result.cost if result.cost is not None else result.job.cost,
+        "duration": result.duration,
+    }
+
+
+def describe_job(job: Job) -> dict[str, Any]:
+    """Return what a task tells of a job that it did not wait for."""
+    told = {**job.to_dict(), "status": "Pending"}
+    if told["polling_url"] is None:
+        del told["polling_url"]
+    return told

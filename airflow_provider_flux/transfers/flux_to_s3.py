@@ -1,0 +1,170 @@
+"""FluxToS3Operator: the image of a FLUX job becomes an object in S3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from airflow_provider_flux.client.errors import FluxBadRequestError
+from airflow_provider_flux.client.jobs import Job, job_from, read_mapping
+from airflow_provider_flux.exceptions import airflow_errors
+from airflow_provider_flux.links.flux import FluxImageLink
+from airflow_provider_flux.operators.waiting import read_event, wait_or_defer
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_flux.client.answers import Result
+    from airflow_provider_flux.hooks.flux import FluxHook
+    from airflow_provider_flux.images.stores import S3Store
+
+RETRY = "A retry of this task asks for the same job again and buys nothing."
+
+
+class FluxToS3Operator(BaseOperator):
+    """Upload the image of a FLUX job to S3, waiting for the job if it is not ready.
+
+    The object gets the image's content type, and the metadata ``job-id``, ``model``, ``seed``, ``sha256``,
+    ``width``, ``height``, ``format``. Returns what FluxGenerateOperator returns, with the object's ``uri``.
+    A retry that finds its own image already there succeeds.
+
+    :param generation: What FluxGenerateOperator returned (waited for or not, stored or not), or a job id.
+    :param s3_bucket: Bucket; if None, ``s3_key`` is a full ``s3://bucket/key``.
+    :param s3_key: Key, relative to the bucket's root if ``s3_bucket`` is given.
+    :param replace: Whether to overwrite another object at the key; if not, finding one fails the task.
+    :param encrypt: Encrypt the object on the server (AES256).
+    :param acl_policy: Canned ACL of the object.
+    :param extra_args: Further arguments of the upload, as ``S3Hook(extra_args=...)`` takes them.
+    :param verify: TLS verification, as ``S3Hook(verify=...)`` takes it.
+    :param aws_conn_id: Connection of the amazon provider.
+    :param flux_conn_id: Connection of the FLUX API.
+    :param deferrable: Wait in the triggerer, so that no worker is held.
+    :param timeout: Seconds to wait for the job.
+    :raises FluxError: the class tells the outcome (``airflow_provider_flux.client.errors``). One that a retry
+        cannot mend is an ``AirflowFailException`` too.
+    """
+
+    template_fields: Sequence[str] = (
+        "generation",
+        "s3_bucket",
+        "s3_key",
+        "acl_policy",
+        "extra_args",
+        "aws_conn_id",
+        "flux_conn_id",
+    )
+    operator_extra_links = (FluxImageLink(),)
+    ui_color = "#e8e4f3"
+
+    def __init__(
+        self,
+        *,
+        generation: dict[str, Any] | str,
+        s3_key: str,
+        s3_bucket: str | None = None,
+        replace: bool = False,
+        encrypt: bool = False,
+        acl_policy: str | None = None,
+        extra_args: dict[str, Any] | None = None,
+        verify: bool | str | None = None,
+        aws_conn_id: str | None = "aws_default",
+        flux_conn_id: str = "flux_default",
+        deferrable: bool = True,
+        timeout: float = 600,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.generation = generation
+        self.s3_key = s3_key
+        self.s3_bucket = s3_bucket
+        self.replace = replace
+        self.encrypt = encrypt
+        self.acl_policy = acl_policy
+        self.extra_args = extra_args
+        self.verify = verify
+        self.aws_conn_id = aws_conn_id
+        self.flux_conn_id = flux_conn_id
+        self.deferrable = deferrable
+        self.timeout = timeout
+
+    @cached_property
+    def _hook(self) -> FluxHook:
+        from airflow_provider_flux.hooks.flux import FluxHook
+
+        return FluxHook(self.flux_conn_id)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Wait for the job, upload its image."""
+        from airflow_provider_flux.images.delivery import copy, find
+        from airflow_provider_flux.images.stores import open_store
+
+        with airflow_errors(RETRY):
+            job, store = self._job(), self._store()
+            store.check()
+            if not self.replace and (there := find(store, job)) is not None:
+                self.log.info("The image of job %s is at %s already.", job.id, store.uri)
+                return there
+            if (told := self._stored_already()) is not None:
+                return self._log(copy(told, open_store(told["uri"], self.aws_conn_id), store))
+            result = wait_or_defer(self, self._hook, job, timeout=self.timeout, deferrable=self.deferrable)
+            return self._upload(result)
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Go on after the triggerer has waited."""
+        with airflow_errors(RETRY):
+            job, _, timeout = read_event(event)
+            return self._upload(self._hook.wait(job, timeout))
+
+    def _job(self) -> Job:
+        try:
+            return job_from(self.generation)
+        except ValueError as error:
+            raise FluxBadRequestError(f"generation cannot be used: {error}.") from None
+
+    def _upload(self, result: Result) -> dict[str, Any]:
+        from airflow_provider_flux.images.delivery import deliver
+
+        return self._log(deliver(self._hook.get_conn(), result, self._store()))
+
+    def _log(self, image: dict[str, Any]) -> dict[str, Any]:
+        self.log.info(
+            "Stored the image of job %s at %s (%dx%d %s, %d bytes).",
+            image["id"],
+            image["uri"],
+            image["width"],
+            image["height"],
+            image["format"],
+            image["bytes"],
+        )
+        return image
+
+    def _stored_already(self) -> Mapping[str, Any] | None:
+        """Return the description of an image that FluxGenerateOperator has stored; None if it has not."""
+        told = read_mapping(self.generation)
+        return told if told is not None and isinstance(told.get("uri"), str) and told["uri"] else None
+
+    def _store(self) -> S3Store:
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+        from airflow_provider_flux.images.stores import S3Store
+
+        try:
+            bucket, key = S3Hook.get_s3_bucket_key(self.s3_bucket or None, self.s3_key, "s3_bucket", "s3_key")
+        except Exception as error:
+            # AirflowException or ValueError, depending on the amazon provider's version.
+            raise FluxBadRequestError(f"s3_bucket and s3_key name no object ({error}).") from error
+        if not bucket or not key or key.endswith("/"):
+            raise FluxBadRequestError(f"s3_bucket {bucket!r} and s3_key {key!r} name no object.")
+        return S3Store(
+            bucket,
+            key,
+            self.aws_conn_id,
+            replace=self.replace,
+            encrypt=self.encrypt,
+            acl_policy=self.acl_policy,
+            extra_args=self.extra_args,
+            verify=self.verify,
+        )

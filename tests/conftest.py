@@ -1,0 +1,57 @@
+"""What all tests share: an Airflow home of their own, a FLUX emulator, an S3 server."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+# Airflow reads its configuration when it is first imported.
+AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="flux-tests-"))
+os.environ.update(
+    AIRFLOW_HOME=str(AIRFLOW_HOME),
+    AIRFLOW__CORE__DAGS_FOLDER=str(Path(__file__).parent.parent / "dags_examples"),
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__CORE__UNIT_TEST_MODE="False",
+    AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{AIRFLOW_HOME}/airflow.db",
+    NO_PROXY="127.0.0.1,localhost",
+)
+
+import pytest  # noqa: E402 - Airflow's configuration comes first
+
+from airflow_provider_flux.emulator import FluxEmulator  # noqa: E402
+from tests.servers.seaweed import SeaweedFS  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _remove_airflow_home() -> Iterator[None]:
+    yield
+    import shutil
+
+    shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
+
+
+@pytest.fixture(params=["cometapi", "bfl"])
+def flux(request: pytest.FixtureRequest, flux_emulator: FluxEmulator, monkeypatch: pytest.MonkeyPatch) -> FluxEmulator:
+    """Connect flux_default to the emulator, in each of the two dialects."""
+    connection = flux_emulator.connection(gateway=request.param)
+    monkeypatch.setenv("AIRFLOW_CONN_FLUX_DEFAULT", json.dumps(connection))
+    return flux_emulator
+
+
+@pytest.fixture(scope="session")
+def _seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    with SeaweedFS(tmp_path_factory.mktemp("seaweed")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3(_seaweed: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> SeaweedFS:
+    """Connect aws_default to a real S3 server; empty the bucket first."""
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(_seaweed.connection()))
+    client = _seaweed.client()
+    for item in client.list_objects_v2(Bucket=_seaweed.bucket).get("Contents", []):
+        client.delete_object(Bucket=_seaweed.bucket, Key=item["Key"])
+    return _seaweed

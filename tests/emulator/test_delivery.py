@@ -1,0 +1,103 @@
+"""Delivered images: real, of the asked size, the same for the same seed; links that end."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from .conftest import Api
+from .test_validation import png
+
+
+def fetch(url: str, **headers: str) -> httpx.Response:
+    return httpx.get(url, headers=headers, trust_env=False, verify=False)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "file_format", "size"),
+    [
+        ("flux-dev", {}, "JPEG", (1024, 768)),
+        ("flux-dev", {"width": 256, "height": 1440, "output_format": "webp"}, "WEBP", (256, 1440)),
+        ("flux-2-pro", {"width": 64, "height": 64, "output_format": "png"}, "PNG", (64, 64)),
+        ("flux-2-pro", {"output_format": None}, "JPEG", (1024, 1024)),
+        ("flux-pro-1.1-ultra", {}, "JPEG", (2736, 1536)),
+        ("flux-kontext-pro", {"aspect_ratio": "1:4"}, "PNG", (512, 2048)),
+        ("flux-kontext-pro", {"input_image": png(300, 300)}, "PNG", (1024, 1024)),
+        ("flux-pro-1.0-fill", {"image": png(301, 203)}, "JPEG", (301, 203)),
+        ("flux-pro-1.0-expand", {"image": png(300, 200), "left": 10, "bottom": 7}, "JPEG", (310, 207)),
+        ("flux-3-image", {"resolution": "2k"}, "JPEG", (2048, 2048)),
+    ],
+)
+def test_format_and_size(
+    bfl: Api, model: str, parameters: dict[str, Any], file_format: str, size: tuple[int, int]
+) -> None:
+    answer = fetch(bfl.link(model, **parameters))
+    assert answer.status_code == 200
+    image = Image.open(io.BytesIO(answer.content))
+    image.load()
+    assert (image.format, image.size) == (file_format, size)
+    assert answer.headers["content-type"] == f"image/{file_format.lower()}"
+
+
+def test_the_art_follows_the_seed_alone(bfl: Api) -> None:
+    def image(**parameters: Any) -> bytes:
+        return fetch(bfl.link("flux-2-pro", output_format="png", width=256, height=256, **parameters)).content
+
+    def above_the_text(data: bytes) -> bytes:
+        return Image.open(io.BytesIO(data)).crop((0, 0, 256, 120)).tobytes()
+
+    one = image(seed=1)
+    assert image(seed=1) == one
+    assert above_the_text(image(seed=2)) != above_the_text(one)
+    other_prompt = image(seed=1, prompt="something else")
+    assert other_prompt != one
+    assert above_the_text(other_prompt) == above_the_text(one)
+
+
+def test_without_a_seed_one_is_drawn_and_reported(api: Api) -> None:
+    seeds = {api.result()["result"]["seed"] for _ in range(3)}
+    assert len(seeds) == 3
+    assert {job["seed"] for job in api.emulator.stats()["jobs"]} == seeds
+
+
+def test_links_expire_and_are_signed_anew_only_if_told_to(api: Api) -> None:
+    api.emulator.settings(link_ttl=0)
+    submitted = api.submit()
+    link = api.poll(submitted).json()["result"]["sample"]
+    answer = fetch(link)
+    assert answer.status_code == 403
+    assert answer.headers["content-type"] == "application/xml"
+    assert "<Code>AuthenticationFailed</Code>" in answer.text
+    assert api.poll(submitted).json()["result"]["sample"] == link
+
+    api.emulator.settings(link_ttl=30, renew_links=True)
+    renewed = api.poll(submitted).json()["result"]["sample"]
+    assert renewed != link
+    assert fetch(renewed).status_code == 200
+
+
+def test_a_link_cannot_be_forged(bfl: Api) -> None:
+    link = bfl.link()
+    for forged in (link[:-1], re.sub(r"se=\d+", "se=9999999999", link), link.split("?")[0], link + "ä"):
+        assert fetch(forged).status_code == 403
+    bfl.emulator.reset()
+    assert fetch(link).status_code == 404
+
+
+@pytest.mark.parametrize("header", ["Authorization", "x-key"])
+def test_a_key_sent_to_the_delivery_host_is_a_leak(bfl: Api, header: str) -> None:
+    link = bfl.link()
+    assert fetch(link, **{header: "emulator-key"}).status_code == 400
+    assert bfl.emulator.stats()["credential_leaks"] == 1
+    assert fetch(link).status_code == 200
+    assert bfl.emulator.stats()["downloads"] == 1
+
+
+def test_the_cap_on_text_keeps_a_long_prompt_inside_a_small_image(bfl: Api) -> None:
+    link = bfl.link("flux-2-pro", prompt="long word" * 500, width=64, height=64)
+    assert fetch(link).status_code == 200

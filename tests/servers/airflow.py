@@ -1,0 +1,200 @@
+"""A whole Airflow on 127.0.0.1: api-server, scheduler (LocalExecutor), dag-processor and triggerer.
+
+All of its files, HOME too, lie in one folder; each component is a process session of its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.servers.process import ChildProcess, ServerError, free_port, stop_all, tail, wait_for
+from tests.servers.rest import AirflowApi
+
+# Component -> its name in the health report, None for the one that gives the report.
+COMPONENTS = {
+    "api-server": None,
+    "scheduler": "scheduler",
+    "dag-processor": "dag_processor",
+    "triggerer": "triggerer",
+}
+# The api-server reads the logs of the tasks from the folder, so nobody need serve them.
+COMMANDS = {
+    "api-server": ["api-server"],
+    "scheduler": ["scheduler", "--skip-serve-logs"],
+    "dag-processor": ["dag-processor"],
+    "triggerer": ["triggerer", "--skip-serve-logs"],
+}
+# What the user of this machine has configured for himself must not reach the tests, nor a key by accident.
+FOREIGN = ("AIRFLOW_", "AWS_", "FLUX_", "XDG_")
+LOCAL = "127.0.0.1,localhost"
+
+
+class AirflowStack:
+    """``with AirflowStack(folder, dags_folder, connections) as airflow: airflow.api.trigger(...)``."""
+
+    def __init__(
+        self,
+        folder: Path,
+        dags_folder: Path,
+        connections: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+        parallelism: int = 4,
+    ) -> None:
+        self.folder = folder.resolve()
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self.api = AirflowApi(self.url)
+        self.env = {
+            **_clean_environment(),
+            **_settings(self.folder, dags_folder.resolve(), port, parallelism),
+            **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(conn) for name, conn in (connections or {}).items()},
+            **(env or {}),
+        }
+        self.processes = {
+            name: ChildProcess([sys.executable, "-m", "airflow", *command], log=self.log(name), env=self.env)
+            for name, command in COMMANDS.items()
+        }
+
+    def __enter__(self) -> AirflowStack:
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> AirflowStack:
+        """Returns when the health report says that all four are healthy, and tasks can be served."""
+        for name in ("home", "logs", "plugins"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        self._migrate()
+        started = datetime.now(UTC)
+        for process in self.processes.values():  # side by side: most of the time goes into imports
+            process.start()
+        self._wait_until_healthy(COMPONENTS, started)
+        return self
+
+    def stop(self) -> None:
+        stop_all(self.processes.values(), grace=5)  # a triggerer may take ten seconds over its goodbyes
+
+    def start_component(self, name: str) -> None:
+        """Returns when the new process has reported itself healthy (and not only the one before it)."""
+        started = datetime.now(UTC)
+        self.processes[name].start()
+        self._wait_until_healthy([name], started)
+
+    def stop_component(self, name: str, signum: int = signal.SIGTERM) -> None:
+        """SIGTERM: an orderly shutdown. SIGKILL: a crash, of its children too."""
+        self.processes[name].stop(signum, grace=20)
+
+    def signal_component(self, name: str, signum: int) -> None:
+        """To all processes of the component: SIGSTOP holds it, SIGCONT lets it go on."""
+        self.processes[name].send_signal(signum)
+
+    def pids(self, name: str) -> list[int]:
+        """The main process of the component first, then its children."""
+        return self.processes[name].pids()
+
+    def log(self, name: str) -> Path:
+        """What the component itself printed; for the log of a task see ``api.task_log``."""
+        return self.folder / "logs" / f"{name}.log"
+
+    def health(self) -> dict[str, Any]:
+        answer = self.api.session.get(f"{self.url}/api/v2/monitor/health", timeout=30)
+        return answer.json() if answer.ok else {}
+
+    def _execution_api_is_warm(self) -> bool:
+        """Its first answer takes the api-server seconds, in which a first task would run into its timeout."""
+        nobody = {"Authorization": None}  # it would take our token for a task's
+        return self.api.session.get(f"{self.url}/execution/health", headers=nobody, timeout=60).ok
+
+    def _migrate(self) -> None:
+        migration = ChildProcess(
+            [sys.executable, "-m", "airflow", "db", "migrate"], log=self.log("db-migrate"), env=self.env
+        )
+        migration.start()
+        try:
+            wait_for(lambda: migration.returncode is not None, timeout=300, what="airflow db migrate")
+            if migration.returncode:
+                raise ServerError(f"airflow db migrate failed\n{tail(migration.log)}")
+        finally:
+            migration.stop()
+
+    def _wait_until_healthy(self, names: Iterable[str], started: datetime) -> None:
+        names = list(names)
+        reported = [report_name for name in names if (report_name := COMPONENTS[name])]
+
+        def healthy() -> bool:
+            report = self.health()
+            if not self._execution_api_is_warm() or report.get("metadatabase", {}).get("status") != "healthy":
+                return False
+            for name in reported:
+                heartbeat = report[name][f"latest_{name}_heartbeat"]
+                if report[name]["status"] != "healthy" or datetime.fromisoformat(heartbeat) < started:
+                    return False
+            return True
+
+        processes = [self.processes[name] for name in names]
+        wait_for(healthy, timeout=300, what=f"Airflow ({', '.join(names)})", processes=processes)
+
+
+def _clean_environment() -> dict[str, str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    for name in ("no_proxy", "NO_PROXY"):  # the components talk to each other without the machine's proxy
+        env[name] = f"{env[name]},{LOCAL}" if env.get(name) else LOCAL
+    return env
+
+
+def _settings(folder: Path, dags_folder: Path, port: int, parallelism: int) -> dict[str, str]:
+    url = f"http://127.0.0.1:{port}"
+    settings: dict[str, Any] = {
+        "CORE__DAGS_FOLDER": dags_folder,
+        "CORE__PLUGINS_FOLDER": folder / "plugins",
+        "CORE__LOAD_EXAMPLES": False,
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__PARALLELISM": parallelism,
+        "CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": True,
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": folder / "passwords.json",
+        "CORE__TEST_CONNECTION": "Enabled",
+        "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "CORE__HOSTNAME_CALLABLE": "socket.gethostname",  # the default asks the network
+        "DATABASE__CHECK_MIGRATIONS": False,  # just migrated; saves four imports of alembic
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}",
+        "API__HOST": "127.0.0.1",
+        "API__PORT": port,
+        "API__BASE_URL": url,
+        "API__WORKERS": 1,
+        "API__SECRET_KEY": secrets.token_hex(32),
+        "API_AUTH__JWT_SECRET": secrets.token_hex(32),
+        "LOGGING__BASE_LOG_FOLDER": folder / "logs",
+        "LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": folder / "logs" / "dag_processor",
+        "LOGGING__COLORED_CONSOLE_LOG": False,
+        "LOGGING__WORKER_LOG_SERVER_PORT": free_port(),
+        "LOGGING__TRIGGER_LOG_SERVER_PORT": free_port(),
+        # A short task is not kept waiting by a scheduler asleep: a third less time for a run of a few tasks.
+        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.2,
+        # A DAG file is seen, and seen again after a change, within seconds.
+        "DAG_PROCESSOR__REFRESH_INTERVAL": 2,
+        "DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": 1,
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 5,
+    }
+    return {
+        "AIRFLOW_HOME": str(folder),
+        "HOME": str(folder / "home"),
+        "PYTHONUNBUFFERED": "1",
+        "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",  # macOS: LocalExecutor forks
+        **{f"AIRFLOW__{name}": str(value) for name, value in settings.items()},
+    }

@@ -1,0 +1,170 @@
+"""Each answer the API is known to give, and what it becomes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_flux.client import errors
+from airflow_provider_flux.client.answers import Answer, Result, State, read_result, read_submission
+from airflow_provider_flux.client.gateways import make_endpoint
+from airflow_provider_flux.client.jobs import Job
+
+JOB = Job("abc", submitted_at=1000.0)
+COMET, BFL = make_endpoint(None, "key"), make_endpoint(None, "key", "bfl")
+HTML = b"<!doctype html><html><body>Welcome</body></html>"
+
+
+def answer(code: int, body: Any, content_type: str = "application/json", retry_after: float | None = None) -> Answer:
+    return Answer(code, body if isinstance(body, bytes) else json.dumps(body).encode(), content_type, retry_after)
+
+
+def comet_error(message: str, code: str = "") -> dict[str, Any]:
+    return {"error": {"message": message, "type": "comet_api_error", "param": "", "code": code}}
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "state"),
+    [
+        (200, {"id": "abc", "status": "Pending", "result": None}, State.WAITING),
+        (200, {"id": "abc", "status": "Reasoning"}, State.WAITING),
+        (200, {"id": "abc", "status": "A word nobody knows"}, State.WAITING),
+        (503, {"status": "Pending"}, State.WAITING),
+        (200, {"status": " ready ", "result": {"sample": "https://d.bfl.ai/x"}}, State.READY),
+        (200, {"status": "Ready", "result": {}}, State.READY),
+        (200, {"code": "success", "data": {"status": "SUCCESS", "data": {"sample": "https://d/x"}}}, State.READY),
+        (200, {"status": "succeeded", "output": ["https://d/x"]}, State.READY),
+        (200, {"code": "success", "data": {"status": "IN_PROGRESS"}}, State.WAITING),
+        (200, {"code": "success", "data": {"status": "FAILURE", "fail_reason": "no"}}, State.FAILED),
+        (200, {"status": "Request Moderated"}, State.MODERATED),
+        (200, {"status": "Content Moderated", "details": {"Moderation Reasons": ["Violence"]}}, State.MODERATED),
+        (422, {"status": "Error", "details": {"error": "x"}}, State.FAILED),
+        (200, {"status": "Failed"}, State.FAILED),
+        (200, {"id": "abc", "status": "Task not found"}, State.NOT_FOUND),
+        (404, {"id": "abc", "status": "Task not found"}, State.NOT_FOUND),
+        (404, {"detail": "Not Found"}, State.NOT_FOUND),
+    ],
+)
+def test_a_status_decides_before_the_http_code(code: int, body: Any, state: State) -> None:
+    assert read_result(answer(code, body), JOB).state is state
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "error", "says"),
+    [
+        (400, comet_error("bad seed (request id: 7)", "invalid_request"), errors.FluxBadRequestError, "request id: 7"),
+        (401, comet_error("no such key"), errors.FluxAuthenticationError, "HTTP 401: no such key"),
+        (402, comet_error("no credits"), errors.FluxCreditsError, "no credits left"),
+        (403, {"detail": "Not authenticated"}, errors.FluxAuthenticationError, "Not authenticated"),
+        (
+            422,
+            {"detail": [{"loc": ["body", "width"], "msg": "must be less", "input": "SECRET PROMPT"}]},
+            errors.FluxBadRequestError,
+            "width: must be less",
+        ),
+        (429, {"detail": "too many"}, errors.FluxRateLimitError, "no further job"),
+        (500, comet_error("malformed", "invalid_request"), errors.FluxBadRequestError, "malformed"),
+        (500, {"detail": "boom"}, errors.FluxServiceError, "HTTP 500: boom"),
+        (502, HTML, errors.FluxServiceError, "HTTP 502"),
+        (503, comet_error("no available channel", "model_not_found"), errors.FluxBadRequestError, "no available"),
+        (504, b"", errors.FluxServiceError, "HTTP 504"),
+        (524, b"", errors.FluxServiceError, "HTTP 524"),
+        (200, HTML, errors.FluxConfigurationError, "a web page"),
+        (301, b"", errors.FluxConfigurationError, "a redirect"),
+        (200, b"", errors.FluxServiceError, "an empty answer"),
+        (200, {"hello": 1}, errors.FluxServiceError, "without a status"),
+        (200, {"status": None}, errors.FluxServiceError, "without a status"),
+    ],
+)
+def test_an_answer_without_status_becomes_one_error(code: int, body: Any, error: type, says: str) -> None:
+    with pytest.raises(error, match=says) as caught:
+        read_result(answer(code, body), JOB)
+    assert type(caught.value) is error
+    assert "SECRET" not in str(caught.value)
+
+
+def test_result_holds_what_the_api_told_and_hides_the_link() -> None:
+    body = {
+        "status": "Ready",
+        "cost": 4,
+        "result": {"sample": "https://d.bfl.ai/x?sig=s3cret", "seed": 7, "duration": 1.5, "prompt": "hush"},
+    }
+    result = read_result(answer(200, body), JOB)
+    assert (result.sample, result.seed, result.cost, result.duration) == (body["result"]["sample"], 7, 4, 1.5)
+    assert "s3cret" not in repr(result)
+    assert "hush" not in repr(result)
+
+
+def test_moderation_reasons_are_told_as_words() -> None:
+    listed = {"status": "Request Moderated", "details": {"Moderation Reasons": ["Violence", "Gore"]}}
+    assert read_result(answer(200, listed), JOB).reason == "Moderation Reasons: Violence, Gore"
+    assert read_result(answer(200, {**listed, "details": "plain text"}), JOB).reason == "plain text"
+
+
+def test_submission_keeps_the_polling_url_only_for_the_gateway_that_polls_it() -> None:
+    body = {"id": "j1", "polling_url": "https://api.eu2.bfl.ai/v1/get_result?id=j1", "cost": 4.0}
+    assert read_submission(answer(200, body), "flux-dev", COMET, 5.0) == Job("j1", "flux-dev", None, 4.0, 5.0)
+    assert read_submission(answer(200, body), "flux-dev", BFL, 5.0).polling_url == body["polling_url"]
+    image = {**body, "polling_url": "https://delivery.eu2.bfl.ai/x/sample.png?sig=1"}
+    assert read_submission(answer(200, image), "flux-dev", BFL, 5.0).polling_url is None
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "error"),
+    [
+        (404, {"detail": "Not Found"}, errors.FluxBadRequestError),
+        (405, {"detail": "Method Not Allowed"}, errors.FluxBadRequestError),
+        (503, {"detail": "overloaded"}, errors.FluxServiceError),
+        (500, {"detail": "boom"}, errors.FluxUncertainSubmitError),
+        (524, HTML, errors.FluxUncertainSubmitError),
+        (200, b"", errors.FluxUncertainSubmitError),
+        (200, {"id": ""}, errors.FluxUncertainSubmitError),
+        (200, HTML, errors.FluxConfigurationError),
+    ],
+)
+def test_a_submission_without_id_says_whether_it_may_have_been_accepted(code: int, body: Any, error: type) -> None:
+    with pytest.raises(errors.FluxError) as caught:
+        read_submission(answer(code, body), "flux-dev", COMET, 5.0)
+    assert type(caught.value) is error
+    perhaps = "perhaps one image was paid for" in str(caught.value)
+    assert perhaps is (error is errors.FluxUncertainSubmitError)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["id", "status", "result", "data", "sample", "output", "details", "error", "detail", "cost"]
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(code=st.integers(100, 599), body=json_values)
+def test_any_json_becomes_a_result_or_a_flux_error(code: int, body: Any) -> None:
+    for read in (
+        lambda: read_result(answer(code, body), JOB),
+        lambda: read_submission(answer(code, body), "flux-dev", BFL, 5.0),
+    ):
+        try:
+            assert isinstance(read(), (Result, Job))
+        except errors.FluxError as error:
+            assert str(error)
+
+
+@given(code=st.integers(100, 599), body=st.binary(max_size=50))
+def test_any_bytes_become_a_result_or_a_flux_error(code: int, body: bytes) -> None:
+    try:
+        read_result(Answer(code, body, "text/html"), JOB)
+    except errors.FluxError as error:
+        assert str(error)

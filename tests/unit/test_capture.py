@@ -1,0 +1,84 @@
+"""Only one whole image counts."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import PIL.Image
+import pytest
+
+from airflow_provider_flux.client.errors import FluxBadImageError
+from airflow_provider_flux.images.capture import capture
+
+FORMATS = ["PNG", "JPEG", "WEBP"]
+
+
+def encode(format_: str, size: tuple[int, int] = (96, 64)) -> bytes:
+    image = PIL.Image.effect_noise(size, 90).convert("RGB")
+    file = io.BytesIO()
+    image.save(file, format_)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_what_the_file_is_comes_from_the_file(format_: str, tmp_path: Path) -> None:
+    data, path = encode(format_), tmp_path / "x"
+    image = capture(iter([data[:10], data[10:]]), path, "abc")
+    assert (image.format, image.width, image.height) == (format_.lower(), 96, 64)
+    assert image.content_type == f"image/{format_.lower()}"
+    assert (image.bytes, image.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("missing", [1, 2, 3, 12, 100, 0.5, 0.9])
+def test_a_cut_off_image_is_refused_wherever_it_is_cut(format_: str, missing: float, tmp_path: Path) -> None:
+    data = encode(format_)
+    cut = int(len(data) * missing) if isinstance(missing, float) else missing
+    with pytest.raises(FluxBadImageError, match="Job abc is finished and paid for"):
+        capture([data[:-cut]], tmp_path / "x", "abc")
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_bytes_after_the_end_do_no_harm(format_: str, tmp_path: Path) -> None:
+    assert capture([encode(format_) + b"\n"], tmp_path / "x", "abc").width == 96
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"<html>Sorry</html>", b"\x89PNG\r\n\x1a\n" + b"\0" * 200, b"GIF89a" + b"\0" * 50, b"%PDF-1.7"],
+)
+def test_what_is_no_image_is_refused(data: bytes, tmp_path: Path) -> None:
+    with pytest.raises(FluxBadImageError, match="job abc"):
+        capture([data], tmp_path / "x", "abc")
+
+
+def test_a_gif_is_not_taken_for_what_the_api_makes(tmp_path: Path) -> None:
+    with pytest.raises(FluxBadImageError, match="no PNG, JPEG or WebP"):
+        capture([encode("GIF")], tmp_path / "x", "abc")
+
+
+def test_a_flipped_bit_in_a_png_is_found(tmp_path: Path) -> None:
+    data = bytearray(encode("PNG"))
+    data[len(data) // 2] ^= 1
+    with pytest.raises(FluxBadImageError, match="broken"):
+        capture([bytes(data)], tmp_path / "x", "abc")
+
+
+def test_more_than_the_cap_is_not_read(tmp_path: Path) -> None:
+    def endless() -> object:
+        while True:
+            yield b"\0" * 1024
+
+    with pytest.raises(FluxBadImageError, match="larger than the limit of 10000 bytes"):
+        capture(endless(), tmp_path / "x", "abc", max_bytes=10_000)  # type: ignore[arg-type]
+    assert (tmp_path / "x").stat().st_size <= 10_000
+
+
+def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    PIL.Image.new("1", (20_000, 20_000)).save(file, "PNG")
+    with pytest.raises(FluxBadImageError, match="broken"):
+        capture([file.getvalue()], tmp_path / "x", "abc")

@@ -1,0 +1,118 @@
+"""Where the key goes, where it never goes, and which URLs are fetched."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_flux.client.errors import FluxBadImageError, FluxConfigurationError
+from airflow_provider_flux.client.gateways import infer_gateway, make_endpoint
+from airflow_provider_flux.client.jobs import Job
+
+COMET = make_endpoint("https://api.cometapi.com/", "key")
+BFL = make_endpoint("https://api.bfl.ai", "key")
+LOCAL = make_endpoint("http://127.0.0.1:8089", "key")
+
+
+def test_the_two_dialects() -> None:
+    assert (COMET.gateway, COMET.auth) == ("cometapi", {"Authorization": "Bearer key"})
+    assert COMET.submit_url("flux-dev") == "https://api.cometapi.com/flux/v1/flux-dev"
+    assert COMET.result_url(Job("a&b")) == "https://api.cometapi.com/flux/v1/get_result?id=a%26b"
+    assert (BFL.gateway, BFL.auth) == ("bfl", {"x-key": "key"})
+    assert BFL.submit_url("flux-dev") == "https://api.bfl.ai/v1/flux-dev"
+    assert BFL.result_url(Job("a")) == "https://api.bfl.ai/v1/get_result?id=a"
+    assert "key" not in repr(COMET).replace("api_key", "")
+
+
+@pytest.mark.parametrize(
+    ("host", "gateway"),
+    [
+        ("https://api.us.bfl.ai", "bfl"),
+        ("https://bfl.ai", "bfl"),
+        ("https://notbfl.ai", "cometapi"),
+        ("https://bfl.ai.evil.example", "cometapi"),
+        ("http://localhost:1", "cometapi"),
+    ],
+)
+def test_the_gateway_is_told_from_the_host(host: str, gateway: str) -> None:
+    assert infer_gateway(host) == gateway
+
+
+def test_defaults_and_pasted_mistakes() -> None:
+    assert make_endpoint(None, "k", "bfl").base_url == "https://api.bfl.ai"
+    assert make_endpoint("", " Bearer k\n").api_key == "k"
+    assert make_endpoint("https://api.cometapi.com/flux/v1/", "k").base_url == "https://api.cometapi.com"
+    assert make_endpoint(None, "k", timeout="12").timeout == 12.0
+
+
+@pytest.mark.parametrize(
+    ("host", "gateway", "timeout", "says"),
+    [
+        ("ftp://x", None, None, "not a base URL"),
+        ("https://", None, None, "not a base URL"),
+        ("https://x:port", None, None, "not a base URL"),
+        (None, "openai", None, "must be 'cometapi' or 'bfl'"),
+        (None, None, "soon", "number of seconds"),
+        (None, None, -1, "number of seconds"),
+    ],
+)
+def test_a_connection_that_cannot_be_used(host: str | None, gateway: str | None, timeout: object, says: str) -> None:
+    with pytest.raises(FluxConfigurationError, match=says):
+        make_endpoint(host, "k", gateway, timeout)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://api.eu2.bfl.ai/v1/get_result?id=a", "https://gateway.bfl.ai/v1/get_result?id=a"],
+)
+def test_bfl_polls_the_polling_url_unchanged(url: str) -> None:
+    assert BFL.result_url(Job("a", polling_url=url)) == url
+    assert COMET.result_url(Job("a", polling_url=url)).startswith("https://api.cometapi.com/")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.eu2.bfl.ai/v1/get_result?id=a",
+        "https://api.bfl.ai.evil.example/v1/get_result?id=a",
+        "https://evilbfl.ai/v1/get_result?id=a",
+        "https://user@api.bfl.ai/v1/get_result?id=a",
+        "https://api.bfl.ai:444/v1/get_result?id=a",
+        "https://delivery.bfl.ai/sample.png?sig=x",
+        "https://[bfl.ai/v1/get_result",
+        "javascript:alert(1)",
+    ],
+)
+def test_a_foreign_polling_url_never_gets_the_key(url: str) -> None:
+    assert BFL.result_url(Job("a", polling_url=url)) == "https://api.bfl.ai/v1/get_result?id=a"
+    assert BFL.job_polling_url(url) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254/latest/meta-data",
+        "https://169.254.169.254/x",
+        "https://10.0.0.7/x",
+        "https://[::1]/x",
+        "https://[::ffff:10.0.0.1]/x",
+        "https://2130706433/x",
+        "http://localhost/x",
+        "https://localhost/x",
+        "http://delivery.bfl.ai/x",
+        "file:///etc/passwd",
+        "https://key@93.184.216.34/x",
+        "https:///x",
+        "https://[x",
+        "nonsense",
+    ],
+)
+@pytest.mark.parametrize("endpoint", [COMET, LOCAL], ids=["public", "local"])
+def test_a_delivery_url_into_somebody_s_own_network_is_refused(url: str, endpoint: object) -> None:
+    with pytest.raises(FluxBadImageError, match="Job abc is finished and paid for"):
+        endpoint.check_delivery(url, "abc")  # type: ignore[attr-defined]
+
+
+def test_delivery_from_a_public_host_or_the_api_s_own_origin() -> None:
+    COMET.check_delivery("https://93.184.216.34/x?sig=y", "abc")
+    COMET.check_delivery("https://a-name-that-does-not-resolve.invalid/x", "abc")
+    LOCAL.check_delivery("http://127.0.0.1:8089/delivery/x", "abc")

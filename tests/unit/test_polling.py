@@ -1,0 +1,111 @@
+"""The poller's decisions, by a clock that the test turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from airflow_provider_flux.client import errors
+from airflow_provider_flux.client.answers import Result, State
+from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.client.polling import Poller
+
+JOB = Job("abc", submitted_at=0.0)
+OUTAGE = errors.FluxServiceError("HTTP 500")
+
+
+def result(state: State, word: str = "", sample: str | None = None) -> Result:
+    return Result(JOB, word or state.value, state, sample)
+
+
+READY = result(State.READY, "Ready", "https://d/x")
+PENDING = result(State.WAITING, "Pending")
+MISSING = result(State.NOT_FOUND, "Task not found")
+
+
+def run(answer_at: Callable[[float], Result | errors.FluxError], deadline: float = 600.0) -> tuple[Result, float, int]:
+    """Poll against a clock; return the result, the time it came, and the number of polls."""
+    poller, now = Poller(JOB, deadline, None, 0.0), 0.0
+    while True:
+        if (done := poller.feed(answer_at(now), now)) is not None:
+            return done, now, poller.polls
+        wait = poller.delay(now)
+        assert wait > 0 or now >= deadline
+        now += max(wait, 1e-6)
+
+
+def test_ready_is_noticed_soon_and_cheaply() -> None:
+    done, noticed, polls = run(lambda now: READY if now >= 100 else PENDING)
+    assert done is READY
+    assert noticed - 100 <= 5.5
+    assert polls < 50
+
+
+def test_twenty_failed_polls_then_ready() -> None:
+    answers = iter([OUTAGE] * 20 + [READY])
+    done, _, polls = run(lambda now: next(answers), deadline=3600)
+    assert (done, polls) == (READY, 21)
+
+
+def test_errors_and_retry_after_widen_the_polls() -> None:
+    poller = Poller(JOB, 600, 1.0, 0.0)
+    poller.feed(OUTAGE, 0.0)
+    poller.feed(OUTAGE, 0.0)
+    assert poller.delay(0.0) == 2.0
+    poller.feed(errors.FluxRateLimitError("429", retry_after=17.0), 0.0)
+    assert poller.delay(0.0) == 17.0
+    assert poller.delay(595.0) == 5.0  # never beyond the deadline
+    poller.feed(PENDING, 0.0)
+    assert poller.delay(0.0) == 1.0
+
+
+def test_the_deadline_ends_waiting_and_says_how_the_last_poll_went() -> None:
+    with pytest.raises(errors.FluxTimeoutError, match=r"Job abc was not ready after 30 s .*last status 'Pending'"):
+        run(lambda now: PENDING, deadline=30)
+    with pytest.raises(errors.FluxTimeoutError, match="the last poll failed: HTTP 500"):
+        run(lambda now: OUTAGE, deadline=30)
+
+
+def test_a_deadline_in_the_past_still_takes_a_finished_image() -> None:
+    assert Poller(JOB, 0.0, None, 50.0).feed(READY, 50.0) is READY
+
+
+def test_task_not_found_is_believed_only_after_a_while() -> None:
+    assert run(lambda now: READY if now > 10 else MISSING)[0] is READY
+    assert run(lambda now: MISSING if 20 < now < 30 else READY if now > 40 else PENDING)[0] is READY
+    with pytest.raises(errors.FluxJobNotFoundError, match="job abc"):
+        run(lambda now: MISSING)
+
+
+@pytest.mark.parametrize(
+    ("state", "error"), [(State.FAILED, errors.FluxJobFailedError), (State.MODERATED, errors.FluxModeratedError)]
+)
+def test_final_states_end_at_once(state: State, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"abc .*Error: the reason"):
+        run(lambda now: Result(JOB, "Error", state, reason="the reason"))
+
+
+def test_ready_without_link_is_asked_again_a_few_times() -> None:
+    answers = iter([result(State.READY), READY])
+    assert run(lambda now: next(answers))[0] is READY
+    with pytest.raises(errors.FluxJobFailedError, match="has no image"):
+        run(lambda now: result(State.READY))
+
+
+def test_a_refused_key_ends_waiting_and_names_the_job() -> None:
+    with pytest.raises(errors.FluxAuthenticationError, match="Job abc was accepted") as caught:
+        run(lambda now: errors.FluxAuthenticationError("HTTP 401"))
+    assert caught.value.job_id == "abc"
+
+
+def test_a_web_page_is_believed_only_when_it_stays() -> None:
+    page = errors.FluxConfigurationError("a web page")
+    assert run(lambda now: READY if now > 5 else page)[0] is READY
+    with pytest.raises(errors.FluxConfigurationError):
+        run(lambda now: page)
+
+
+def test_a_fixed_interval_is_kept() -> None:
+    poller = Poller(JOB, 600, 7.0, 0.0)
+    assert [poller.delay(now) for now in (0.0, 100.0, 599.0)] == [7.0, 7.0, 1.0]

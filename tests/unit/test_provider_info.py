@@ -1,0 +1,75 @@
+"""Airflow accepts our description; a bad one would break a user's whole Airflow."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from importlib.metadata import metadata, version
+from pathlib import Path
+from typing import Any
+
+import airflow
+import jsonschema
+import pytest
+from airflow.providers_manager import ProvidersManager
+
+import airflow_provider_flux
+from airflow_provider_flux.get_provider_info import get_provider_info
+
+INFO = get_provider_info()
+
+
+@pytest.mark.parametrize("schema", ["provider_info.schema.json", "provider.yaml.schema.json"])
+def test_the_installed_airflow_s_schemas_accept_it(schema: str) -> None:
+    rules: dict[str, Any] = json.loads((Path(airflow.__file__).parent / schema).read_text())
+    jsonschema.validate(INFO, rules)
+
+
+def test_names_and_versions_agree() -> None:
+    assert INFO["package-name"] == metadata("airflow-provider-flux")["Name"]
+    assert INFO["versions"][0] == version("airflow-provider-flux") == airflow_provider_flux.__version__
+
+
+def test_every_class_and_module_it_names_exists() -> None:
+    modules = [
+        module
+        for part in ("hooks", "operators", "triggers")
+        for entry in INFO[part]
+        for module in entry["python-modules"]
+    ]
+    modules += [entry["python-module"] for entry in INFO["transfers"]]
+    for module in modules:
+        importlib.import_module(module)
+    for path in [*INFO["extra-links"], *(type_["hook-class-name"] for type_ in INFO["connection-types"])]:
+        module, _, name = path.rpartition(".")
+        assert hasattr(importlib.import_module(module), name)
+
+
+def test_airflow_finds_hook_link_and_form() -> None:
+    manager = ProvidersManager()
+    assert manager.providers["airflow-provider-flux"].version == "0.1.0"
+    hook = manager.hooks["flux"]
+    assert hook is not None
+    assert (hook.hook_name, hook.connection_id_attribute_name) == ("FLUX", "flux_conn_id")
+    assert "airflow_provider_flux.links.flux.FluxImageLink" in manager.extra_links_class_names
+
+
+FORM = """
+from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+(form,) = [form for form in HookMetaService.hook_meta_data() if form.connection_type == "flux"]
+print(form.model_dump_json())
+"""
+
+
+def test_the_connection_form_that_the_ui_shows() -> None:
+    # A process of its own: Airflow 3.1 replaces modules while it asks the hooks.
+    run = subprocess.run([sys.executable, "-c", FORM], capture_output=True, text=True, check=True)
+    form = json.loads(run.stdout.strip().splitlines()[-1])
+    assert form["hook_name"] == "FLUX"
+    assert form["standard_fields"]["password"]["title"] == "API key"
+    assert form["standard_fields"]["host"]["placeholder"] == "https://api.cometapi.com"
+    assert form["standard_fields"]["login"]["hidden"]
+    assert form["extra_fields"]["gateway"]["schema"]["enum"] == ["cometapi", "bfl"]
+    assert form["extra_fields"]["timeout"]["value"] == 30
