@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,3 +56,10 @@ def s3(_seaweed: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> SeaweedFS:
     for item in client.list_objects_v2(Bucket=_seaweed.bucket).get("Contents", []):
         client.delete_object(Bucket=_seaweed.bucket, Key=item["Key"])
     return _seaweed
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port of 127.0.0.1 on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -59,7 +59,8 @@ class Demo:
             good = self.run_dag(airflow, s3)
             if self.keep:
                 print(f"\nAirflow is at {airflow.url}, its files in {self.work}. Ctrl-C stops everything.", flush=True)
-                signal.pause()
+                with suppress(KeyboardInterrupt):
+                    signal.pause()
             self.say("stopping")
         return good
 
@@ -83,12 +84,13 @@ class Demo:
         ]
         # Two tasks may hand on the same image (generate >> to S3): it is fetched once.
         images = {result["uri"]: result for result in results if isinstance(result, dict) and result.get("uri")}
-        arrived = [self.fetch(image, s3) for image in images.values()]
+        width = max(map(len, images), default=0)
+        arrived = [self.fetch(image, s3, width) for image in images.values()]
         if not images:
             print("no task returned an image")
         return state == "success" and bool(arrived) and all(arrived)
 
-    def fetch(self, image: Json, s3: SeaweedFS) -> bool:
+    def fetch(self, image: Json, s3: SeaweedFS, width: int) -> bool:
         """Download one image, print its line of the table; False if it is not what the XCom says."""
         uri = urlsplit(image["uri"])
         body = s3.client().get_object(Bucket=uri.netloc, Key=uri.path.lstrip("/"))["Body"].read()
@@ -98,7 +100,7 @@ class Demo:
             size = f"{picture.width}x{picture.height}"
         good = hashlib.sha256(body).hexdigest() == image["sha256"]
         shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
-        print(f"{image['uri']:<60} {size:>10} {len(body):>9} bytes  {shown}{'' if good else '  WRONG SHA256'}")
+        print(f"{image['uri']:<{width}} {size:>10} {len(body):>9} bytes  {shown}{'' if good else '  WRONG SHA256'}")
         return good
 
     def say(self, what: str) -> None:

@@ -7,11 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 from botocore.exceptions import BotoCoreError
 
-from tests.servers.process import ChildProcess, ServerError, free_port, wait_for
+from tests.servers.process import ChildProcess, ServerError, free_port, is_alive, wait_for
 from tests.servers.seaweed import SeaweedFS
 
 # Ignores SIGTERM and has two children: one in a session of its own, one that lost its parent.
@@ -39,10 +38,11 @@ def test_stop_leaves_no_descendant(tmp_path: Path) -> None:
     process = start_stubborn(tmp_path)
     pids = process.pids()
     assert len(pids) == 3
+    assert all(map(is_alive, pids))
 
     process.stop(grace=0.5)
 
-    assert not [pid for pid in pids if psutil.pid_exists(pid)]
+    assert not any(map(is_alive, pids))
     assert process.pids() == []
 
 
@@ -63,7 +63,7 @@ def test_a_terminated_parent_leaves_nothing(tmp_path: Path) -> None:
         running.send_signal(signal.SIGTERM)
     assert running.returncode == 128 + signal.SIGTERM
     assert len(pids) == 3
-    assert not [pid for pid in pids if psutil.pid_exists(pid)]
+    assert not any(map(is_alive, pids))
 
 
 def test_wait_for_shows_the_log_of_a_process_that_ended(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_seaweed_keeps_its_objects_while_it_is_down(tmp_path: Path) -> None:
         s3.start()
         assert s3.client().get_object(Bucket=s3.bucket, Key="a/hero.png")["Body"].read() == b"image"
         pids += s3.process.pids()
-    assert not [pid for pid in pids if psutil.pid_exists(pid)]
+    assert not any(map(is_alive, pids))
 
 
 def test_two_seaweeds_do_not_meet(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ class FluxModeratedError(FluxError):
 
     @classmethod
     def _money(cls, job_id: str | None) -> str:
-        return "Moderated jobs are not charged."
+        return "Black Forest Labs does not charge for moderated jobs."
 
 
 class FluxJobFailedError(FluxError):
@@ -114,7 +114,7 @@ class FluxJobFailedError(FluxError):
 
     @classmethod
     def _money(cls, job_id: str | None) -> str:
-        return "Failed jobs are not charged."
+        return "Black Forest Labs does not charge for failed jobs."
 
 
 class FluxJobNotFoundError(FluxError):
@@ -141,6 +141,13 @@ class FluxBadImageError(FluxError):
     @classmethod
     def _money(cls, job_id: str | None) -> str:
         return f"Job {job_id} is finished and paid for."
+
+
+class FluxUnsafeUrlError(FluxBadImageError):
+    """The delivery URL leads to an address that is not public, and was not fetched."""
+
+    retryable = False
+    mend = "Ask the gateway's operator; a FLUX API has no reason to name such an address."
 
 
 class FluxImageExpiredError(FluxBadImageError):

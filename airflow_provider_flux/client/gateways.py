@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
-from airflow_provider_flux.client.errors import FluxBadImageError, FluxConfigurationError
+from airflow_provider_flux.client.errors import FluxConfigurationError, FluxUnsafeUrlError
 from airflow_provider_flux.client.jobs import Job
 
 COMETAPI = "cometapi"
@@ -80,7 +80,7 @@ class Endpoint:
 
         Allowed is https to a public address, and the API's own origin (an emulator on localhost).
 
-        :raises FluxBadImageError: naming the host, never the (signed) URL.
+        :raises FluxUnsafeUrlError: naming the host, never the (signed) URL.
         """
         try:
             parts = urlsplit(url)
@@ -91,12 +91,12 @@ class Endpoint:
             return
         if parts is None or not host or parts.scheme != "https" or parts.username or parts.password:
             scheme = parts.scheme if parts is not None else "no"
-            raise FluxBadImageError(
+            raise FluxUnsafeUrlError(
                 f"The delivery URL of job {job_id} was not fetched: it must be https, not {scheme} to {host!r}.",
                 job_id=job_id,
             )
         if not all(ipaddress.ip_address(address).is_global for address in _addresses(host, port or 443)):
-            raise FluxBadImageError(
+            raise FluxUnsafeUrlError(
                 f"The delivery URL of job {job_id} was not fetched: {host!r} is not a public address.",
                 job_id=job_id,
             )

@@ -6,6 +6,7 @@ An image counts only after this: HTTP 200 and an image's content type prove noth
 from __future__ import annotations
 
 import hashlib
+import mmap
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -96,13 +97,10 @@ def inspect(path: Path, job_id: str | None) -> tuple[str, int, int]:
 
 def _has_end(path: Path, format_: str) -> bool:
     """Tell whether the file's end is there; decoders forgive a missing one."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(12)
-        file.seek(max(0, size - 4096))
-        tail = file.read()
-    if format_ == "PNG":
-        return b"IEND\xaeB`\x82" in tail
-    if format_ == "JPEG":
-        return b"\xff\xd9" in tail
-    return size >= int.from_bytes(head[4:8], "little") + 8
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if format_ == "PNG":
+            return data.rfind(b"IEND\xaeB`\x82") > 0
+        if format_ == "JPEG":
+            # The end marker must follow the last start of a scan; it cannot stand within one.
+            return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
+        return len(data) >= int.from_bytes(data[4:8], "little") + 8

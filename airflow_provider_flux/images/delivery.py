@@ -58,7 +58,7 @@ def fetch_image(client: FluxClient, result: Result, path: Path) -> Image:
             if attempt == ATTEMPTS or not error.retryable:
                 raise
             log.warning("Attempt %d to fetch the image of job %s: %s", attempt, job.id, error.what)
-            time.sleep(attempt)
+            time.sleep(0.5 * attempt)
     raise FluxBadImageError(f"The image of job {job.id} could not be fetched.", job_id=job.id)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 import shutil
 import uuid
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
@@ -98,18 +99,29 @@ class S3Store(Store):
         self._extra_args = extra_args or {}
         self._verify = verify
 
-    def _hook(self, extra_args: dict[str, Any] | None = None) -> S3Hook:
+    @cached_property
+    def _hook(self) -> S3Hook:
+        return self._hook_with({})
+
+    def _hook_with(self, extra_args: dict[str, Any]) -> S3Hook:
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-        return S3Hook(aws_conn_id=self._aws_conn_id, verify=self._verify, extra_args=extra_args)
+        return S3Hook(
+            aws_conn_id=self._aws_conn_id,
+            verify=self._verify,
+            extra_args=extra_args,
+            # Ten threads with a part of the file each would hold it whole in memory.
+            transfer_config_args={"use_threads": False},
+        )
 
     def check(self) -> None:
+        from boto3.s3.transfer import S3Transfer
         from botocore.exceptions import BotoCoreError, ClientError
 
-        # Makes the hook refuse arguments it does not know.
+        if unknown := sorted(self._extra_args.keys() - set(S3Transfer.ALLOWED_UPLOAD_ARGS)):
+            raise FluxStoreUnusableError(f"extra_args has what no S3 upload takes: {', '.join(unknown)}.")
         try:
-            hook = self._hook(self._extra_args)
-            hook.get_conn().head_bucket(Bucket=self.bucket)
+            self._hook.get_conn().head_bucket(Bucket=self.bucket)
         except ClientError as error:
             # Who may only put objects is refused the look at the bucket; that says nothing about the put.
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
@@ -121,7 +133,7 @@ class S3Store(Store):
 
     def head(self) -> dict[str, Any] | None:
         """Return S3's description of what lies here; None if nothing does."""
-        return self._hook().head_object(self.key, self.bucket)
+        return self._hook.head_object(self.key, self.bucket)
 
     def put(self, path: Path, content_type: str, metadata: dict[str, str]) -> None:
         asked = self._extra_args
@@ -130,7 +142,7 @@ class S3Store(Store):
             **asked,
             "Metadata": {**metadata, **asked.get("Metadata", {})},
         }
-        hook = self._hook(extra_args)
+        hook = self._hook_with(extra_args)
         if not self._replace and hook.check_for_key(self.key, self.bucket):
             raise FluxImageExistsError(f"{self.uri} exists, and replace=False keeps it.")
         with path.open("rb") as file:
@@ -144,7 +156,7 @@ class S3Store(Store):
             )
 
     def get(self, file: BinaryIO) -> None:
-        self._hook().get_conn().download_fileobj(self.bucket, self.key, file)
+        self._hook.get_conn().download_fileobj(self.bucket, self.key, file)
 
 
 class PathStore(Store):
@@ -168,9 +180,12 @@ class PathStore(Store):
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise FluxStoreUnusableError(f"The folder of {self.uri} cannot be made ({error}).") from error
-        else:
+            return
+        try:
             # Loads the filesystem's library and its connection.
             _ = self._path.fs
+        except (ValueError, ImportError) as error:
+            raise FluxStoreUnusableError(f"{self.uri} cannot be opened ({error}).") from error
 
     def put(self, path: Path, content_type: str, metadata: dict[str, str]) -> None:
         if not self._is_local:

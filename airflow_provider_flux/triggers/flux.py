@@ -68,7 +68,8 @@ class FluxResultTrigger(BaseTrigger):
         yield TriggerEvent(await self._outcome())
 
     async def _outcome(self) -> dict[str, Any]:
-        told = {"version": EVENT_VERSION, **(self.job or {}), "deadline": self.deadline, "uri": self.uri}
+        job = self.job if isinstance(self.job, dict) else {}
+        told = {"version": EVENT_VERSION, **job, "deadline": self.deadline, "uri": self.uri}
         try:
             await self._wait()
         except FluxError as error:

@@ -73,7 +73,7 @@ class ChildProcess:
         found = {pid for pid in psutil.pids() if _session_of(pid) == leader}
         with contextlib.suppress(psutil.NoSuchProcess):
             found |= {child.pid for child in psutil.Process(leader).children(recursive=True)}
-        return sorted((pid for pid in found if _is_alive(pid)), key=lambda pid: (pid != leader, pid))
+        return sorted((pid for pid in found if is_alive(pid)), key=lambda pid: (pid != leader, pid))
 
     def send_signal(self, signum: int) -> None:
         """To every process of it: SIGSTOP holds the server, SIGCONT lets it go on, SIGKILL is the crash."""
@@ -98,7 +98,7 @@ def stop_all(processes: Iterable[ChildProcess], signum: int = signal.SIGTERM, gr
     while any(process.returncode is None for process in stopping) and time.monotonic() < deadline:
         time.sleep(0.05)
     for process in stopping:
-        while left := {*process.pids(), *filter(_is_alive, members[process])}:
+        while left := {*process.pids(), *filter(is_alive, members[process])}:
             for pid in left:
                 _kill(pid, signal.SIGKILL)
             time.sleep(0.02)
@@ -118,6 +118,7 @@ def _kill_what_is_left() -> None:
 
 def exit_on_signals() -> None:
     """For entry points: SIGTERM and a closed terminal unwind ``with`` blocks, as Ctrl-C does."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts without it
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, lambda received, _frame: sys.exit(128 + received))
 
@@ -172,18 +173,19 @@ def tail(log: Path, lines: int = 40) -> str:
     return "\n".join([f"--- end of {log.name}", *text.splitlines()[-lines:]])
 
 
+def is_alive(pid: int) -> bool:
+    """A zombie, which only its parent can bury, does not count."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _session_of(pid: int) -> int | None:
     try:
         return os.getsid(pid)
     except OSError:
         return None
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _kill(pid: int, signum: int) -> None:

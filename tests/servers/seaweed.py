@@ -69,7 +69,7 @@ class SeaweedFS:
         self.stop()
 
     def start(self) -> SeaweedFS:
-        """Returns when an object can be written, which is later than when the port answers."""
+        """Returns when objects can be written and read, which is later than when the port answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.process.start()
         wait_for(self._is_usable, timeout=60, what="SeaweedFS", processes=[self.process])
@@ -124,7 +124,9 @@ class SeaweedFS:
     def _is_usable(self) -> bool:
         client = self.client()
         try:
-            client.put_object(Bucket=self.bucket, Key=".usable", Body=b"")
+            # Not empty, and read back: only then the volumes too are known to be there.
+            client.put_object(Bucket=self.bucket, Key=".usable", Body=b"usable")
+            client.get_object(Bucket=self.bucket, Key=".usable")["Body"].read()
             client.delete_object(Bucket=self.bucket, Key=".usable")
         except (BotoCoreError, ClientError):
             return False

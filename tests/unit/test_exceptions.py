@@ -15,6 +15,7 @@ PERMANENT = [
     errors.FluxCreditsError,
     errors.FluxConfigurationError,
     errors.FluxModeratedError,
+    errors.FluxUnsafeUrlError,
     stores.FluxStoreUnusableError,
     stores.FluxImageExistsError,
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_flux.client.errors import FluxBadImageError, FluxConfigurationError
+from airflow_provider_flux.client.errors import FluxConfigurationError, FluxUnsafeUrlError
 from airflow_provider_flux.client.gateways import infer_gateway, make_endpoint
 from airflow_provider_flux.client.jobs import Job
 
@@ -108,7 +108,7 @@ def test_a_foreign_polling_url_never_gets_the_key(url: str) -> None:
 )
 @pytest.mark.parametrize("endpoint", [COMET, LOCAL], ids=["public", "local"])
 def test_a_delivery_url_into_somebody_s_own_network_is_refused(url: str, endpoint: object) -> None:
-    with pytest.raises(FluxBadImageError, match="Job abc is finished and paid for"):
+    with pytest.raises(FluxUnsafeUrlError, match="Job abc is finished and paid for"):
         endpoint.check_delivery(url, "abc")  # type: ignore[attr-defined]
 
 

@@ -1,0 +1,313 @@
+"""The client against the emulator, over real sockets, in both dialects."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_flux.client import errors
+from airflow_provider_flux.client.client import FluxClient, shared_client
+from airflow_provider_flux.client.gateways import make_endpoint
+from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.emulator import FluxEmulator
+from airflow_provider_flux.images.delivery import fetch_image
+
+KITE = {"prompt": "a red kite", "width": 256, "height": 256, "seed": 7}
+
+
+@pytest.fixture(params=["cometapi", "bfl"])
+def client(request: pytest.FixtureRequest, flux_emulator: FluxEmulator) -> Iterator[FluxClient]:
+    with FluxClient(make_endpoint(flux_emulator.url, flux_emulator.key, request.param)) as client:
+        yield client
+
+
+def soon() -> float:
+    return time.time() + 20
+
+
+def test_submit_wait_fetch(client: FluxClient, flux_emulator: FluxEmulator, tmp_path: Path) -> None:
+    job = client.submit("flux-pro-1.1", KITE)
+    result = client.wait(job, soon())
+    image = fetch_image(client, result, tmp_path / "kite")
+    assert (image.format, image.width, image.height, result.seed) == ("jpeg", 256, 256, 7)
+    stats = flux_emulator.stats()
+    assert (stats["submits"], stats["downloads"], stats["credential_leaks"]) == (1, 1, 0)
+    assert [told["parameters"] for told in stats["jobs"]] == [KITE]
+
+
+def test_the_async_side_waits_for_many_on_one_connection_pool(client: FluxClient, flux_emulator: FluxEmulator) -> None:
+    jobs = [client.submit("flux-dev", KITE) for _ in range(10)]
+
+    async def wait(job: Job) -> tuple[object, Any]:
+        async with shared_client(client.endpoint) as shared:
+            return shared, await shared.wait(job, soon())
+
+    async def wait_all() -> list[tuple[object, Any]]:
+        return await asyncio.gather(*(wait(job) for job in jobs))
+
+    waited = asyncio.run(wait_all())
+    assert {result.job.id for _, result in waited} == {job.id for job in jobs}
+    assert len({id(shared) for shared, _ in waited}) == 1
+    assert all(result.sample for _, result in waited)
+
+
+@pytest.mark.parametrize(
+    ("fault", "requests"),
+    [
+        ({"http": 429}, 2),
+        ({"http": 429, "headers": {"Retry-After": "1"}}, 2),
+        ({"http": 503, "text": "overloaded", "times": 2}, 3),
+    ],
+)
+def test_a_submit_that_was_not_accepted_is_sent_again(
+    client: FluxClient, flux_emulator: FluxEmulator, fault: dict[str, Any], requests: int
+) -> None:
+    flux_emulator.fault(on="submit", **fault)
+    client.submit("flux-dev", KITE)
+    stats = flux_emulator.stats()
+    assert (stats["submit_requests"], stats["submits"]) == (requests, 1)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"drop": True, "accept": True},
+        {"drop": True},
+        {"http": 500, "accept": True},
+        {"http": 524, "accept": True, "html": "<html>timeout</html>"},
+        {"http": 200, "text": "", "accept": True},
+        {"delay": 3, "accept": True},
+    ],
+    ids=lambda fault: "-".join(fault),
+)
+def test_a_submit_whose_answer_was_lost_is_never_sent_again(flux_emulator: FluxEmulator, fault: dict[str, Any]) -> None:
+    flux_emulator.fault(on="submit", **fault)
+    client = FluxClient(make_endpoint(flux_emulator.url, flux_emulator.key, timeout=1))
+    with pytest.raises(errors.FluxUncertainSubmitError, match="perhaps one image was paid for"):
+        client.submit("flux-dev", KITE)
+    assert flux_emulator.stats()["submit_requests"] == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ({"http": 400}, errors.FluxBadRequestError),
+        ({"http": 401}, errors.FluxAuthenticationError),
+        ({"http": 402}, errors.FluxCreditsError),
+        ({"http": 403}, errors.FluxAuthenticationError),
+        ({"http": 404}, errors.FluxBadRequestError),
+        ({"http": 422}, errors.FluxBadRequestError),
+        ({"http": 200, "html": "<html>Welcome</html>"}, errors.FluxConfigurationError),
+        ({"redirect": "https://elsewhere.example/"}, errors.FluxConfigurationError),
+    ],
+    ids=lambda value: str(value.get("http", "redirect")) if isinstance(value, dict) else value.__name__,
+)
+def test_a_refused_submit_costs_nothing_and_says_so(
+    client: FluxClient, flux_emulator: FluxEmulator, fault: dict[str, Any], error: type[errors.FluxError]
+) -> None:
+    flux_emulator.fault(on="submit", **fault)
+    with pytest.raises(error, match=r"Nothing was paid\.") as caught:
+        client.submit("flux-dev", KITE)
+    assert type(caught.value) is error
+    assert flux_emulator.stats()["submit_requests"] == 1
+
+
+def test_what_the_emulator_s_own_checks_refuse(client: FluxClient, flux_emulator: FluxEmulator) -> None:
+    with pytest.raises(errors.FluxBadRequestError, match="width"):
+        client.submit("flux-pro-1.1", {**KITE, "width": 1000})
+    with pytest.raises(errors.FluxBadRequestError):
+        client.submit("flux-of-another-maker", KITE)
+    flux_emulator.settings(credits=0)
+    with pytest.raises(errors.FluxCreditsError, match="no credits left"):
+        client.submit("flux-dev", KITE)
+    wrong = FluxClient(make_endpoint(flux_emulator.url, "wrong-key", client.endpoint.gateway))
+    with pytest.raises(errors.FluxAuthenticationError) as caught:
+        wrong.submit("flux-dev", KITE)
+    assert "wrong-key" not in str(caught.value)
+    assert flux_emulator.stats()["submits"] == 0
+
+
+@pytest.mark.parametrize("key", ["", None, "schlüssel", "two\nlines"])
+def test_an_impossible_key_is_refused_before_anything_is_sent(flux_emulator: FluxEmulator, key: str | None) -> None:
+    client = FluxClient(make_endpoint(flux_emulator.url, key))
+    with pytest.raises(errors.FluxAuthenticationError):
+        client.submit("flux-dev", KITE)
+    with pytest.raises(errors.FluxAuthenticationError):
+        client.get_result(Job("abc"))
+    assert flux_emulator.stats()["submit_requests"] == 0
+
+
+def test_nobody_listens(unused_port: int) -> None:
+    client = FluxClient(make_endpoint(f"http://127.0.0.1:{unused_port}", "key"))
+    with pytest.raises(errors.FluxServiceError, match=r"cannot be reached.*Nothing was paid"):
+        client.submit("flux-dev", KITE, patience=0)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"http": 500, "times": 3},
+        {"http": 429, "headers": {"Retry-After": "0"}},
+        {"drop": True, "times": 2},
+        {"http": 200, "html": "<html>Just a moment</html>"},
+        {"http": 200, "text": ""},
+        {"status": "A new word", "times": 2},
+        {"status": "Task not found", "times": 2},
+        {"status": "Task not found", "http": 404, "times": 2},
+        {"sample": None},
+        {"shape": "wrapped", "times": None},
+        {"shape": "replicate", "times": None},
+    ],
+    ids=lambda fault: "-".join(str(part) for item in fault.items() for part in item)[:40],
+)
+@pytest.mark.parametrize("side", ["sync", "async"])
+def test_waiting_survives(client: FluxClient, flux_emulator: FluxEmulator, fault: dict[str, Any], side: str) -> None:
+    job = client.submit("flux-dev", KITE)
+    flux_emulator.fault(on="poll", **fault)
+
+    async def wait() -> Any:
+        async with shared_client(client.endpoint) as shared:
+            return await shared.wait(job, soon(), 0.1)
+
+    result = client.wait(job, soon(), 0.1) if side == "sync" else asyncio.run(wait())
+    assert result.sample
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ({"status": "Error", "details": {"error": "out of paint"}}, errors.FluxJobFailedError),
+        ({"status": "Request Moderated"}, errors.FluxModeratedError),
+        ({"http": 401}, errors.FluxAuthenticationError),
+        ({"http": 402}, errors.FluxCreditsError),
+        ({"sample": None}, errors.FluxJobFailedError),
+        ({"status": "Pending"}, errors.FluxTimeoutError),
+        ({"http": 500}, errors.FluxTimeoutError),
+    ],
+    ids=lambda value: "-".join(str(part) for part in value.values()) if isinstance(value, dict) else value.__name__,
+)
+def test_waiting_ends(
+    client: FluxClient, flux_emulator: FluxEmulator, fault: dict[str, Any], error: type[errors.FluxError]
+) -> None:
+    job = client.submit("flux-dev", KITE)
+    flux_emulator.fault(on="poll", times=None, **fault)
+    with pytest.raises(error, match=job.id):
+        client.wait(job, time.time() + 1.5, 0.1)
+
+
+def test_moderation_names_its_reasons(client: FluxClient) -> None:
+    for prompt in ("nsfw", "gore"):
+        with pytest.raises(errors.FluxModeratedError, match=r"moderated \(\w+ Moderated: .*not charge"):
+            client.wait(client.submit("flux-dev", {"prompt": prompt}), soon(), 0.1)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"truncate": 0.5},
+        {"truncate": 0.5, "lie": True},
+        {"body": "<html>Sorry</html>", "content_type": "text/html"},
+        {"body": "<html>Sorry</html>", "content_type": "image/png"},
+        {"http": 500},
+        {"drop": True},
+    ],
+    ids=lambda fault: "-".join(str(part) for part in fault.values())[:30],
+)
+def test_a_broken_delivery_is_fetched_again(
+    client: FluxClient, flux_emulator: FluxEmulator, fault: dict[str, Any], tmp_path: Path
+) -> None:
+    result = client.wait(client.submit("flux-dev", KITE), soon(), 0.1)
+    flux_emulator.fault(on="download", **fault)
+    assert fetch_image(client, result, tmp_path / "x").width == 256
+    flux_emulator.fault(on="download", times=None, **fault)
+    with pytest.raises(errors.FluxError, match=f"[Jj]ob {result.job.id} is finished and paid for"):
+        fetch_image(client, result, tmp_path / "x")
+
+
+def test_a_dead_link_is_asked_for_anew_once(client: FluxClient, flux_emulator: FluxEmulator, tmp_path: Path) -> None:
+    flux_emulator.settings(link_ttl=0.1)
+    result = client.wait(client.submit("flux-dev", KITE), soon(), 0.1)
+    time.sleep(0.3)
+    with pytest.raises(errors.FluxImageExpiredError, match="has expired"):
+        fetch_image(client, result, tmp_path / "x")
+    flux_emulator.settings(link_ttl=600, renew_links=True)
+    assert fetch_image(client, result, tmp_path / "x").width == 256
+
+
+@pytest.mark.parametrize("target", ["http://169.254.169.254/latest", "http://localhost:1/x", "file:///etc/passwd"])
+def test_a_delivery_that_leads_elsewhere_is_refused(
+    client: FluxClient, flux_emulator: FluxEmulator, target: str, tmp_path: Path
+) -> None:
+    job = client.submit("flux-dev", KITE)
+    result = client.wait(job, soon(), 0.1)
+    flux_emulator.fault(on="download", redirect=target, times=None)
+    with pytest.raises(errors.FluxUnsafeUrlError, match="was not fetched"):
+        fetch_image(client, result, tmp_path / "x")
+    flux_emulator.fault(on="poll", sample=target)
+    with pytest.raises(errors.FluxUnsafeUrlError, match="was not fetched"):
+        fetch_image(client, client.wait(job, soon(), 0.1), tmp_path / "x")
+
+
+def test_a_redirect_within_the_rules_is_followed(
+    client: FluxClient, flux_emulator: FluxEmulator, tmp_path: Path
+) -> None:
+    result = client.wait(client.submit("flux-dev", KITE), soon(), 0.1)
+    assert result.sample is not None
+    flux_emulator.fault(on="download", redirect=result.sample)
+    assert fetch_image(client, result, tmp_path / "x").width == 256
+    flux_emulator.fault(on="download", redirect=result.sample, times=None)
+    with pytest.raises(errors.FluxBadImageError, match="redirects without end"):
+        fetch_image(client, result, tmp_path / "x")
+
+
+def test_a_foreign_polling_url_is_not_polled(flux_emulator: FluxEmulator) -> None:
+    with FluxClient(make_endpoint(flux_emulator.url, flux_emulator.key, "bfl")) as client:
+        flux_emulator.fault(on="submit", polling_url="https://evil.example/v1/get_result?id=x")
+        assert client.submit("flux-dev", KITE).polling_url is None
+        flux_emulator.fault(on="submit", polling_url=None)
+        assert client.submit("flux-dev", KITE).polling_url is None
+
+
+def test_the_http_library_does_not_log_our_urls_but_still_logs_others(
+    client: FluxClient, flux_emulator: FluxEmulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import httpx
+
+    caplog.set_level(logging.DEBUG)
+    fetch_image(client, client.wait(client.submit("flux-dev", KITE), soon(), 0.1), tmp_path / "x")
+    assert "sig=" not in caplog.text
+    assert "get_result" not in caplog.text
+    logging.getLogger("httpx").setLevel(logging.INFO)
+    httpx.get(f"{flux_emulator.url}/emulator/stats", trust_env=False)
+    assert "/emulator/stats" in caplog.text
+
+
+@pytest.mark.parametrize("side", ["sync", "async"])
+def test_a_proxy_in_the_environment_is_used(
+    side: str, flux_emulator: FluxEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.settimeout(10)
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.setenv("NO_PROXY", "")
+        endpoint = make_endpoint("http://flux.example", "key", timeout=1)
+        with pytest.raises(errors.FluxTimeoutError):
+            if side == "sync":
+                FluxClient(endpoint).wait(Job("abc"), time.time())
+            else:
+
+                async def wait() -> None:
+                    async with shared_client(endpoint) as shared:
+                        await shared.wait(Job("abc"), time.time())
+
+                asyncio.run(wait())
+        connection, _ = proxy.accept()
+        with connection:
+            assert connection.recv(1000).startswith(b"GET http://flux.example/flux/v1/get_result?id=abc")

@@ -1,0 +1,150 @@
+"""FluxToS3Operator against the emulator and a real S3."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_flux.client import errors
+from airflow_provider_flux.emulator import FluxEmulator
+from airflow_provider_flux.images import stores
+from airflow_provider_flux.operators.flux import FluxGenerateOperator
+from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
+from tests.integration.running import run
+from tests.servers.seaweed import SeaweedFS
+
+
+def generated(**arguments: Any) -> dict[str, Any]:
+    asked = {"model": "flux-dev", "prompt": "a red kite", "width": 256, "height": 256, "seed": 7, **arguments}
+    return run(FluxGenerateOperator(task_id="generate", **asked))[0]
+
+
+def upload(generation: Any, **arguments: Any) -> tuple[dict[str, Any], bool]:
+    given = {"s3_key": "s3://flux/kite.jpeg", **arguments}
+    return run(FluxToS3Operator(task_id="upload", generation=generation, **given))
+
+
+@pytest.mark.parametrize("waited", [True, False], ids=["waited", "not waited"])
+@pytest.mark.parametrize("deferrable", [True, False], ids=["deferrable", "blocking"])
+def test_what_was_generated_lies_in_s3(flux: FluxEmulator, s3: SeaweedFS, waited: bool, deferrable: bool) -> None:
+    generation = generated(wait_for_completion=waited)
+    told, _ = upload(generation, s3_bucket=s3.bucket, s3_key="a/kite.jpeg", deferrable=deferrable)
+    stored = s3.client().get_object(Bucket=s3.bucket, Key="a/kite.jpeg")
+    data = stored["Body"].read()
+    assert told["uri"] == f"s3://{s3.bucket}/a/kite.jpeg"
+    assert (told["id"], told["model"], told["seed"]) == (generation["id"], "flux-dev", 7)
+    assert (told["sha256"], told["bytes"]) == (hashlib.sha256(data).hexdigest(), len(data))
+    assert stored["ContentType"] == "image/jpeg"
+    expected = {"job-id": generation["id"], "model": "flux-dev", "seed": "7", "sha256": told["sha256"]}
+    assert expected.items() <= stored["Metadata"].items()
+    assert "sig=" not in json.dumps(told)
+
+
+def test_a_job_id_alone_is_enough(flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
+    told, _ = upload(generated(wait_for_completion=False)["id"])
+    assert (told["uri"], told["model"]) == ("s3://flux/kite.jpeg", None)
+
+
+def test_a_dict_that_a_template_turned_into_text(flux: FluxEmulator, s3: SeaweedFS) -> None:
+    assert upload(str(generated()))[0]["model"] == "flux-dev"
+
+
+def test_a_job_that_is_not_ready_is_waited_for_in_the_triggerer(
+    flux: FluxEmulator, s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flux.settings(duration=6.5)
+    told, deferred = upload(generated(wait_for_completion=False))
+    assert deferred
+    assert s3.client().head_object(Bucket=s3.bucket, Key="kite.jpeg")["ContentLength"] == told["bytes"]
+
+
+def test_an_image_that_is_stored_already_is_copied(flux: FluxEmulator, s3: SeaweedFS, tmp_path: Path) -> None:
+    generation = generated(output_uri=f"file://{tmp_path}/kite.jpeg")
+    flux.reset()  # the API has forgotten the job; the stored image is the source
+    told, _ = upload(generation)
+    assert (told["sha256"], told["uri"]) == (generation["sha256"], "s3://flux/kite.jpeg")
+    again, _ = upload(told, s3_key="s3://flux/copy.jpeg")
+    assert (again["sha256"], again["uri"]) == (generation["sha256"], "s3://flux/copy.jpeg")
+
+
+def test_a_retry_that_finds_its_own_image_succeeds_without_the_api(flux: FluxEmulator, s3: SeaweedFS) -> None:
+    generation = generated()
+    first, _ = upload(generation)
+    flux.reset()
+    second, _ = upload(generation)
+    for name in ("id", "model", "seed", "uri", "sha256", "bytes", "width", "height", "format", "content_type"):
+        assert second[name] == first[name], name
+
+
+def test_another_object_is_replaced_only_if_told(flux: FluxEmulator, s3: SeaweedFS) -> None:
+    s3.client().put_object(Bucket=s3.bucket, Key="kite.jpeg", Body=b"precious")
+    generation = generated()
+    with pytest.raises(stores.FluxImageExistsError, match=r"replace=False keeps it.*Choose another key") as caught:
+        upload(generation)
+    assert isinstance(caught.value, AirflowFailException)
+    assert s3.client().get_object(Bucket=s3.bucket, Key="kite.jpeg")["Body"].read() == b"precious"
+    told, _ = upload(generation, replace=True)
+    assert s3.client().head_object(Bucket=s3.bucket, Key="kite.jpeg")["ContentLength"] == told["bytes"]
+
+
+def test_s3_arguments_mean_what_they_mean_in_the_amazon_provider(flux: FluxEmulator, s3: SeaweedFS) -> None:
+    extra = {"CacheControl": "max-age=60", "Metadata": {"team": "kites"}, "ContentType": "image/x-kite"}
+    upload(generated(), extra_args=extra, acl_policy="private")
+    stored = s3.client().head_object(Bucket=s3.bucket, Key="kite.jpeg")
+    assert (stored["CacheControl"], stored["ContentType"]) == ("max-age=60", "image/x-kite")
+    assert (stored["Metadata"]["team"], stored["Metadata"]["seed"]) == ("kites", "7")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"generation": None}, "skipped"),
+        ({"generation": [{"id": "a"}, {"id": "b"}]}, r"a list of 2 \(use .expand"),
+        ({"generation": {"model": "x"}}, "without an 'id'"),
+        ({"s3_bucket": "flux", "s3_key": "s3://flux/kite.jpeg"}, "s3_bucket"),
+        ({"s3_key": "kite.jpeg"}, "name no object"),
+        ({"s3_key": "s3://flux/folder/"}, "name no object"),
+        ({"s3_key": "s3://no-such-bucket/kite.jpeg"}, "no bucket"),
+        ({"extra_args": {"Colour": "red"}}, "Colour"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_fetched(
+    flux_connection: FluxEmulator, s3: SeaweedFS, arguments: dict[str, Any], says: str
+) -> None:
+    given = {"generation": "abc", **arguments}
+    with pytest.raises(AirflowFailException, match=says):
+        upload(given.pop("generation"), **given)
+    assert flux_connection.stats()["polls"] == 0
+
+
+def test_a_job_the_api_does_not_know_is_an_error_that_names_it(flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
+    with pytest.raises(errors.FluxTimeoutError, match=r"Job gone-1 was not ready .*Task not found"):
+        upload("gone-1", timeout=1, deferrable=False)
+
+
+def test_a_broken_image_never_reaches_s3(flux: FluxEmulator, s3: SeaweedFS) -> None:
+    generation = generated()
+    flux.fault(on="download", truncate=0.5, times=None)
+    with pytest.raises(errors.FluxBadImageError, match=r"is finished and paid for.*buys nothing"):
+        upload(generation)
+    assert "Contents" not in s3.client().list_objects_v2(Bucket=s3.bucket)
+
+
+def test_the_image_is_not_held_in_memory(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
+    with FluxEmulator(process=True) as flux:  # its own memory does not count
+        monkeypatch.setenv("AIRFLOW_CONN_FLUX_DEFAULT", json.dumps(flux.connection()))
+        generation = generated()
+        upload(generation, s3_key="s3://flux/warm.jpeg")  # what is imported on first use does not count either
+        flux.fault(on="download", pad=48 * 1024 * 1024)
+        tracemalloc.start()
+        told, _ = upload(generation)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert told["bytes"] > 48 * 1024 * 1024
+    assert peak < told["bytes"] * 0.8  # boto3 holds a few parts of 8 MiB

@@ -1,0 +1,229 @@
+"""FluxGenerateOperator against the emulator and a real S3."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+
+from airflow_provider_flux.client import errors
+from airflow_provider_flux.emulator import FluxEmulator
+from airflow_provider_flux.images import stores
+from airflow_provider_flux.operators.flux import REQUEST_FIELDS, FluxGenerateOperator
+from airflow_provider_flux.triggers.flux import FluxResultTrigger
+from tests.integration.running import context, fire, run
+from tests.servers.seaweed import SeaweedFS
+
+PROMPT = "a red kite over the sea"
+
+
+def generate(**arguments: Any) -> FluxGenerateOperator:
+    given = {"model": "flux-dev", "prompt": PROMPT, "width": 256, "height": 256, "seed": 7, **arguments}
+    return FluxGenerateOperator(task_id="generate", **given)
+
+
+def test_every_request_field_uri_and_connection_is_templated() -> None:
+    assert {*REQUEST_FIELDS, "model", "parameters", "output_uri", "aws_conn_id", "flux_conn_id"} == set(
+        FluxGenerateOperator.template_fields
+    )
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_without_output_uri_it_tells_of_the_job_alone(flux: FluxEmulator, deferrable: bool) -> None:
+    told, deferred = run(generate(deferrable=deferrable))
+    assert not deferred
+    assert (told["status"], told["model"], told["seed"], told["cost"]) == ("Ready", "flux-dev", 7, pytest.approx(2.5))
+    assert told["duration"] > 0
+    assert not {"uri", "width", "height", "format", "bytes", "sha256", "prompt"} & told.keys()
+    assert "sig=" not in json.dumps(told)
+
+
+@pytest.mark.parametrize("way", ["grace", "deferred", "blocking"])
+def test_the_image_lies_in_s3(flux: FluxEmulator, s3: SeaweedFS, way: str) -> None:
+    if way != "grace":
+        flux.settings(duration=1)
+    told, deferred = run(
+        generate(
+            output_uri=f"s3://{s3.bucket}/a folder/kite?.png",
+            output_format="png",
+            grace=0 if way == "deferred" else 5,
+            deferrable=way != "blocking",
+            poll_interval=0.2,
+        )
+    )
+    assert deferred is (way == "deferred")
+    stored = s3.client().get_object(Bucket=s3.bucket, Key="a folder/kite?.png")
+    data = stored["Body"].read()
+    assert told["uri"] == f"s3://{s3.bucket}/a folder/kite?.png"
+    assert (told["format"], told["width"], told["height"]) == ("png", 256, 256)
+    assert (told["bytes"], told["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+    assert stored["ContentType"] == told["content_type"] == "image/png"
+    assert stored["Metadata"]["job-id"] == told["id"]
+    assert (stored["Metadata"]["seed"], stored["Metadata"]["sha256"]) == ("7", told["sha256"])
+    assert flux.stats()["submits"] == 1
+    assert json.loads(json.dumps(told)) == told
+
+
+def test_a_folder_gets_a_name_of_task_map_index_and_recipe(flux: FluxEmulator, tmp_path: Path) -> None:
+    folder = f"file://{tmp_path}/new/folder/"
+    names = [
+        run(generate(output_uri=folder, **change), map_index)[0]["uri"].removeprefix(folder)
+        for map_index, change in ((-1, {}), (3, {}), (3, {}), (3, {"seed": 8, "output_format": "webp"}))
+    ]
+    assert names[1] == names[2]
+    assert len(set(names)) == 3
+    assert names[0].startswith("generate-")
+    assert names[1].startswith("generate-3-")
+    assert (names[0].endswith(".jpeg"), names[3].endswith(".webp")) == (True, True)
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == sorted(set(names))
+
+
+def test_rendered_text_is_sent_as_numbers_and_empty_fields_not_at_all(flux: FluxEmulator) -> None:
+    run(
+        generate(
+            width="512", height="256", seed="9", guidance="2.5", steps="", webhook_url="", prompt_upsampling="true"
+        )
+    )
+    assert flux.stats()["jobs"][0]["parameters"] == {
+        "prompt": PROMPT,
+        "width": 512,
+        "height": 256,
+        "seed": 9,
+        "guidance": 2.5,
+        "prompt_upsampling": True,
+    }
+
+
+def test_parameters_carry_any_other_field(flux: FluxEmulator) -> None:
+    asked = {"aspect_ratio": "16:9", "raw": "true", "invented": "x"}
+    run(generate(model="flux-pro-1.1-ultra", width=None, height=None, parameters=asked))
+    sent = flux.stats()["jobs"][0]["parameters"]
+    assert (sent["aspect_ratio"], sent["raw"], sent["invented"]) == ("16:9", True, "x")
+
+
+def test_not_waiting_returns_the_job(flux: FluxEmulator) -> None:
+    told, _ = run(generate(wait_for_completion=False))
+    assert (told["status"], told["model"]) == ("Pending", "flux-dev")
+    assert told["id"] == flux.stats()["jobs"][0]["id"]
+    assert flux.stats()["polls"] == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"width": "wide"}, "width must be a whole number"),
+        ({"prompt": " "}, "prompt is empty"),
+        ({"model": ""}, "not the name of a FLUX model"),
+        ({"parameters": {"seed": 8}}, "Given twice, as argument and in parameters: seed"),
+        ({"parameters": "seed=8"}, "parameters must be a dict"),
+        ({"output_uri": "s3://bucket-without-key"}, "names no file"),
+        ({"output_uri": "s3:///key"}, "names no bucket"),
+        ({"output_uri": "kite.png"}, "not a URI"),
+        ({"output_uri": "telepathy://mind/kite.png"}, "cannot be opened"),
+        ({"output_uri": "s3://no-such-bucket/kite.png"}, "There is no bucket 'no-such-bucket'"),
+        ({"output_uri": "file:///proc/no/kite.png"}, "cannot be made"),
+    ],
+)
+def test_bad_input_is_refused_before_money_is_spent(
+    flux_connection: FluxEmulator, s3: SeaweedFS, wrong: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=says) as caught:
+        run(generate(**wrong))
+    assert "Nothing was paid." in str(caught.value)
+    assert flux_connection.stats()["submit_requests"] == 0
+
+
+def test_an_unreachable_s3_is_found_before_money_is_spent(
+    flux_connection: FluxEmulator, unused_port: int, monkeypatch: pytest.MonkeyPatch, s3: SeaweedFS
+) -> None:
+    connection = s3.connection()
+    connection["extra"] |= {
+        "endpoint_url": f"http://127.0.0.1:{unused_port}",
+        "config_kwargs": {"retries": {"total_max_attempts": 1}},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
+    with pytest.raises(stores.FluxStoreError, match=r"cannot be reached.*Nothing was paid"):
+        run(generate(output_uri="s3://flux/kite.png"))
+    assert flux_connection.stats()["submit_requests"] == 0
+
+
+@pytest.mark.parametrize("grace", [0, 5])
+def test_a_moderated_prompt_is_not_retried(flux: FluxEmulator, grace: float) -> None:
+    with pytest.raises(AirflowFailException, match=r"Job .* was moderated .*Sexual Content.*not charge") as caught:
+        run(generate(prompt="nsfw", grace=grace))
+    assert isinstance(caught.value, errors.FluxModeratedError)
+
+
+def test_a_failed_job_says_what_a_retry_does(flux: FluxEmulator) -> None:
+    flux.fault(on="poll", status="Error", details={"error": "out of paint"}, times=None)
+    with pytest.raises(errors.FluxJobFailedError, match=r"out of paint.*A retry of this task submits a new job"):
+        run(generate())
+
+
+@pytest.mark.parametrize("arguments", [{"deferrable": False}, {"grace": 0}, {"grace": 60}])
+def test_a_timeout_names_the_job_and_the_money(flux: FluxEmulator, arguments: dict[str, Any]) -> None:
+    flux.settings(duration=60)
+    with pytest.raises(errors.FluxTimeoutError) as caught:
+        run(generate(timeout=1, poll_interval=0.2, **arguments))
+    job_id = flux.stats()["jobs"][0]["id"]
+    assert f"Job {job_id} was not ready" in str(caught.value)
+    assert f"Job {job_id} was accepted, and is paid for if it finishes." in str(caught.value)
+
+
+def test_polls_that_fail_in_the_triggerer_do_not_matter(flux: FluxEmulator, tmp_path: Path) -> None:
+    flux.settings(duration=1)
+    flux.fault(on="poll", http=500, times=3, after=1)
+    told, deferred = run(generate(grace=0, poll_interval=0.1, output_uri=f"file://{tmp_path}/x.jpeg"))
+    assert deferred
+    assert Path(told["uri"].removeprefix("file://")).stat().st_size == told["bytes"]
+
+
+def test_the_trigger_carries_ids_and_no_secret(flux: FluxEmulator) -> None:
+    flux.settings(duration=1)
+    with pytest.raises(TaskDeferred) as deferral:
+        generate(grace=0, webhook_secret="s3cr3t-hook", output_uri="file:///tmp/x.png").execute(context())
+    stored = json.dumps(deferral.value.trigger.serialize()) + json.dumps(fire(deferral.value.trigger))
+    for secret in (flux.key, PROMPT, "s3cr3t-hook", "sig=", "sample"):
+        assert secret not in stored
+    timeout = deferral.value.timeout
+    assert timeout is not None
+    assert timeout.total_seconds() == pytest.approx(660, abs=5)  # a net behind the trigger's own deadline
+
+
+def test_a_triggerer_that_cannot_wait_hands_back_to_the_worker(
+    flux: FluxEmulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    flux.settings(duration=1)
+    operator = generate(grace=0, output_uri=f"file://{tmp_path}/x.jpeg")
+    with pytest.raises(TaskDeferred) as deferral:
+        operator.execute(context())
+    deferral.value.trigger.flux_conn_id = "a_connection_that_only_workers_have"
+    event = fire(deferral.value.trigger)
+    assert event["outcome"] == "gave up"
+    assert operator.execute_complete(context(), event)["uri"] == f"file://{tmp_path}/x.jpeg"
+
+
+@pytest.mark.parametrize("event", [None, {}, {"outcome": "novel"}, "text"])
+def test_an_event_that_tells_nothing_is_an_error(flux_connection: FluxEmulator, event: Any) -> None:
+    with pytest.raises(errors.FluxServiceError, match="told nothing"):
+        generate().execute_complete(context(), event)
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"job": "nonsense"}, {"job": {"id": 7}, "novel": 1}, {"deadline": "soon"}])
+def test_the_trigger_s_constructor_never_raises(flux_connection: FluxEmulator, kwargs: dict[str, Any]) -> None:
+    assert fire(FluxResultTrigger(**kwargs))["outcome"] in ("failed", "gave up")
+
+
+def test_a_store_that_fails_after_the_job_says_that_the_image_is_paid_for(flux: FluxEmulator, tmp_path: Path) -> None:
+    operator = generate(grace=0, output_uri=f"file://{tmp_path}/folder/x.jpeg")
+    with pytest.raises(TaskDeferred) as deferral:
+        operator.execute(context())
+    (tmp_path / "folder").rmdir()
+    (tmp_path / "folder").write_text("in the way")
+    with pytest.raises(stores.FluxStoreError, match=r"could not be stored.*is finished and paid for.*A retry"):
+        operator.execute_complete(context(), fire(deferral.value.trigger))
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

@@ -1,0 +1,115 @@
+"""FluxHook with real Airflow connections, and its Test button."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from pathlib import Path
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_flux.client import errors
+from airflow_provider_flux.emulator import FluxEmulator
+from airflow_provider_flux.hooks.flux import FluxHook
+
+KITE = {"prompt": "a red kite", "width": 256, "height": 256}
+
+
+def connect(monkeypatch: pytest.MonkeyPatch, **connection: object) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_FLUX_DEFAULT", json.dumps({"conn_type": "flux", **connection}))
+
+
+def test_submit_wait_download_as_in_a_task(flux: FluxEmulator, tmp_path: Path) -> None:
+    hook = FluxHook()
+    job = hook.submit("flux-dev", KITE)
+    for told in (job, job.to_dict(), *([job.id] if hook.endpoint.gateway == "cometapi" else [])):
+        result = hook.wait(told, timeout=20)
+    path, file = tmp_path / "kite.jpeg", io.BytesIO()
+    image = hook.download(result, path)
+    assert hook.download(result, file) == image
+    assert file.getvalue() == path.read_bytes()
+    assert hook.get_result(job).status == "Ready"
+
+
+def test_the_async_side(flux: FluxEmulator) -> None:
+    hook = FluxHook()
+    job = hook.submit("flux-dev", KITE)
+
+    async def both() -> tuple[str, str]:
+        return (await hook.wait_async(job, timeout=20)).status, (await hook.get_result_async(job)).status
+
+    assert asyncio.run(both()) == ("Ready", "Ready")
+
+
+def test_errors_that_a_retry_cannot_mend_fail_a_task_for_good(flux: FluxEmulator) -> None:
+    with pytest.raises(AirflowFailException, match="width must be a whole number") as caught:
+        FluxHook().submit("flux-dev", {**KITE, "width": "wide"})
+    assert isinstance(caught.value, errors.FluxBadRequestError)
+
+
+def test_the_test_button_costs_nothing(flux: FluxEmulator) -> None:
+    works, told = FluxHook().test_connection()
+    assert works
+    assert "The key is valid" in told
+    assert flux.key not in told
+    assert flux.stats()["submit_requests"] == 0
+
+
+@pytest.mark.parametrize("gateway", ["cometapi", "bfl"])
+def test_the_test_button_tells_a_wrong_key_from_an_unreachable_host(
+    flux_emulator: FluxEmulator, unused_port: int, monkeypatch: pytest.MonkeyPatch, gateway: str
+) -> None:
+    extra = {"gateway": gateway, "timeout": 2}
+    connect(monkeypatch, host=flux_emulator.url, password="a-wrong-key", extra=extra)
+    works, wrong_key = FluxHook().test_connection()
+    assert (works, "the key is wrong" in wrong_key) == (False, True)
+    connect(monkeypatch, host=f"http://127.0.0.1:{unused_port}", password="a-wrong-key", extra=extra)
+    works, unreachable = FluxHook().test_connection()
+    assert (works, "cannot be reached" in unreachable) == (False, True)
+    assert "a-wrong-key" not in wrong_key + unreachable
+
+
+@pytest.mark.parametrize(
+    ("connection", "says"),
+    [
+        ({"host": "http://127.0.0.1:{port}/nowhere", "password": "key-123"}, "not a FLUX API that can be used"),
+        ({"host": "http://127.0.0.1:{port}", "password": ""}, "is empty"),
+        ({"host": "nonsense://x", "password": "key-123"}, "not a base URL"),
+        ({"host": "http://127.0.0.1:{port}", "password": "key-123", "extra": {"gateway": "x"}}, "gateway is 'x'"),
+        ({"host": "http://127.0.0.1:{port}", "password": "key-123", "extra": "[1]"}, "not a JSON object"),
+    ],
+)
+def test_the_test_button_explains_a_connection_that_cannot_work(
+    flux_emulator: FluxEmulator, monkeypatch: pytest.MonkeyPatch, connection: dict[str, object], says: str
+) -> None:
+    port = flux_emulator.url.rpartition(":")[2]
+    connect(monkeypatch, **{**connection, "host": str(connection["host"]).replace("{port}", port)})
+    works, told = FluxHook().test_connection()
+    assert not works
+    assert says in told
+    assert "key-123" not in told
+
+
+def test_no_connection_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    works, told = FluxHook("flux_nowhere").test_connection()
+    assert not works
+    assert "flux_nowhere" in told
+
+
+@pytest.mark.parametrize(
+    ("connection", "base_url", "gateway"),
+    [
+        ({}, "https://api.cometapi.com", "cometapi"),
+        ({"host": "api.bfl.ai"}, "https://api.bfl.ai", "bfl"),
+        ({"host": "localhost", "port": 8089, "schema": "http"}, "http://localhost:8089", "cometapi"),
+        ({"extra": {"gateway": "bfl"}}, "https://api.bfl.ai", "bfl"),
+    ],
+)
+def test_how_a_connection_is_read(
+    monkeypatch: pytest.MonkeyPatch, connection: dict[str, object], base_url: str, gateway: str
+) -> None:
+    connect(monkeypatch, password="key-123", **connection)
+    endpoint = FluxHook().endpoint
+    assert (endpoint.base_url, endpoint.gateway, endpoint.api_key) == (base_url, gateway, "key-123")
