@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.sdk import DAG, task
 
-with DAG(dag_id="flux_hook_in_a_task", schedule=None, tags=["flux"], doc_md=__doc__):
+with DAG(dag_id="flux_hook_in_a_task", schedule=None, tags=["flux"], doc_md=__doc__) as dag:
 
     @task
     def thumbnail() -> dict[str, Any]:

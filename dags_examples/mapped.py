@@ -15,7 +15,7 @@ with DAG(
     max_active_tasks=24,
     tags=["flux"],
     doc_md=__doc__,
-):
+) as dag:
 
     @task
     def prompts() -> list[str]:

@@ -18,7 +18,7 @@ with DAG(
     params={"bucket": Param("flux", type="string", description="S3 bucket for the images")},
     tags=["flux"],
     doc_md=__doc__,
-):
+) as dag:
     # 1. Generate, then upload: two tasks, so that the upload has retries of its own.
     hero = FluxGenerateOperator(
         task_id="generate_hero",

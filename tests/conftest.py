@@ -17,13 +17,20 @@ os.environ.update(
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
     AIRFLOW__CORE__UNIT_TEST_MODE="False",
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{AIRFLOW_HOME}/airflow.db",
+    AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL="0",
     NO_PROXY="127.0.0.1,localhost",
 )
 
 import pytest  # noqa: E402 - Airflow's configuration comes first
 
 from airflow_provider_flux.emulator import FluxEmulator  # noqa: E402
+from tests.servers.process import exit_on_signals  # noqa: E402
 from tests.servers.seaweed import SeaweedFS  # noqa: E402
+
+
+def pytest_configure() -> None:
+    """Stop all servers also when the tests are killed."""
+    exit_on_signals()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -188,7 +188,7 @@ class FluxGenerateOperator(BaseOperator):
         """Return the request's fields as the API takes them, or fail before money is spent."""
         fields = {name: getattr(self, name) for name in REQUEST_FIELDS}
         given = {name: value for name, value in fields.items() if value not in (None, "")}
-        parameters = {} if self.parameters in (None, "") else read_mapping(self.parameters)
+        parameters = read_mapping(self.parameters or {})
         if parameters is None:
             raise FluxBadRequestError("parameters must be a dict of request fields.")
         if twice := sorted(given.keys() & parameters.keys()):

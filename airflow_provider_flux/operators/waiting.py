@@ -59,6 +59,7 @@ def wait_or_defer(
         if time.time() >= deadline:
             raise
     operator.log.info("Job %s is not ready yet; the triggerer waits for it.", job.id)
+    now = time.time()
     raise TaskDeferred(
         trigger=FluxResultTrigger(
             flux_conn_id=hook.flux_conn_id,
@@ -66,10 +67,22 @@ def wait_or_defer(
             deadline=deadline,
             poll_interval=poll_interval,
             uri=uri,
+            not_before=now + _settling(),
         ),
         method_name="execute_complete",
-        timeout=timedelta(seconds=deadline - time.time() + NET),
+        timeout=timedelta(seconds=deadline - now + NET),
     )
+
+
+def _settling() -> float:
+    """Return the seconds that Airflow needs to notice that this process has ended.
+
+    A task that is resumed sooner is failed by the scheduler, which takes the end of the deferring process for
+    that of the resumed one (https://github.com/apache/airflow/issues/72716).
+    """
+    from airflow.configuration import conf
+
+    return conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0) + 1.0
 
 
 def read_event(event: dict[str, Any] | None) -> Waited:

@@ -15,7 +15,7 @@ from airflow_provider_flux.links.flux import FluxImageLink
 from airflow_provider_flux.operators.waiting import read_event, wait_or_defer
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
 
     from airflow_provider_flux.client.answers import Result
     from airflow_provider_flux.hooks.flux import FluxHook
@@ -62,7 +62,7 @@ class FluxToS3Operator(BaseOperator):
     def __init__(
         self,
         *,
-        generation: dict[str, Any] | str,
+        generation: dict[str, Any] | str | XComArg,
         s3_key: str,
         s3_bucket: str | None = None,
         replace: bool = False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -31,6 +32,8 @@ class FluxResultTrigger(BaseTrigger):
     :param deadline: Unix time in seconds at which waiting ends; kept across restarts of the triggerer.
     :param poll_interval: Seconds between polls; None: close at first, then wider.
     :param uri: Where the image is to be stored; None: nowhere.
+    :param not_before: Unix time in seconds before which the event is held back: Airflow fails a task that is
+        resumed before it has noticed that the deferring process ended.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class FluxResultTrigger(BaseTrigger):
         deadline: float = 0.0,
         poll_interval: float | None = None,
         uri: str | None = None,
+        not_before: float = 0.0,
         **unknown: Any,
     ) -> None:
         # Never raises, and takes what other versions stored: an error here stops the whole triggerer.
@@ -49,6 +53,7 @@ class FluxResultTrigger(BaseTrigger):
         self.deadline = deadline
         self.poll_interval = poll_interval
         self.uri = uri
+        self.not_before = not_before
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, for Airflow's database."""
@@ -60,12 +65,15 @@ class FluxResultTrigger(BaseTrigger):
                 "deadline": self.deadline,
                 "poll_interval": self.poll_interval,
                 "uri": self.uri,
+                "not_before": self.not_before,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then yield the one event."""
-        yield TriggerEvent(await self._outcome())
+        outcome = await self._outcome()
+        await asyncio.sleep(max(0.0, self.not_before - time.time()))
+        yield TriggerEvent(outcome)
 
     async def _outcome(self) -> dict[str, Any]:
         job = self.job if isinstance(self.job, dict) else {}

@@ -117,7 +117,7 @@ class AirflowStack:
 
     def _execution_api_is_warm(self) -> bool:
         """Its first answer takes the api-server seconds, in which a first task would run into its timeout."""
-        nobody = {"Authorization": None}  # it would take our token for a task's
+        nobody: Any = {"Authorization": None}  # it would take our token for a task's
         return self.api.session.get(f"{self.url}/execution/health", headers=nobody, timeout=60).ok
 
     def _migrate(self) -> None:
@@ -186,9 +186,6 @@ def _settings(folder: Path, dags_folder: Path, port: int, parallelism: int) -> d
         "LOGGING__TRIGGER_LOG_SERVER_PORT": free_port(),
         # A short task is not kept waiting by a scheduler asleep: a third less time for a run of a few tasks.
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.2,
-        # How late the supervisor may notice that a task's process ended; the default is 5 s. Should the
-        # resumed half of a deferred task start before that, the scheduler takes it for the first and fails it.
-        "WORKERS__MIN_HEARTBEAT_INTERVAL": 1,
         # A DAG file is seen, and seen again after a change, within seconds.
         "DAG_PROCESSOR__REFRESH_INTERVAL": 2,
         "DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": 1,

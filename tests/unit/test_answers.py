@@ -88,7 +88,7 @@ def test_an_answer_without_status_becomes_one_error(code: int, body: Any, error:
 
 
 def test_result_holds_what_the_api_told_and_hides_the_link() -> None:
-    body = {
+    body: dict[str, Any] = {
         "status": "Ready",
         "cost": 4,
         "result": {"sample": "https://d.bfl.ai/x?sig=s3cret", "seed": 7, "duration": 1.5, "prompt": "hush"},

@@ -38,7 +38,7 @@ def test_rendered_text_is_read_as_what_the_api_takes() -> None:
 
 
 def test_unset_and_empty_fields_are_not_sent() -> None:
-    asked = {
+    asked: dict[str, Any] = {
         "prompt": "x",
         "image_prompt": "",
         "seed": "None",

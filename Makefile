@@ -1,0 +1,37 @@
+# The two commands: `make demo` shows the main job for real, `make test` tests everything.
+# Each needs only Python >= 3.11 and make, installs into this folder, and leaves no process behind.
+
+PYTHON ?= python3
+NEWEST := .venv
+LOWEST := .venv-lowest
+
+.PHONY: demo test test-lowest lint clean
+
+demo: $(NEWEST)/.installed
+	@$(NEWEST)/bin/python -m tests.demo
+
+test: $(NEWEST)/.installed
+	$(NEWEST)/bin/python -m pytest --cov --cov-report=term
+
+# The same tests on the lowest supported Airflow.
+test-lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python -m pytest
+
+lint: $(NEWEST)/.installed
+	$(NEWEST)/bin/ruff check .
+	$(NEWEST)/bin/ruff format --check .
+	$(NEWEST)/bin/mypy
+
+clean:
+	rm -rf $(NEWEST) $(LOWEST) .demo demo-output dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(NEWEST)/.installed: tests/constraints/newest.txt pyproject.toml
+$(LOWEST)/.installed: tests/constraints/lowest.txt pyproject.toml
+
+%/.installed:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"Python >= 3.11 is needed; {sys.executable} is {sys.version.split()[0]}. Try: make PYTHON=python3.12")'
+	@echo "Installing into $* (about a minute)"
+	@$(PYTHON) -m venv --clear $*
+	@$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< hatchling editables
+	@$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< --no-build-isolation --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,116 @@
+"""From a prompt to S3 in a running Airflow: deferred for real, resumed for real, seen through the REST API."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Stack
+
+pytestmark = pytest.mark.e2e
+
+RUN_TIMEOUT = 300
+
+
+def run(stack: Stack, dag_id: str) -> tuple[str, str, dict[str, set[str]]]:
+    """Run a DAG; return its run id, its end, and the states that each task was seen in."""
+    seen: dict[str, set[str]] = {}
+
+    def note(ti: dict[str, Any]) -> None:
+        seen.setdefault(ti["task_id"], set()).add(ti["state"])
+
+    stack.airflow.api.wait_for_dag(dag_id)
+    run_id = stack.airflow.api.trigger(dag_id)
+    state = stack.airflow.api.wait_for_run(dag_id, run_id, timeout=RUN_TIMEOUT, on_change=note)
+    return run_id, state, seen
+
+
+def check_image(stack: Stack, told: dict[str, Any]) -> None:
+    bucket, _, key = told["uri"].removeprefix("s3://").partition("/")
+    data = stack.s3.client().get_object(Bucket=bucket, Key=key)["Body"].read()
+    assert (len(data), hashlib.sha256(data).hexdigest()) == (told["bytes"], told["sha256"])
+
+
+def test_quickstart_is_deferred_and_its_images_lie_in_s3(stack: Stack) -> None:
+    run_id, state, seen = run(stack, "flux_quickstart")
+    assert state == "success"
+    assert "deferred" in seen["generate_hero"] & seen["generate_icon"] & seen["generate_banner"]
+    for task_id, map_index in (("hero_to_s3", -1), ("generate_icon", -1), ("generate_banner", 0)):
+        check_image(stack, stack.airflow.api.xcom("flux_quickstart", run_id, task_id, map_index))
+    stats = stack.flux.stats()
+    assert (stats["submits"], stats["submit_requests"], stats["credential_leaks"]) == (3, 3, 0)
+
+
+def test_jobs_that_nobody_waited_for_are_waited_for_by_the_transfer(stack: Stack) -> None:
+    run_id, state, seen = run(stack, "e2e_not_waited")
+    assert state == "success"
+    assert "deferred" in seen["upload"]
+    assert "deferred" not in seen["submit"]
+    for map_index in (0, 1):
+        told = stack.airflow.api.xcom("e2e_not_waited", run_id, "upload", map_index)
+        assert told["id"] == stack.airflow.api.xcom("e2e_not_waited", run_id, "submit", map_index)["id"]
+        check_image(stack, told)
+
+
+def test_without_deferral(stack: Stack) -> None:
+    run_id, state, seen = run(stack, "e2e_blocking")
+    assert state == "success"
+    assert "deferred" not in seen["generate"] | seen["upload"]
+    check_image(stack, stack.airflow.api.xcom("e2e_blocking", run_id, "upload"))
+
+
+def test_a_moderated_prompt_fails_once_and_says_why(stack: Stack) -> None:
+    run_id, state, _ = run(stack, "e2e_moderated")
+    assert state == "failed"
+    task = stack.airflow.api.task_instance("e2e_moderated", run_id, "generate")
+    assert (task["state"], task["try_number"], task["max_tries"]) == ("failed", 1, 2)
+    log = stack.airflow.api.task_log("e2e_moderated", run_id, "generate")
+    assert f"Job {stack.flux.stats()['jobs'][0]['id']} was moderated" in log
+    assert "does not charge for moderated jobs" in log
+
+
+def test_no_secret_is_stored_or_logged(stack: Stack) -> None:
+    api, home = stack.airflow.api, stack.airflow.folder
+    api.wait_for_dag("e2e_secrets")
+    run_id = api.trigger("e2e_secrets")
+    api.wait_for_task("e2e_secrets", run_id, "generate", ["deferred"], timeout=RUN_TIMEOUT)
+    while_deferred = dump(home, ("trigger", "task_instance"))
+    assert api.wait_for_run("e2e_secrets", run_id, timeout=RUN_TIMEOUT) == "success"
+    check_image(stack, api.xcom("e2e_secrets", run_id, "generate"))
+
+    logs = "\n".join(path.read_text(errors="replace") for path in home.rglob("*.log"))
+    told = dump(home, ("xcom", "rendered_task_instance_fields"))
+    job_id = stack.flux.stats()["jobs"][0]["id"]
+    assert job_id in while_deferred, "the trigger's row was seen"
+    assert job_id in told, "the XCom was seen"
+    assert f"Stored the image of job {job_id}" in logs, "the task's log was seen"
+    for secret in ("the-key-of-the-account", "s3cr3t-hook", "sig="):
+        assert secret not in while_deferred + told + logs, secret
+    prompt = "a pear that nobody may read of"
+    triggers = "".join(line for line in logs.splitlines() if "Trigger fired event" in line)
+    assert prompt not in dump(home, ("trigger", "xcom")) + triggers + while_deferred
+
+
+def dump(home: Path, tables: tuple[str, ...]) -> str:
+    """Return every row of these tables of Airflow's database, as text."""
+    (file,) = home.rglob("airflow.db")
+    database = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+    try:
+        return "\n".join(str(row) for table in tables for row in database.execute(f"SELECT * FROM {table}"))
+    finally:
+        database.close()
+
+
+@pytest.mark.parametrize(("key", "works"), [("the-key-of-the-account", True), ("a-wrong-key-it-is", False)])
+def test_the_connection_s_test_button(stack: Stack, key: str, works: bool) -> None:
+    answer = stack.airflow.api.test_connection(
+        {"connection_id": "flux_tested", "conn_type": "flux", "host": stack.flux.url, "password": key}
+    )
+    assert answer["status"] is works
+    assert ("The key is valid" if works else "the key is wrong") in answer["message"]
+    assert key not in answer["message"]
+    assert stack.flux.stats()["submit_requests"] == 0
