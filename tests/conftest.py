@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -11,9 +12,10 @@ from pathlib import Path
 
 # Airflow reads its configuration when it is first imported.
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="flux-tests-"))
+DAGS_FOLDER = shutil.copytree(Path(__file__).parent.parent / "dags_examples", AIRFLOW_HOME / "dags")
 os.environ.update(
     AIRFLOW_HOME=str(AIRFLOW_HOME),
-    AIRFLOW__CORE__DAGS_FOLDER=str(Path(__file__).parent.parent / "dags_examples"),
+    AIRFLOW__CORE__DAGS_FOLDER=str(DAGS_FOLDER),
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
     AIRFLOW__CORE__UNIT_TEST_MODE="False",
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{AIRFLOW_HOME}/airflow.db",
@@ -36,8 +38,6 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _remove_airflow_home() -> Iterator[None]:
     yield
-    import shutil
-
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
 
 
