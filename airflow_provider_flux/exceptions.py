@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_flux.client.errors import FluxError, FluxUncertainSubmitError
+from airflow_provider_flux.client.errors import FluxError
 
 
 def _failing(cls: type[FluxError]) -> type[FluxError]:
@@ -19,22 +19,25 @@ def for_airflow(error: FluxError, retry: str = "") -> FluxError:
 
     It keeps its class, and is an ``AirflowFailException`` too if a retry cannot mend it.
 
-    :param retry: One sentence that says what a retry of this task does once a job was paid for.
+    :param retry: One sentence that says what a retry of this task does.
     """
     cls = type(error)
     if not error.retryable and not issubclass(cls, AirflowFailException):
         cls = _failing(cls)
     told = cls(error.what, job_id=error.job_id, money=error.money, retry_after=error.retry_after)
-    if retry and error.retryable:
-        perhaps_paid = error.job_id is not None or isinstance(error, FluxUncertainSubmitError)
-        told.args = (f"{told} {retry if perhaps_paid else 'A retry of this task tries again.'}",)
+    told.retryable = error.retryable
+    if retry:
+        told.args = (f"{told} {retry}",)
     return told
 
 
 @contextlib.contextmanager
-def airflow_errors(retry: str = "") -> Iterator[None]:
-    """Raise FLUX errors of the block as :func:`for_airflow` makes them."""
+def airflow_errors(retry: Callable[[FluxError], str] = lambda error: "") -> Iterator[None]:
+    """Raise FLUX errors of the block as :func:`for_airflow` makes them.
+
+    :param retry: Gives the sentence that says what a retry does after that error.
+    """
     try:
         yield
     except FluxError as error:
-        raise for_airflow(error, retry) from error.__cause__
+        raise for_airflow(error, retry(error)) from error.__cause__

@@ -121,11 +121,11 @@ def read_submission(answer: Answer, model: str, endpoint: Endpoint, now: float) 
     :raises FluxError: if it did not accept one, or if that cannot be told.
     """
     body = _json(answer.body)
-    accepted = body if isinstance(body, Mapping) and not body.get("error") else {}
+    accepted = body if isinstance(body, Mapping) and 200 <= answer.code < 300 else {}
     if isinstance(accepted.get("data"), Mapping):
         accepted = accepted["data"]
     job_id = accepted.get("id") or accepted.get("task_id")
-    if isinstance(job_id, (str, int)) and not isinstance(job_id, bool) and "detail" not in accepted:
+    if isinstance(job_id, (str, int)) and not isinstance(job_id, bool) and not accepted.get("error"):
         return Job(
             id=str(job_id),
             model=model,
@@ -134,6 +134,8 @@ def read_submission(answer: Answer, model: str, endpoint: Endpoint, now: float) 
             submitted_at=now,
         )
     error = _error(answer, body)
+    if 200 <= answer.code < 300 and not _is_html(answer):
+        raise FluxUncertainSubmitError(error.what)
     if type(error) is not FluxServiceError or answer.code == 503:
         raise error
     if answer.code == 404:
@@ -167,7 +169,8 @@ def _with_status(body: Any) -> Mapping[str, Any] | None:
     """Find the object that has the status: the body, or the ``data`` of a wrapping envelope."""
     if not isinstance(body, Mapping):
         return None
-    for candidate in (body, body.get("data")):
+    # An envelope's own status, if it has one, tells of the request and not of the job.
+    for candidate in (body.get("data"), body):
         if isinstance(candidate, Mapping):
             status = candidate.get("status")
             if isinstance(status, str) and status.strip():
@@ -262,6 +265,11 @@ def _url(*candidates: Any) -> str | None:
 
 def _number(*candidates: Any) -> float | None:
     for value in candidates:
+        if isinstance(value, str):
+            try:
+                value = float(value) if "." in value else int(value)
+            except ValueError:
+                continue
         if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300:
             return value
     return None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import email.utils
 import functools
+import json
 import logging
+import math
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +21,7 @@ from urllib.parse import urljoin
 import httpx
 from httpx_aiohttp import HttpxAiohttpClient
 
-from airflow_provider_flux.client.answers import Answer, Result, read_result, read_submission
+from airflow_provider_flux.client.answers import Answer, Result, State, read_result, read_submission
 from airflow_provider_flux.client.errors import (
     FluxAuthenticationError,
     FluxBadImageError,
@@ -28,6 +31,7 @@ from airflow_provider_flux.client.errors import (
     FluxRateLimitError,
     FluxServiceError,
     FluxUncertainSubmitError,
+    about,
 )
 from airflow_provider_flux.client.gateways import BFL, Endpoint
 from airflow_provider_flux.client.jobs import Job
@@ -39,6 +43,8 @@ log = logging.getLogger(__name__)
 SUBMIT_PATIENCE = 60.0
 """Seconds for which a submit that was surely not accepted (429, 503, no connection) is sent again."""
 MAX_REDIRECTS = 3
+MAX_ANSWER = 8 * 1024 * 1024
+"""Largest JSON answer that is read, in bytes."""
 # httpx forgets idle connections after 5 s, which is shorter than a poll interval.
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=60.0)
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.PoolTimeout)
@@ -82,20 +88,37 @@ def _timeout(endpoint: Endpoint) -> httpx.Timeout:
     return httpx.Timeout(endpoint.timeout, connect=min(endpoint.timeout, 10.0))
 
 
-def _answer(response: httpx.Response) -> Answer:
+def _capped(chunks: Iterable[bytes]) -> bytes:
+    """Join the pieces of an answer of reasonable size; a worker's or a triggerer's memory is no place for others."""
+    body = bytearray()
+    for chunk in chunks:
+        body += chunk
+        if len(body) > MAX_ANSWER:
+            raise FluxServiceError(f"The FLUX API gave an answer of more than {MAX_ANSWER} bytes.")
+    return bytes(body)
+
+
+def _answer(response: httpx.Response, endpoint: Endpoint, body: bytes) -> Answer:
     return Answer(
         code=response.status_code,
-        body=response.content,
+        # Some servers say which key they refuse; what they say ends in logs.
+        body=body.replace(endpoint.api_key.encode(), b"***") if len(endpoint.api_key) > 4 else body,
         content_type=response.headers.get("content-type", ""),
         retry_after=_seconds(response.headers.get("retry-after")),
     )
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    try:
-        return max(0.0, min(float(retry_after or ""), 600.0))
-    except ValueError:
+    if not retry_after:
         return None
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time()
+        except (ValueError, TypeError):
+            return None
+    return max(0.0, min(seconds, 600.0)) if seconds == seconds else None
 
 
 def _problem(error: Exception) -> FluxError:
@@ -170,7 +193,8 @@ class FluxClient:
             raise FluxUncertainSubmitError(
                 f"The submit was sent but its answer was lost ({type(error).__name__}: {error})."
             ) from error
-        return read_submission(_answer(response), model, self.endpoint, sent_at)
+        answer = _answer(response, self.endpoint, response.content)
+        return read_submission(answer, model, self.endpoint, sent_at)
 
     def _check_key(self) -> None:
         key = self.endpoint.api_key
@@ -185,13 +209,16 @@ class FluxClient:
 
         Source: https://apidoc.cometapi.com/api/image/flux/flux-query
         """
-        self._check_key()
+        with about(job.id):
+            self._check_key()
+            return read_result(self._ask(self.endpoint.result_url(job)), job)
+
+    def _ask(self, url: str) -> Answer:
         try:
-            with _quietly():
-                response = self._http.get(self.endpoint.result_url(job), headers=self.endpoint.auth)
+            with _quietly(), self._http.stream("GET", url, headers=self.endpoint.auth) as response:
+                return _answer(response, self.endpoint, _capped(response.iter_bytes()))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _problem(error) from error
-        return read_result(_answer(response), job)
 
     def wait(self, job: Job, deadline: float, interval: float | None = None) -> Result:
         """Poll until ``job`` is ready.
@@ -225,7 +252,7 @@ class FluxClient:
             try:
                 response = self._follow(url, job_id, stack)
                 yield Delivery(response.headers.get("content-type", ""), response.iter_bytes())
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
+            except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
                 raise FluxServiceError(
                     f"Fetching the image of job {job_id} failed ({type(error).__name__}).",
                     job_id=job_id,
@@ -252,8 +279,14 @@ class FluxClient:
         if self.endpoint.gateway == BFL:
             credits = self.credits()
             return f"The key is valid; {credits:g} credits are left."
-        result = self.get_result(_NO_JOB)
-        return f"The key is valid (asked for a job that cannot exist; the API said {result.status!r})."
+        try:
+            answer = self._ask(self.endpoint.result_url(_NO_JOB))
+            result = read_result(answer, _NO_JOB)
+        except FluxRateLimitError:
+            return "The API answers, and takes no further request at the moment."
+        if result.state is not State.NOT_FOUND or b"task not found" not in answer.body.lower():
+            raise FluxConfigurationError("Asked for a job that cannot exist, it did not say 'Task not found'.")
+        return "The key is valid (asked for a job that cannot exist, the API said 'Task not found')."
 
     def credits(self) -> float:
         """Return the credits left on a Black Forest Labs account.
@@ -262,14 +295,11 @@ class FluxClient:
 
         Source: https://docs.bfl.ml (``GET /v1/credits``)
         """
-        try:
-            with _quietly():
-                response = self._http.get(f"{self.endpoint.base_url}/v1/credits", headers=self.endpoint.auth)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise _problem(error) from error
+        answer = self._ask(f"{self.endpoint.base_url}/v1/credits")
         with contextlib.suppress(ValueError, TypeError, KeyError):
-            return float(response.json()["credits"])
-        read_result(_answer(response), _NO_JOB)
+            if math.isfinite(credits := float(json.loads(answer.body)["credits"])):
+                return credits
+        read_result(answer, _NO_JOB)
         raise FluxServiceError("The FLUX API did not tell the credits left.")
 
 
@@ -314,13 +344,22 @@ class AsyncFluxClient:
 
     async def get_result(self, job: Job) -> Result:
         """Ask once for the state of ``job``; see :meth:`FluxClient.get_result`."""
+        with about(job.id):
+            return read_result(await self._ask(self.endpoint.result_url(job)), job)
+
+    async def _ask(self, url: str) -> Answer:
         try:
             with _quietly():
-                response = await self._http.get(self.endpoint.result_url(job), headers=self.endpoint.auth)
+                async with self._http.stream("GET", url, headers=self.endpoint.auth) as response:
+                    body = b""
+                    async for chunk in response.aiter_bytes():
+                        body = _capped([body, chunk])
+                    return _answer(response, self.endpoint, body)
+        except FluxError:
+            raise
         except Exception as error:
             # The transport lets some errors of aiohttp through unmapped; each is a failed poll, no more.
             raise _problem(error) from error
-        return read_result(_answer(response), job)
 
     async def wait(self, job: Job, deadline: float, interval: float | None = None) -> Result:
         """Poll until ``job`` is ready; see :meth:`FluxClient.wait`."""

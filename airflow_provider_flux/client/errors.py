@@ -6,6 +6,8 @@ retry does depends on who retries, so the operators add that sentence themselves
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 _CLASSES: dict[str, type[FluxError]] = {}
@@ -20,7 +22,7 @@ class FluxError(Exception):
     :param retry_after: Seconds the API asked to wait before the next request; None if it did not.
     """
 
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
     """Whether doing the same again, later, can succeed."""
     mend: ClassVar[str] = ""
     """What the owner of the DAG can do about it."""
@@ -120,8 +122,6 @@ class FluxJobFailedError(FluxError):
 class FluxJobNotFoundError(FluxError):
     """The API does not know the job: it expired there, or belongs to another account or region."""
 
-    retryable = True
-
     @classmethod
     def _money(cls, job_id: str | None) -> str:
         return f"If job {job_id} finished, it was paid for."
@@ -151,7 +151,27 @@ class FluxUnsafeUrlError(FluxBadImageError):
 
 
 class FluxImageExpiredError(FluxBadImageError):
-    """The delivery URL has expired (it lives about ten minutes)."""
+    """The delivery URL has expired (it lives about ten minutes), and the API gave no other."""
+
+    retryable = False
+
+
+class FluxOrphanError(FluxUncertainSubmitError):
+    """An earlier try sent a submit and never learned its job's id; ``on_orphan="fail"`` lets nobody send another."""
+
+    retryable = False
+
+
+@contextlib.contextmanager
+def about(job_id: str) -> Iterator[None]:
+    """Name the job in errors of the block: it was accepted, whatever else went wrong."""
+    try:
+        yield
+    except FluxError as error:
+        if error.job_id is not None:
+            raise
+        money = FluxError._money(job_id)
+        raise type(error)(error.what, job_id=job_id, money=money, retry_after=error.retry_after) from error.__cause__
 
 
 def error_from_dict(data: dict[str, Any]) -> FluxError:

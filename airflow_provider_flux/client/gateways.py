@@ -128,7 +128,10 @@ def _origin(url: str) -> tuple[str, str, int | None] | None:
 
 def infer_gateway(base_url: str) -> str:
     """Return the dialect spoken at ``base_url``: ``"bfl"`` for Black Forest Labs' hosts, else ``"cometapi"``."""
-    host = urlsplit(base_url).hostname or ""
+    try:
+        host = urlsplit(base_url).hostname or ""
+    except ValueError:
+        host = ""
     return BFL if re.fullmatch(r"(.+\.)?bfl\.(ai|ml)", host) else COMETAPI
 
 
@@ -139,13 +142,17 @@ def make_endpoint(
 
     :raises FluxConfigurationError: if the URL, the gateway or the timeout cannot be used.
     """
-    dialect = (gateway or "").strip().lower() or infer_gateway(base_url or "")
+    dialect = str(gateway or "").strip().lower() or infer_gateway(base_url or "")
     if dialect not in _PREFIX:
         raise FluxConfigurationError(f"gateway is {gateway!r}; it must be {COMETAPI!r} or {BFL!r}.")
     url = (base_url or BASE_URLS[dialect]).strip().rstrip("/").removesuffix(_PREFIX[dialect])
     origin = _origin(url)
     if origin is None or origin[0] not in ("http", "https"):
         raise FluxConfigurationError(f"{url!r} is not a base URL like {BASE_URLS[dialect]}.")
+    if "@" in urlsplit(url).netloc:
+        raise FluxConfigurationError(
+            "The base URL holds a user name or password; the key belongs in the password field."
+        )
     try:
         seconds = float(timeout) if timeout not in (None, "") else 30.0
     except (TypeError, ValueError):

@@ -53,7 +53,9 @@ def job_from(value: Any) -> Job:
             return Job(id=value.strip())
         raise ValueError(f"{_describe(value)} is neither a FLUX job id nor the result of a FLUX task")
     job_id = mapping.get("id")
-    if not isinstance(job_id, str) or not _is_id(job_id):
+    if isinstance(job_id, int) and not isinstance(job_id, bool):
+        job_id = str(job_id)
+    if not isinstance(job_id, str) or not job_id.strip():
         raise ValueError(f"a dict without an 'id' is not the result of a FLUX task (it has {sorted(mapping)})")
     return Job(
         id=job_id,
@@ -76,8 +78,13 @@ def read_mapping(value: Any) -> Mapping[str, Any] | None:
     return value if isinstance(value, Mapping) else None
 
 
+def is_nothing(value: Any) -> bool:
+    """Tell whether ``value`` is unset, also where a template has turned that into text."""
+    return value is None or (isinstance(value, str) and value.strip().lower() in ("", "none", "null"))
+
+
 def _is_id(text: str) -> bool:
-    return re.fullmatch(r"[A-Za-z0-9._:~-]{1,200}", text) is not None and text.lower() not in ("none", "null")
+    return re.fullmatch(r"[A-Za-z0-9._:~-]{1,200}", text) is not None and not is_nothing(text)
 
 
 def _as(kind: type, value: Any) -> Any:
@@ -89,7 +96,7 @@ def _as(kind: type, value: Any) -> Any:
 def _describe(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return f"a list of {len(value)} (use .expand(generation=...) for one task each)"
-    if value is None or (isinstance(value, str) and value.strip().lower() in ("", "none", "null")):
+    if is_nothing(value):
         return "nothing (the task before may have returned none, or been skipped)"
     if isinstance(value, str):
         return "this text"

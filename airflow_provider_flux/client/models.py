@@ -5,6 +5,7 @@ Validates what it knows before money is spent; what it does not know passes thro
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -53,9 +54,10 @@ def _boolean(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str):
+    # Native rendering turns a prompt like "1984" into a number.
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError
-    return value
+    return str(value)
 
 
 _INTEGER = (_integer, "a whole number")
@@ -127,16 +129,24 @@ def prepare(model: Any, parameters: Mapping[str, Any]) -> dict[str, Any]:
             continue
         read, kind = PARAMETERS[name]
         if isinstance(value, str):
-            if not value.strip() or (read is not _text and value.strip().lower() in _NOTHING):
+            if not value.strip() or (name != "prompt" and value.strip().lower() in _NOTHING):
                 continue
             if read is not _text:
                 value = value.strip()
         try:
             body[name] = read(value)
         except (ValueError, TypeError, OverflowError):
-            problems.append(f"{name} must be {kind}, not {value!r}")
-    if "prompt" not in body and not any(IMAGE_INPUTS.fullmatch(name) for name in body):
+            shown = "" if name.endswith("secret") else f", not {str(value)[:100]!r}"
+            problems.append(f"{name} must be {kind}{shown}")
+    if "output_format" in body:
+        body["output_format"] = body["output_format"].lower()
+    wrong_prompt = any(problem.startswith("prompt ") for problem in problems)
+    if "prompt" not in body and not wrong_prompt and not any(IMAGE_INPUTS.fullmatch(name) for name in body):
         problems.append("prompt is empty, and there is no input image either")
     if problems:
         raise FluxBadRequestError(f"Cannot ask {model} for an image: {'; '.join(problems)}.")
+    try:
+        json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError) as error:
+        raise FluxBadRequestError(f"The parameters for {model} cannot be sent as JSON ({error}).") from None
     return body

@@ -5,11 +5,13 @@ The worker's loop and the trigger's loop feed the same Poller, so they cannot dr
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 
 from airflow_provider_flux.client.answers import KNOWN_WAITING, Result, State
 from airflow_provider_flux.client.errors import (
+    FluxAuthenticationError,
     FluxConfigurationError,
     FluxError,
     FluxJobFailedError,
@@ -25,8 +27,8 @@ NOT_FOUND_PATIENCE = 15.0
 """Seconds for which "Task not found" may be a region that has not heard of the job yet."""
 LINKLESS_PATIENCE = 3
 """Answers that may say "Ready" before the delivery URL is there."""
-STRANGER_PATIENCE = 5
-"""Answers in a row that may look like another server's (a web page), before it is believed."""
+DOUBT_PATIENCE = 3
+"""Answers in a row that may be a web page, or refuse a key that has just been good, before it is believed."""
 
 
 class Poller:
@@ -73,6 +75,8 @@ class Poller:
         else:
             done = self._judge(answer, now)
         if done is None and now >= self.deadline:
+            if self._errors and not self._errors[-1].retryable:
+                raise self._about_job(self._errors[-1])
             raise self._timeout(now)
         return done
 
@@ -117,11 +121,15 @@ class Poller:
 
     def _judge_error(self, error: FluxError) -> None:
         self._errors.append(error)
-        strangers = isinstance(error, FluxConfigurationError) and len(self._errors) < STRANGER_PATIENCE
-        if not error.retryable and not strangers:
-            raise type(error)(f"Asking for job {self.job.id} failed: {error.what}", job_id=self.job.id) from error
+        doubtful = isinstance(error, (FluxConfigurationError, FluxAuthenticationError))
+        alike = len(list(itertools.takewhile(lambda other: type(other) is type(error), reversed(self._errors))))
+        if not error.retryable and not (doubtful and alike < DOUBT_PATIENCE):
+            raise self._about_job(error) from error
         if len(self._errors) in (1, 5, 25):
             log.warning("Poll %d of job %s failed, asking again: %s", self.polls, self.job.id, error.what)
+
+    def _about_job(self, error: FluxError) -> FluxError:
+        return type(error)(f"Asking for job {self.job.id} failed: {error.what}", job_id=self.job.id)
 
     def _note(self, word: str) -> None:
         if word.lower() not in KNOWN_WAITING and word not in self._words:

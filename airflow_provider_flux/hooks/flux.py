@@ -16,6 +16,7 @@ from airflow.sdk import BaseHook
 from airflow_provider_flux.client.errors import (
     FluxAuthenticationError,
     FluxConfigurationError,
+    FluxCreditsError,
     FluxError,
     FluxServiceError,
 )
@@ -115,15 +116,15 @@ class FluxHook(BaseHook):
         """
         from airflow_provider_flux.images.delivery import fetch_image
 
-        with airflow_errors():
+        with airflow_errors(), tempfile.TemporaryDirectory(prefix="flux-") as folder:
+            path = Path(folder) / "image"
+            image = fetch_image(self._client, result, path)
             if isinstance(file, (str, os.PathLike)):
-                return fetch_image(self._client, result, Path(file))
-            with tempfile.TemporaryDirectory(prefix="flux-") as folder:
-                path = Path(folder) / "image"
-                image = fetch_image(self._client, result, path)
+                shutil.copyfile(path, file)
+            else:
                 with path.open("rb") as captured:
                     shutil.copyfileobj(captured, file)
-                return image
+            return image
 
     @classmethod
     async def get_endpoint_async(cls, flux_conn_id: str) -> Endpoint:
@@ -160,7 +161,9 @@ class FluxHook(BaseHook):
             try:
                 return True, f"{address}: {self._client.check()}"
             except FluxAuthenticationError as error:
-                told = f"{address} answers, but the key is wrong: {error.what}"
+                told = f"{address} answers, but the key is wrong: {error.what}" if key else error.what
+            except FluxCreditsError as error:
+                return True, f"{address}: The key is valid, but {error.what}"
             except FluxServiceError as error:
                 told = f"{address} cannot be reached or fails: {error.what}"
             except FluxError as error:
@@ -222,7 +225,11 @@ def _endpoint(connection: Connection) -> Endpoint:
 
 def _base_url(connection: Connection) -> str | None:
     host = (connection.host or "").strip()
-    if not host or "://" in host:
-        return host or None
     port = f":{connection.port}" if connection.port else ""
+    if "://" in host:
+        scheme, _, rest = host.partition("://")
+        name, slash, path = rest.partition("/")
+        return f"{scheme}://{name}{'' if ':' in name.rpartition(']')[2] else port}{slash}{path}"
+    if not host:
+        return None
     return f"{connection.schema or 'https'}://{host}{port}"

@@ -19,6 +19,8 @@ MAX_BYTES = 64 * 1024 * 1024
 """Largest image that is taken, in bytes, unless told otherwise."""
 
 _CONTENT_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+# A JPEG with a second, smaller picture behind the first; Pillow tells it apart, nobody else does.
+_JPEGS = ("JPEG", "MPO")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ def inspect(path: Path, job_id: str | None) -> tuple[str, int, int]:
             warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
             with PIL.Image.open(path, formats=list(_CONTENT_TYPES)) as image:
                 format_, (width, height) = image.format or "", image.size
+                format_ = "JPEG" if format_ in _JPEGS else format_
                 image.load()
     except PIL.UnidentifiedImageError as error:
         raise FluxBadImageError(

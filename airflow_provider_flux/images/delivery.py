@@ -6,14 +6,16 @@ import logging
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_flux.client.answers import Result
 from airflow_provider_flux.client.client import FluxClient
-from airflow_provider_flux.client.errors import FluxBadImageError, FluxError, FluxImageExpiredError
-from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.client.errors import FluxBadImageError, FluxError, FluxImageExpiredError, about
+from airflow_provider_flux.client.jobs import Job, job_from
 from airflow_provider_flux.images.capture import Image, capture
+from airflow_provider_flux.images.receipts import BesideImage, Receipt, Run
 from airflow_provider_flux.images.recipe import describe, describe_job
 from airflow_provider_flux.images.stores import FluxImageExistsError, FluxStoreError, S3Store, Store
 
@@ -23,15 +25,26 @@ ATTEMPTS = 3
 
 
 def deliver(client: FluxClient, result: Result, store: Store) -> dict[str, Any]:
-    """Fetch, check and store the image of a finished job; return its description with the place it lies at.
+    """Fetch, check and store the image of a finished job; return its description, with the place it lies at.
+
+    The triggerer and the worker both call it.
 
     :raises FluxBadImageError: if no whole image could be fetched.
     :raises FluxStoreError: if it could not be stored.
     """
-    with tempfile.TemporaryDirectory(prefix="flux-") as folder:
+    with about(result.job.id), tempfile.TemporaryDirectory(prefix="flux-") as folder:
         path = Path(folder) / "image"
         image = fetch_image(client, result, path)
-        return keep(store, path, image, describe(result))
+        told = {**describe(result), **_place(store, image)}
+        earlier = BesideImage(store).read()
+        if earlier is None or (earlier.job or {}).get("id") != result.job.id:
+            earlier = Receipt("submitted", f"job {result.job.id}", result.job.model)
+        _keep(store, path, image, told, replace(earlier, job=result.job.to_dict()))
+    return told
+
+
+def _place(store: Store, image: Image) -> dict[str, Any]:
+    return {"uri": store.uri, **image.to_dict(), "content_type": image.content_type}
 
 
 def fetch_image(client: FluxClient, result: Result, path: Path) -> Image:
@@ -62,13 +75,12 @@ def fetch_image(client: FluxClient, result: Result, path: Path) -> Image:
     raise FluxBadImageError(f"The image of job {job.id} could not be fetched.", job_id=job.id)
 
 
-def keep(store: Store, path: Path, image: Image, told: Mapping[str, Any]) -> dict[str, Any]:
-    """Store the captured file with its metadata; return its description.
+def _keep(store: Store, path: Path, image: Image, told: dict[str, Any], receipt: Receipt) -> None:
+    """Store the captured file with its metadata and its receipt.
 
-    :raises FluxImageExistsError: if something else lies there that may not be replaced.
-    :raises FluxStoreError: if the store refuses or fails.
+    The receipt tells of the image before it is put, so that a crash in between does not hide it, and after.
     """
-    job_id = told["id"]
+    book, job_id = BesideImage(store), told["id"]
     metadata = {
         "job-id": job_id,
         "model": told.get("model"),
@@ -78,6 +90,8 @@ def keep(store: Store, path: Path, image: Image, told: Mapping[str, Any]) -> dic
         "height": image.height,
         "format": image.format,
     }
+    coming = replace(receipt, image=told)
+    book.write(coming)
     try:
         store.put(
             path,
@@ -92,11 +106,11 @@ def keep(store: Store, path: Path, image: Image, told: Mapping[str, Any]) -> dic
             f"The image of job {job_id} could not be stored at {store.uri} ({type(error).__name__}: {error}).",
             job_id=job_id,
         ) from error
-    return {**told, "uri": store.uri, **image.to_dict(), "content_type": image.content_type}
+    book.write(coming.become("stored"))
 
 
 def copy(told: Mapping[str, Any], source: Store, target: Store) -> dict[str, Any]:
-    """Copy an image that is stored already; return its description, which says where it lies now.
+    """Copy an image that is stored already, and its receipt; return its description, which says where it lies now.
 
     :param told: Its description so far.
     :raises FluxBadImageError: if what lies there is not one whole image.
@@ -114,7 +128,24 @@ def copy(told: Mapping[str, Any], source: Store, target: Store) -> dict[str, Any
             ) from error
         with stored.open("rb") as file:
             image = capture(iter(lambda: file.read(1 << 20), b""), path, job_id)
-        return keep(target, path, image, told)
+        if told.get("sha256") not in (None, image.sha256):
+            raise FluxBadImageError(f"What lies at {source.uri} is no longer the image of job {job_id}.", job_id=job_id)
+        told = {**told, **_place(target, image)}
+        receipt = BesideImage(source).read() or Receipt("stored", f"job {job_id}", told.get("model"))
+        _keep(target, path, image, told, replace(receipt, state="submitted", job=job_from(told).to_dict()))
+    return told
+
+
+def announce(store: Store, job: Job, run: Run) -> None:
+    """Write the receipt of a job whose image is about to come to ``store``.
+
+    :raises FluxReceiptError: if what lies in its place is no receipt.
+    """
+    book = BesideImage(store)
+    earlier = book.read()
+    if earlier is None or (earlier.job or {}).get("id") != job.id:
+        receipt = Receipt("submitted", f"job {job.id}", job.model, run=run, job=job.to_dict())
+        book.write(receipt.become("submitted"))
 
 
 def find(store: S3Store, job: Job) -> dict[str, Any] | None:
@@ -131,6 +162,8 @@ def find(store: S3Store, job: Job) -> dict[str, Any] | None:
         return None
     metadata = {name.lower(): value for name, value in head.get("Metadata", {}).items()}
     if metadata.get("job-id") != job.id or "sha256" not in metadata:
+        if store.replace:
+            return None
         raise FluxImageExistsError(
             f"{store.uri} exists and is not the image of job {job.id}; replace=False keeps it.", job_id=job.id
         )
@@ -139,6 +172,7 @@ def find(store: S3Store, job: Job) -> dict[str, Any] | None:
         "model": metadata.get("model", job.model),
         "status": "Ready",
         "seed": _whole(metadata.get("seed")),
+        "duration": None,
         "uri": store.uri,
         "format": metadata.get("format"),
         "width": _whole(metadata.get("width")),

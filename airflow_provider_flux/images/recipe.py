@@ -27,7 +27,7 @@ def fingerprint(model: str, request: Mapping[str, Any]) -> str:
 def image_name(task_id: str, map_index: int | None, model: str, request: Mapping[str, Any]) -> str:
     """Return a file name that is the same for each try of a task and differs between recipes."""
     index = [] if map_index is None or map_index < 0 else [str(map_index)]
-    stem = "-".join([task_id, *index, fingerprint(model, request)[:12]])
+    stem = "-".join([task_id[:150], *index, fingerprint(model, request)[:12]])
     return f"{stem}.{output_format(model, request)}"
 
 
@@ -48,3 +48,8 @@ def describe_job(job: Job) -> dict[str, Any]:
     if told["polling_url"] is None:
         del told["polling_url"]
     return told
+
+
+def public(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request's fields as a receipt may show them: without the webhook's secret."""
+    return {name: value for name, value in request.items() if name != "webhook_secret"}

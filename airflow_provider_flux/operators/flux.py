@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import BaseOperator
 
-from airflow_provider_flux.client.errors import FluxBadRequestError
-from airflow_provider_flux.client.jobs import read_mapping
+from airflow_provider_flux.client.errors import FluxBadRequestError, FluxError, FluxModeratedError
+from airflow_provider_flux.client.jobs import Job, is_nothing, read_mapping
 from airflow_provider_flux.client.models import prepare
 from airflow_provider_flux.exceptions import airflow_errors
 from airflow_provider_flux.images.recipe import describe, describe_job, image_name
 from airflow_provider_flux.links.flux import FluxImageLink
-from airflow_provider_flux.operators.waiting import GRACE, read_event, wait_or_defer
+from airflow_provider_flux.operators.purchase import Purchase, check_policies, outcome_noted, retry_sentence, run_of
+from airflow_provider_flux.operators.waiting import (
+    GRACE,
+    deadline_for,
+    event_uri,
+    log_stored,
+    read_event,
+    seconds,
+    wait_or_defer,
+)
+from airflow_provider_flux.triggers.flux import left_behind
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_flux.client.answers import Result
     from airflow_provider_flux.hooks.flux import FluxHook
+    from airflow_provider_flux.images.receipts import Book, Receipt
     from airflow_provider_flux.images.stores import Store
 
 REQUEST_FIELDS = (
@@ -38,7 +51,6 @@ REQUEST_FIELDS = (
     "webhook_url",
     "webhook_secret",
 )
-RETRY = "A retry of this task submits a new job, which is paid for on its own."
 
 
 class FluxGenerateOperator(BaseOperator):
@@ -76,8 +88,16 @@ class FluxGenerateOperator(BaseOperator):
     :param wait_for_completion: Whether to wait for the image; if not, the job is returned once submitted.
     :param deferrable: Wait in the triggerer, so that no worker is held.
     :param grace: Seconds to wait on the worker before deferring.
-    :param timeout: Seconds after the submit at which waiting ends.
+    :param timeout: Seconds after the submit at which waiting ends; ``execution_timeout`` ends it sooner.
     :param poll_interval: Seconds between polls; default: close at first, then wider.
+    :param reuse: When an image or job that was paid for is taken instead of a new one, if its recipe (model and
+        parameters) is the same. ``"run"``: within the same DAG run, so that a retry or a clear buys nothing;
+        ``"always"``: across runs and backfills too, where the image lies at ``output_uri``; ``"never"``.
+    :param on_orphan: If an earlier try sent a submit and never learned its job's id: ``"resubmit"`` (perhaps
+        paying twice; logged, and counted in the receipt) or ``"fail"``.
+    :param on_expired: If a paid image's link died before anyone stored it: ``"fail"``, or ``"resubmit"``, which
+        lets a retry buy it anew with the same seed.
+    :param on_moderated: ``"fail"`` (without retry) or ``"skip"`` the task.
     :raises FluxError: the class tells the outcome (``airflow_provider_flux.client.errors``). One that a retry
         cannot mend is an ``AirflowFailException`` too.
     """
@@ -120,6 +140,10 @@ class FluxGenerateOperator(BaseOperator):
         grace: float = GRACE,
         timeout: float = 600,
         poll_interval: float | None = None,
+        reuse: str = "run",
+        on_orphan: str = "resubmit",
+        on_expired: str = "fail",
+        on_moderated: str = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -146,6 +170,26 @@ class FluxGenerateOperator(BaseOperator):
         self.grace = grace
         self.timeout = timeout
         self.poll_interval = poll_interval
+        self.reuse = reuse
+        self.on_orphan = on_orphan
+        self.on_expired = on_expired
+        self.on_moderated = on_moderated
+        self._job: Job | None = None
+        self._remembers = True
+
+    @property
+    def webhook_secret(self) -> str | None:
+        """The secret; masked in every log as soon as it is known."""
+        return self._webhook_secret
+
+    @webhook_secret.setter
+    def webhook_secret(self, value: str | None) -> None:
+        # Before Airflow 3.2, DEBUG logs show rendered fields in clear; a template is rendered into this setter.
+        if value and "{{" not in value:
+            from airflow.sdk.log import mask_secret
+
+            mask_secret(value)
+        self._webhook_secret = value
 
     @cached_property
     def _hook(self) -> FluxHook:
@@ -154,41 +198,85 @@ class FluxGenerateOperator(BaseOperator):
         return FluxHook(self.flux_conn_id)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Submit the job, wait for it, store the image."""
-        with airflow_errors(RETRY):
-            request = self._request()
-            uri = self._uri(request, context)
-            if uri is not None:
-                self._store(uri).check()
-            job = self._hook.submit(self.model, request)
-            self.log.info("Submitted job %s to %s.", job.id, self.model)
+        """Find the job of an earlier try or submit one, wait for it, store the image."""
+        with airflow_errors(self._retry), self._moderation():
+            request, store = self._request(), None
+            if uri := self._uri(request, context):
+                store = self._store(uri)
+                store.check()
+            book = self._book(store, context)
+            receipt = self._purchase(request, store, book, context).obtain(self._hook)
+            if receipt.state == "stored":
+                return self._reused(receipt)
+            self._job = job = receipt.paid_job()
             if not self.wait_for_completion:
-                if uri is not None:
-                    self.log.warning("The image is not stored at %s: nobody waits for it here.", uri)
                 return describe_job(job)
-            result = wait_or_defer(
-                self,
-                self._hook,
-                job,
-                timeout=self.timeout,
-                deferrable=self.deferrable,
-                grace=self.grace,
-                poll_interval=self.poll_interval,
-                uri=uri,
-            )
-            return self._finish(result, uri)
+            with outcome_noted(book, self.on_expired):
+                result = wait_or_defer(
+                    self,
+                    self._hook,
+                    job,
+                    deadline=deadline_for(self, job.submitted_at, self.timeout),
+                    deferrable=self.deferrable,
+                    grace=self.grace,
+                    poll_interval=self.poll_interval,
+                    store={"uri": uri, "aws_conn_id": self.aws_conn_id} if uri else None,
+                )
+            return self._finish(result, store, book)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Go on after the triggerer has waited."""
-        with airflow_errors(RETRY):
-            job, uri, timeout = read_event(event)
-            return self._finish(self._hook.wait(job, timeout), uri)
+        with airflow_errors(self._retry), self._moderation():
+            uri = event_uri(event)
+            store = self._store(uri) if uri else None
+            book = self._book(store, context)
+            with outcome_noted(book, self.on_expired):
+                self._job, image, timeout = read_event(event)
+                if image is not None:
+                    return self._stored(image)
+                result = self._hook.wait(self._job, timeout)
+            return self._finish(result, store, book)
+
+    def on_kill(self) -> None:
+        """Say which job is left behind; the API cannot cancel it."""
+        if self._job is not None:
+            self.log.warning(left_behind(self._job.id))
+
+    def _finish(self, result: Result, store: Store | None, book: Book) -> dict[str, Any]:
+        from airflow_provider_flux.images.delivery import deliver
+
+        if store is None:
+            self.log.info("Job %s is ready; no output_uri was given, so its link dies in minutes.", result.job.id)
+            return describe(result)
+        with outcome_noted(book, self.on_expired, seed=result.seed):
+            return self._stored(deliver(self._hook.get_conn(), result, store))
+
+    def _stored(self, image: dict[str, Any]) -> dict[str, Any]:
+        log_stored(self.log, image)
+        return image
+
+    def _reused(self, receipt: Receipt) -> dict[str, Any]:
+        image = {**(receipt.image or {}), "reused": True}
+        self.log.info("The image of job %s is at %s already; nothing was paid.", image["id"], image["uri"])
+        return image
 
     def _request(self) -> dict[str, Any]:
         """Return the request's fields as the API takes them, or fail before money is spent."""
+        check_policies(
+            reuse=self.reuse,
+            on_orphan=self.on_orphan,
+            on_expired=self.on_expired,
+            on_moderated=self.on_moderated,
+        )
+        self.grace = seconds("grace", self.grace, least=0.0)
+        self.timeout = seconds("timeout", self.timeout)
+        if self.poll_interval is not None:
+            self.poll_interval = seconds("poll_interval", self.poll_interval, least=0.1)
+        if self.reuse == "always" and not self.output_uri:
+            raise FluxBadRequestError("reuse='always' needs an output_uri, where the image can be found again.")
         fields = {name: getattr(self, name) for name in REQUEST_FIELDS}
         given = {name: value for name, value in fields.items() if value not in (None, "")}
-        parameters = read_mapping(self.parameters or {})
+        parameters = {} if is_nothing(self.parameters) else read_mapping(self.parameters)
         if parameters is None:
             raise FluxBadRequestError("parameters must be a dict of request fields.")
         if twice := sorted(given.keys() & parameters.keys()):
@@ -196,7 +284,7 @@ class FluxGenerateOperator(BaseOperator):
         return prepare(self.model, {**parameters, **given})
 
     def _uri(self, request: dict[str, Any], context: Context) -> str | None:
-        uri = (self.output_uri or "").strip()
+        uri = str(self.output_uri or "").strip()
         if uri.endswith("/"):
             uri += image_name(self.task_id, context["ti"].map_index, self.model, request)
         return uri or None
@@ -206,20 +294,29 @@ class FluxGenerateOperator(BaseOperator):
 
         return open_store(uri, self.aws_conn_id)
 
-    def _finish(self, result: Result, uri: str | None) -> dict[str, Any]:
-        from airflow_provider_flux.images.delivery import deliver
+    def _book(self, store: Store | None, context: Context) -> Book:
+        from airflow_provider_flux.images.receipts import Nowhere, open_book
 
-        if uri is None:
-            self.log.info("Job %s is ready; no output_uri was given, so its link dies in minutes.", result.job.id)
-            return describe(result)
-        image = deliver(self._hook.get_conn(), result, self._store(uri))
-        self.log.info(
-            "Stored the image of job %s at %s (%dx%d %s, %d bytes).",
-            result.job.id,
-            uri,
-            image["width"],
-            image["height"],
-            image["format"],
-            image["bytes"],
-        )
-        return image
+        book = open_book(store, context.get("task_state_store"))
+        self._remembers = self.reuse != "never" and not isinstance(book, Nowhere)
+        return book
+
+    def _purchase(self, request: dict[str, Any], store: Store | None, book: Book, context: Context) -> Purchase:
+        if not self._remembers and self.reuse != "never":
+            self.log.warning(
+                "This Airflow keeps no task state (3.3 does) and there is no output_uri to keep a receipt beside: "
+                "a retry of this task cannot find its job and pays again."
+            )
+        return Purchase(self.model, request, run_of(context), book, store, self.reuse, self.on_orphan, self.on_expired)
+
+    def _retry(self, error: FluxError) -> str:
+        return retry_sentence(error, self._remembers, self.on_orphan)
+
+    @contextmanager
+    def _moderation(self) -> Iterator[None]:
+        try:
+            yield
+        except FluxModeratedError as error:
+            if self.on_moderated != "skip":
+                raise
+            raise AirflowSkipException(str(error)) from error

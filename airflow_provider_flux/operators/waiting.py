@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_provider_flux.client.errors import FluxServiceError, FluxTimeoutError, error_from_dict
+from airflow_provider_flux.client.errors import FluxBadRequestError, FluxServiceError, FluxTimeoutError, error_from_dict
 from airflow_provider_flux.client.jobs import Job, job_from
-from airflow_provider_flux.triggers.flux import FAILED, GAVE_UP, READY, FluxResultTrigger
+from airflow_provider_flux.triggers.flux import FAILED, GAVE_UP, READY, STORED, FluxResultTrigger, told_image
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
@@ -25,11 +26,40 @@ NET = 60.0
 
 
 class Waited(NamedTuple):
-    """What a trigger's event says."""
+    """What a trigger's event says.
+
+    :param image: What the task should return, if the triggerer has stored the image; None: the worker does.
+    :param timeout: Seconds that the worker may still wait.
+    """
 
     job: Job
-    uri: str | None
+    image: dict[str, Any] | None
     timeout: float
+
+
+def seconds(name: str, value: Any, least: float = 1e-3) -> float:
+    """Return a duration that an author gave in seconds or as a timedelta.
+
+    :raises FluxBadRequestError: if it is none; before money is spent.
+    """
+    with contextlib.suppress(TypeError, ValueError):
+        number = value.total_seconds() if isinstance(value, timedelta) else float(value)
+        if least <= number < float("inf") and not isinstance(value, bool):
+            return number
+    raise FluxBadRequestError(f"{name} is {value!r}; it must be a number of seconds, {least:g} or more.")
+
+
+def deadline_for(operator: BaseOperator, submitted_at: float | None, timeout: float) -> float:
+    """Return the Unix time at which waiting ends.
+
+    ``timeout`` counts from the submit, and the task's ``execution_timeout``, which Airflow does not apply while a
+    task is deferred, from now. A try that finds an old job has at least its grace to look at it.
+    """
+    now = time.time()
+    deadline = max((submitted_at or now) + timeout, now + GRACE)
+    if operator.execution_timeout is not None:
+        deadline = min(deadline, now + operator.execution_timeout.total_seconds())
+    return deadline
 
 
 def wait_or_defer(
@@ -37,24 +67,24 @@ def wait_or_defer(
     hook: FluxHook,
     job: Job,
     *,
-    timeout: float,
+    deadline: float,
     deferrable: bool,
     grace: float = GRACE,
     poll_interval: float | None = None,
-    uri: str | None = None,
+    store: dict[str, Any] | None = None,
 ) -> Result:
     """Return the finished result of ``job``, or defer ``operator`` to ``execute_complete``.
 
-    :param timeout: Seconds from now until waiting ends.
+    :param deadline: Unix time in seconds at which waiting ends.
     :param grace: Seconds to wait on the worker before deferring.
-    :param uri: Where the image is to be stored; comes back in the event.
+    :param store: Where the triggerer is to store the image, as :func:`open_store` takes it; None: nowhere.
     :raises FluxError: if the job ends in another way.
     """
+    left = deadline - time.time()
     if not deferrable:
-        return hook.wait(job, timeout, poll_interval)
-    deadline = time.time() + timeout
+        return hook.wait(job, left, poll_interval)
     try:
-        return hook.wait(job, min(grace, timeout), poll_interval)
+        return hook.wait(job, min(grace, left), poll_interval)
     except FluxTimeoutError:
         if time.time() >= deadline:
             raise
@@ -66,7 +96,7 @@ def wait_or_defer(
             job=job.to_dict(),
             deadline=deadline,
             poll_interval=poll_interval,
-            uri=uri,
+            store=store,
             not_before=now + _settling(),
         ),
         method_name="execute_complete",
@@ -85,17 +115,37 @@ def _settling() -> float:
     return conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0) + 1.0
 
 
+def event_uri(event: dict[str, Any] | None) -> str | None:
+    """Return where the trigger was told to store the image; templates may render to something else by now."""
+    uri = event.get("uri") if isinstance(event, dict) else None
+    return uri if isinstance(uri, str) else None
+
+
+def log_stored(log: Any, image: dict[str, Any]) -> None:
+    """Log the one line that tells where an image lies."""
+    log.info(
+        "Stored the image of job %s at %s (%dx%d %s, %d bytes).",
+        *(image[name] for name in ("id", "uri", "width", "height", "format", "bytes")),
+    )
+
+
 def read_event(event: dict[str, Any] | None) -> Waited:
-    """Return what the trigger's event says, if there is still something to do.
+    """Return what the trigger's event says, if the job ended well or may still do.
 
     :raises FluxError: the job's outcome, if it is not an image.
     """
     outcome = event.get("outcome") if isinstance(event, dict) else None
-    if event is None or outcome not in (READY, FAILED, GAVE_UP):
+    if event is None or outcome not in (STORED, READY, FAILED, GAVE_UP):
         raise FluxServiceError(
             f"The trigger told nothing that can be understood ({event!r}).",
             money="The job it waited for may be finished and paid for.",
         )
     if outcome == FAILED:
         raise error_from_dict(event)
-    return Waited(job_from(event), event.get("uri"), max(60.0, event.get("deadline", 0.0) - time.time()))
+    image = told_image(event) if outcome == STORED else None
+    deadline = event.get("deadline")
+    left = deadline - time.time() if isinstance(deadline, (int, float)) else 0.0
+    try:
+        return Waited(job_from(event), image, max(60.0, left))
+    except ValueError as error:
+        raise FluxServiceError(f"The trigger's event names no job ({error}).") from None

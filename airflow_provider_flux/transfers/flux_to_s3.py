@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_flux.client.errors import FluxBadRequestError
-from airflow_provider_flux.client.jobs import Job, job_from, read_mapping
+from airflow_provider_flux.client.errors import FluxBadImageError, FluxBadRequestError, FluxError, about
+from airflow_provider_flux.client.jobs import Job, is_nothing, job_from, read_mapping
 from airflow_provider_flux.exceptions import airflow_errors
 from airflow_provider_flux.links.flux import FluxImageLink
-from airflow_provider_flux.operators.waiting import read_event, wait_or_defer
+from airflow_provider_flux.operators.purchase import run_of
+from airflow_provider_flux.operators.waiting import deadline_for, log_stored, read_event, seconds, wait_or_defer
+from airflow_provider_flux.triggers.flux import left_behind
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -20,8 +23,6 @@ if TYPE_CHECKING:
     from airflow_provider_flux.client.answers import Result
     from airflow_provider_flux.hooks.flux import FluxHook
     from airflow_provider_flux.images.stores import S3Store
-
-RETRY = "A retry of this task asks for the same job again and buys nothing."
 
 
 class FluxToS3Operator(BaseOperator):
@@ -89,6 +90,7 @@ class FluxToS3Operator(BaseOperator):
         self.flux_conn_id = flux_conn_id
         self.deferrable = deferrable
         self.timeout = timeout
+        self._left: Job | None = None
 
     @cached_property
     def _hook(self) -> FluxHook:
@@ -98,25 +100,46 @@ class FluxToS3Operator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait for the job, upload its image."""
-        from airflow_provider_flux.images.delivery import copy, find
-        from airflow_provider_flux.images.stores import open_store
+        from airflow_provider_flux.images.delivery import announce, copy, find
+        from airflow_provider_flux.images.stores import FluxStoreError, open_store
 
-        with airflow_errors(RETRY):
-            job, store = self._job(), self._store()
-            store.check()
-            if not self.replace and (there := find(store, job)) is not None:
-                self.log.info("The image of job %s is at %s already.", job.id, store.uri)
-                return there
-            if (told := self._stored_already()) is not None:
-                return self._log(copy(told, open_store(told["uri"], self.aws_conn_id), store))
-            result = wait_or_defer(self, self._hook, job, timeout=self.timeout, deferrable=self.deferrable)
+        with airflow_errors(_retry):
+            self.timeout = seconds("timeout", self.timeout)
+            self._left = job = self._job()
+            with about(job.id):
+                store = self._store()
+                store.check()
+                if (there := find(store, job)) is not None:
+                    self.log.info("The image of job %s is at %s already.", job.id, store.uri)
+                    return there
+                if (told := self._stored_already()) is not None:
+                    try:
+                        return self._log(copy(told, open_store(told["uri"], self.aws_conn_id), store))
+                    except (FluxStoreError, FluxBadImageError) as error:
+                        self.log.warning("Asking the API for the image instead: %s", error.what)
+                announce(store, job, run_of(context))
+            result = wait_or_defer(
+                self,
+                self._hook,
+                job,
+                deadline=deadline_for(self, None, self.timeout),
+                deferrable=self.deferrable,
+                store=self._store_for_triggerer(store),
+            )
             return self._upload(result)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Go on after the triggerer has waited."""
-        with airflow_errors(RETRY):
-            job, _, timeout = read_event(event)
-            return self._upload(self._hook.wait(job, timeout))
+        with airflow_errors(_retry):
+            self._left, image, timeout = read_event(event)
+            if image is not None:
+                return self._log(image)
+            return self._upload(self._hook.wait(self._left, timeout))
+
+    def on_kill(self) -> None:
+        """Say which job is left behind; the API cannot cancel it."""
+        if self._left is not None:
+            self.log.warning(left_behind(self._left.id))
 
     def _job(self) -> Job:
         try:
@@ -130,15 +153,7 @@ class FluxToS3Operator(BaseOperator):
         return self._log(deliver(self._hook.get_conn(), result, self._store()))
 
     def _log(self, image: dict[str, Any]) -> dict[str, Any]:
-        self.log.info(
-            "Stored the image of job %s at %s (%dx%d %s, %d bytes).",
-            image["id"],
-            image["uri"],
-            image["width"],
-            image["height"],
-            image["format"],
-            image["bytes"],
-        )
+        log_stored(self.log, image)
         return image
 
     def _stored_already(self) -> Mapping[str, Any] | None:
@@ -158,13 +173,36 @@ class FluxToS3Operator(BaseOperator):
             raise FluxBadRequestError(f"s3_bucket and s3_key name no object ({error}).") from error
         if not bucket or not key or key.endswith("/"):
             raise FluxBadRequestError(f"s3_bucket {bucket!r} and s3_key {key!r} name no object.")
-        return S3Store(
-            bucket,
-            key,
-            self.aws_conn_id,
-            replace=self.replace,
-            encrypt=self.encrypt,
-            acl_policy=self.acl_policy,
-            extra_args=self.extra_args,
-            verify=self.verify,
-        )
+        return S3Store(bucket, key, self.aws_conn_id, **self._s3_arguments())
+
+    def _s3_arguments(self) -> dict[str, Any]:
+        return {
+            "replace": self.replace,
+            "encrypt": self.encrypt,
+            "acl_policy": self.acl_policy,
+            "extra_args": self._read_extra_args(),
+            "verify": self.verify,
+        }
+
+    def _read_extra_args(self) -> dict[str, Any] | None:
+        if is_nothing(self.extra_args):
+            return None
+        extra_args = read_mapping(self.extra_args)
+        if extra_args is None:
+            raise FluxBadRequestError("extra_args must be a dict of S3 upload arguments.")
+        return dict(extra_args)
+
+    def _store_for_triggerer(self, store: S3Store) -> dict[str, Any] | None:
+        """Return what the triggerer needs to store the image; None if that must not be written down."""
+        if any("SSECustomer" in name for name in self._read_extra_args() or {}):
+            return None
+        told = {"uri": store.uri, "aws_conn_id": self.aws_conn_id, **self._s3_arguments()}
+        try:
+            json.dumps(told)
+        except (TypeError, ValueError):
+            return None
+        return told
+
+
+def _retry(error: FluxError) -> str:
+    return "A retry of this task asks for the same job again and buys nothing." if error.retryable else ""

@@ -1,4 +1,4 @@
-"""FluxResultTrigger: waits for a job in the triggerer, and tells its end in one event."""
+"""FluxResultTrigger: waits for a job in the triggerer, stores its image, and tells the end in one event."""
 
 from __future__ import annotations
 
@@ -6,32 +6,49 @@ import asyncio
 import importlib
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_flux.client.errors import FluxError
 from airflow_provider_flux.client.jobs import job_from
 
+if TYPE_CHECKING:
+    from airflow_provider_flux.client.answers import Result
+    from airflow_provider_flux.client.gateways import Endpoint
+
 EVENT_VERSION = 1
 
+STORED = "stored"
+"""The image is stored; the event describes it."""
 READY = "ready"
+"""The job is ready; the worker should store its image."""
 FAILED = "failed"
+"""The job has no image; the event says why."""
 GAVE_UP = "gave up"
 """The triggerer could not wait (no connection there, say); the worker should."""
 
+CAPTURES = 4
+"""Images that one triggerer captures at once: each takes a thread, and memory to decode it."""
+
+_places: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
 
 class FluxResultTrigger(BaseTrigger):
-    """Poll a job until it is ready, has failed, or its deadline has passed; then fire once.
+    """Poll a job until it is ready, has failed, or its deadline has passed; store its image; then fire once.
+
+    The image is stored here, because its link lives ten minutes and a worker's queue may be longer. Where that is
+    not possible, the event says so and the worker does it.
 
     Its arguments are stored and its event is logged in clear text, so they hold no key, prompt or signed URL.
-    Nothing is submitted here, and what is asked is only read: a restart asks again.
+    Nothing is submitted here: a restart asks again.
 
     :param flux_conn_id: Airflow connection of the FLUX API.
     :param job: The job, as :meth:`Job.to_dict` gives it.
     :param deadline: Unix time in seconds at which waiting ends; kept across restarts of the triggerer.
     :param poll_interval: Seconds between polls; None: close at first, then wider.
-    :param uri: Where the image is to be stored; None: nowhere.
+    :param store: Where the image is to be stored, as :func:`open_store` takes it; None: not here.
     :param not_before: Unix time in seconds before which the event is held back: Airflow fails a task that is
         resumed before it has noticed that the deferring process ended.
     """
@@ -42,7 +59,7 @@ class FluxResultTrigger(BaseTrigger):
         job: dict[str, Any] | None = None,
         deadline: float = 0.0,
         poll_interval: float | None = None,
-        uri: str | None = None,
+        store: dict[str, Any] | None = None,
         not_before: float = 0.0,
         **unknown: Any,
     ) -> None:
@@ -52,7 +69,7 @@ class FluxResultTrigger(BaseTrigger):
         self.job = job
         self.deadline = deadline
         self.poll_interval = poll_interval
-        self.uri = uri
+        self.store = store
         self.not_before = not_before
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -64,34 +81,80 @@ class FluxResultTrigger(BaseTrigger):
                 "job": self.job,
                 "deadline": self.deadline,
                 "poll_interval": self.poll_interval,
-                "uri": self.uri,
+                "store": self.store,
                 "not_before": self.not_before,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, then yield the one event."""
+        """Wait, store, then yield the one event."""
         outcome = await self._outcome()
         await asyncio.sleep(max(0.0, self.not_before - time.time()))
         yield TriggerEvent(outcome)
 
+    async def on_kill(self) -> None:
+        """Say what becomes of the job; Airflow 3.3 calls this when a user ends the deferred task."""
+        job = self.job if isinstance(self.job, dict) else {}
+        self.log.warning(left_behind(str(job.get("id"))))
+
     async def _outcome(self) -> dict[str, Any]:
         job = self.job if isinstance(self.job, dict) else {}
-        told = {"version": EVENT_VERSION, **job, "deadline": self.deadline, "uri": self.uri}
+        uri = self.store.get("uri") if isinstance(self.store, dict) else None
+        told = {"version": EVENT_VERSION, **job, "deadline": self.deadline, "uri": uri}
         try:
-            await self._wait()
+            endpoint = await self._endpoint()
+        except Exception as error:
+            self.log.warning("The triggerer cannot use connection %r, the worker will: %s", self.flux_conn_id, error)
+            return {**told, "outcome": GAVE_UP}
+        try:
+            result = await self._wait(endpoint)
         except FluxError as error:
             return {**told, "outcome": FAILED, **error.to_dict()}
-        except Exception as error:
+        except Exception:
             self.log.exception("Waiting in the triggerer failed; the worker will wait instead.")
-            return {**told, "outcome": GAVE_UP, "what": f"{type(error).__name__}: {error}"}
-        return {**told, "outcome": READY}
+            return {**told, "outcome": GAVE_UP}
+        if self.store is None:
+            return {**told, "outcome": READY}
+        try:
+            return {**told, "outcome": STORED, **await self._hand_over(endpoint, result)}
+        except Exception as error:
+            self.log.warning("The triggerer could not store the image, the worker will: %s", error)
+            what = error.what if isinstance(error, FluxError) else type(error).__name__
+            return {**told, "outcome": READY, "what": what}
 
-    async def _wait(self) -> None:
-        # Loading the HTTP libraries takes long enough to hold up every other trigger on this loop.
+    async def _endpoint(self) -> Endpoint:
         flux = await asyncio.to_thread(importlib.import_module, "airflow_provider_flux.hooks.flux")
+        endpoint: Endpoint = await flux.FluxHook.get_endpoint_async(self.flux_conn_id)
+        return endpoint
+
+    async def _wait(self, endpoint: Endpoint) -> Result:
+        # Loading the HTTP libraries takes long enough to hold up every other trigger on this loop.
         http = await asyncio.to_thread(importlib.import_module, "airflow_provider_flux.client.client")
         job = job_from(self.job)
-        endpoint = await flux.FluxHook.get_endpoint_async(self.flux_conn_id)
         async with http.shared_client(endpoint) as client:
-            await client.wait(job, self.deadline, self.poll_interval)
+            return await client.wait(job, self.deadline, self.poll_interval)
+
+    async def _hand_over(self, endpoint: Endpoint, result: Result) -> dict[str, Any]:
+        def store() -> dict[str, Any]:
+            from airflow_provider_flux.client.client import FluxClient
+            from airflow_provider_flux.images.delivery import deliver
+            from airflow_provider_flux.images.stores import open_store
+
+            with FluxClient(endpoint) as client:
+                return deliver(client, result, open_store(**(self.store or {})))
+
+        async with _places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(CAPTURES)):
+            return await asyncio.to_thread(store)
+
+
+def left_behind(job_id: str) -> str:
+    """Return the sentence for the log of a task that is ended while its job goes on."""
+    return (
+        f"Job {job_id} was left behind: the API cannot cancel it, and it is paid for if it finishes. "
+        f"Running this task again asks for that job first."
+    )
+
+
+def told_image(event: dict[str, Any]) -> dict[str, Any]:
+    """Return from an event what the task returns of the image that the triggerer stored."""
+    return {name: value for name, value in event.items() if name not in ("version", "outcome", "deadline")}

@@ -46,6 +46,7 @@ def test_quickstart_is_deferred_and_its_images_lie_in_s3(stack: Stack) -> None:
 
 
 def test_jobs_that_nobody_waited_for_are_waited_for_by_the_transfer(stack: Stack) -> None:
+    stack.flux.settings(duration=15)  # so that they are not ready when the transfer comes
     run_id, state, seen = run(stack, "e2e_not_waited")
     assert state == "success"
     assert "deferred" in seen["upload"]

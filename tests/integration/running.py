@@ -11,8 +11,22 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.triggers.base import BaseTrigger
 
 
-def context(map_index: int = -1) -> Any:
-    return {"ti": SimpleNamespace(map_index=map_index)}
+class TaskState:
+    """Airflow 3.3's task state store, in memory."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, str] = {}
+
+    def get(self, key: str) -> Any:
+        return json.loads(self.stored[key]) if key in self.stored else None
+
+    def set(self, key: str, value: Any, *, retention: object) -> None:
+        self.stored[key] = json.dumps(value)
+
+
+def context(map_index: int = -1, run_id: str = "run-1", state: TaskState | None = None) -> Any:
+    ti = SimpleNamespace(dag_id="dag", task_id="generate", run_id=run_id, map_index=map_index)
+    return {"ti": ti, **({"task_state_store": state} if state is not None else {})}
 
 
 def fire(trigger: BaseTrigger) -> dict[str, Any]:
@@ -31,10 +45,10 @@ def fire(trigger: BaseTrigger) -> dict[str, Any]:
     return event
 
 
-def run(operator: Any, map_index: int = -1) -> tuple[dict[str, Any], bool]:
+def run(operator: Any, map_index: int = -1, **about: Any) -> tuple[dict[str, Any], bool]:
     """Return what the operator returned, and whether it was deferred on the way."""
     try:
-        return operator.execute(context(map_index)), False
+        return operator.execute(context(map_index, **about)), False
     except TaskDeferred as deferral:
         method = getattr(operator, deferral.method_name)
-        return method(context(map_index), event=fire(deferral.trigger)), True
+        return method(context(map_index, **about), event=fire(deferral.trigger)), True

@@ -133,7 +133,8 @@ def test_a_broken_image_never_reaches_s3(flux: FluxEmulator, s3: SeaweedFS) -> N
     flux.fault(on="download", truncate=0.5, times=None)
     with pytest.raises(errors.FluxBadImageError, match=r"is finished and paid for.*buys nothing"):
         upload(generation)
-    assert "Contents" not in s3.client().list_objects_v2(Bucket=s3.bucket)
+    keys = [item["Key"] for item in s3.client().list_objects_v2(Bucket=s3.bucket)["Contents"]]
+    assert keys == ["kite.jpeg.json"]
 
 
 def test_the_image_is_not_held_in_memory(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,4 +148,4 @@ def test_the_image_is_not_held_in_memory(s3: SeaweedFS, monkeypatch: pytest.Monk
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert told["bytes"] > 48 * 1024 * 1024
-    assert peak < told["bytes"] * 0.8  # boto3 holds a few parts of 8 MiB
+    assert peak < told["bytes"] * 0.75  # boto3's own tables take 25 MB

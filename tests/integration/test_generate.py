@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,8 @@ def test_a_folder_gets_a_name_of_task_map_index_and_recipe(flux: FluxEmulator, t
     assert names[0].startswith("generate-")
     assert names[1].startswith("generate-3-")
     assert (names[0].endswith(".jpeg"), names[3].endswith(".webp")) == (True, True)
-    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == sorted(set(names))
+    there = {path.name for path in (tmp_path / "new" / "folder").iterdir()}
+    assert there == {*names, *(f"{name}.json" for name in names)}
 
 
 def test_rendered_text_is_sent_as_numbers_and_empty_fields_not_at_all(flux: FluxEmulator) -> None:
@@ -125,7 +127,15 @@ def test_not_waiting_returns_the_job(flux: FluxEmulator) -> None:
         ({"output_uri": "kite.png"}, "not a URI"),
         ({"output_uri": "telepathy://mind/kite.png"}, "cannot be opened"),
         ({"output_uri": "s3://no-such-bucket/kite.png"}, "There is no bucket 'no-such-bucket'"),
-        ({"output_uri": "file:///proc/no/kite.png"}, "cannot be made"),
+        ({"output_uri": "file:///proc/no/kite.png"}, "cannot be written"),
+        ({"output_uri": "file:///tmp"}, "is a folder"),
+        ({"output_uri": "file://tmp/kite.png"}, "must have three slashes"),
+        ({"output_uri": "s3://[bad/kite.png"}, "is no URI"),
+        ({"output_uri": "s3://flux/" + "k" * 1020}, "longer than the 1024 bytes"),
+        ({"timeout": "soon"}, "timeout is 'soon'"),
+        ({"poll_interval": 0}, "poll_interval is 0"),
+        ({"grace": None}, "grace is None"),
+        ({"parameters": {"x": float("nan")}}, "cannot be sent as JSON"),
     ],
 )
 def test_bad_input_is_refused_before_money_is_spent(
@@ -182,10 +192,10 @@ def test_polls_that_fail_in_the_triggerer_do_not_matter(flux: FluxEmulator, tmp_
     assert Path(told["uri"].removeprefix("file://")).stat().st_size == told["bytes"]
 
 
-def test_the_trigger_carries_ids_and_no_secret(flux: FluxEmulator) -> None:
+def test_the_trigger_carries_ids_and_no_secret(flux: FluxEmulator, tmp_path: Path) -> None:
     flux.settings(duration=1)
     with pytest.raises(TaskDeferred) as deferral:
-        generate(grace=0, webhook_secret="s3cr3t-hook", output_uri="file:///tmp/x.png").execute(context())
+        generate(grace=0, webhook_secret="s3cr3t-hook", output_uri=f"file://{tmp_path}/x.png").execute(context())
     stored = json.dumps(deferral.value.trigger.serialize()) + json.dumps(fire(deferral.value.trigger))
     for secret in (flux.key, PROMPT, "s3cr3t-hook", "sig=", "sample"):
         assert secret not in stored
@@ -222,8 +232,10 @@ def test_a_store_that_fails_after_the_job_says_that_the_image_is_paid_for(flux: 
     operator = generate(grace=0, output_uri=f"file://{tmp_path}/folder/x.jpeg")
     with pytest.raises(TaskDeferred) as deferral:
         operator.execute(context())
-    (tmp_path / "folder").rmdir()
+    event = fire(deferral.value.trigger)
+    assert event["outcome"] == "stored"
+    shutil.rmtree(tmp_path / "folder")
     (tmp_path / "folder").write_text("in the way")
-    with pytest.raises(stores.FluxStoreError, match=r"could not be stored.*is finished and paid for.*A retry"):
-        operator.execute_complete(context(), fire(deferral.value.trigger))
+    with pytest.raises(stores.FluxStoreError, match=r"paid for if it finishes.*buys nothing"):
+        operator.execute_complete(context(), {**event, "outcome": "ready"})
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]

@@ -8,7 +8,10 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_flux.client import errors
 from airflow_provider_flux.exceptions import airflow_errors
 from airflow_provider_flux.images import stores
+from airflow_provider_flux.images.receipts import FluxReceiptError
+from airflow_provider_flux.operators.purchase import retry_sentence
 
+AGAIN = "A retry buys again."
 PERMANENT = [
     errors.FluxBadRequestError,
     errors.FluxAuthenticationError,
@@ -18,43 +21,56 @@ PERMANENT = [
     errors.FluxUnsafeUrlError,
     stores.FluxStoreUnusableError,
     stores.FluxImageExistsError,
+    errors.FluxJobNotFoundError,
+    errors.FluxImageExpiredError,
+    errors.FluxOrphanError,
+    FluxReceiptError,
 ]
 TRANSIENT = [
     errors.FluxRateLimitError,
     errors.FluxServiceError,
     errors.FluxUncertainSubmitError,
     errors.FluxJobFailedError,
-    errors.FluxJobNotFoundError,
     errors.FluxTimeoutError,
     errors.FluxBadImageError,
-    errors.FluxImageExpiredError,
     stores.FluxStoreError,
 ]
 
 
 @pytest.mark.parametrize("cls", PERMANENT)
 def test_what_a_retry_cannot_mend_is_not_retried(cls: type[errors.FluxError]) -> None:
-    with pytest.raises(cls) as caught, airflow_errors("A retry buys again."), airflow_errors():
+    with pytest.raises(cls) as caught, airflow_errors(lambda error: AGAIN if error.retryable else ""), airflow_errors():
         raise cls("It broke.", job_id="abc")
     assert isinstance(caught.value, AirflowFailException)
     assert str(caught.value).startswith("It broke.")
     assert cls.mend in str(caught.value)
-    assert "A retry buys again." not in str(caught.value)
+    assert AGAIN not in str(caught.value)
 
 
 @pytest.mark.parametrize("cls", TRANSIENT)
 def test_what_a_retry_may_mend_says_what_the_retry_does(cls: type[errors.FluxError]) -> None:
-    with pytest.raises(cls) as caught, airflow_errors("A retry buys again."):
+    with pytest.raises(cls) as caught, airflow_errors(lambda error: AGAIN if error.retryable else ""):
         raise cls("It broke.", job_id="abc")
     assert not isinstance(caught.value, AirflowFailException)
-    assert str(caught.value).endswith("A retry buys again.")
+    assert str(caught.value).endswith(AGAIN)
     assert caught.value.money in str(caught.value)
 
 
-def test_a_retry_of_what_was_never_accepted_buys_nothing_twice() -> None:
-    says = r"Nothing was paid\. A retry of this task tries again\.$"
-    with pytest.raises(errors.FluxServiceError, match=says), airflow_errors("A retry buys again."):
-        raise errors.FluxServiceError("It broke.")
+@pytest.mark.parametrize(
+    ("error", "remembered", "says"),
+    [
+        (errors.FluxServiceError("It broke."), True, "tries again"),
+        (errors.FluxTimeoutError("It broke.", job_id="abc"), True, "asks for the same job again and buys nothing"),
+        (errors.FluxTimeoutError("It broke.", job_id="abc"), False, "a new job, which is paid for on its own"),
+        (errors.FluxUncertainSubmitError("It broke."), True, "may pay a second time"),
+        (errors.FluxJobFailedError("It broke.", job_id="abc"), True, "submits a new job"),
+        (errors.FluxModeratedError("It broke.", job_id="abc"), True, ""),
+    ],
+)
+def test_what_a_retry_of_the_generation_does(error: errors.FluxError, remembered: bool, says: str) -> None:
+    told = retry_sentence(error, remembered, "resubmit")
+    assert says in told
+    assert bool(told) is bool(says)
 
 
 @pytest.mark.parametrize("cls", [*PERMANENT, *TRANSIENT])

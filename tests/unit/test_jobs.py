@@ -31,7 +31,7 @@ def test_a_dict_gives_all_that_is_known_of_the_job() -> None:
         ("None", "skipped"),
         ([TOLD, TOLD], r"a list of 2 \(use .expand"),
         ({"model": "x"}, "without an 'id'"),
-        ({"id": 7}, "without an 'id'"),
+        ({"id": True}, "without an 'id'"),
         (7, "a int"),
         ("{broken", "neither"),
         ("two words", "neither"),

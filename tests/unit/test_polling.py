@@ -101,7 +101,7 @@ def test_a_refused_key_ends_waiting_and_names_the_job() -> None:
 
 def test_a_web_page_is_believed_only_when_it_stays() -> None:
     page = errors.FluxConfigurationError("a web page")
-    assert run(lambda now: READY if now > 5 else page)[0] is READY
+    assert run(lambda now: READY if now > 1 else page)[0] is READY
     with pytest.raises(errors.FluxConfigurationError):
         run(lambda now: page)
 
@@ -109,3 +109,9 @@ def test_a_web_page_is_believed_only_when_it_stays() -> None:
 def test_a_fixed_interval_is_kept() -> None:
     poller = Poller(JOB, 600, 7.0, 0.0)
     assert [poller.delay(now) for now in (0.0, 100.0, 599.0)] == [7.0, 7.0, 1.0]
+
+
+def test_one_web_page_or_refusal_among_failed_polls_is_not_believed() -> None:
+    for doubtful in (errors.FluxConfigurationError("a web page"), errors.FluxAuthenticationError("HTTP 403")):
+        answers = iter([OUTAGE] * 4 + [doubtful] * 2 + [OUTAGE, doubtful, READY])
+        assert run(lambda now, answers=answers: next(answers))[0] is READY  # type: ignore[misc]

@@ -39,3 +39,15 @@ with DAG("e2e_secrets", schedule=None):
         grace=0,
         **SMALL,
     )
+
+RETRIED = {"retries": 3, "retry_delay": timedelta(seconds=1)}
+
+with DAG("e2e_money", schedule=None, default_args=RETRIED):
+    FluxGenerateOperator(
+        task_id="generate", prompt="a pear", output_uri="s3://flux/e2e/money/{{ run_id }}/", grace=0, **SMALL
+    )
+
+with DAG("e2e_in_grace", schedule=None, default_args=RETRIED):
+    FluxGenerateOperator(
+        task_id="generate", prompt="a pear", output_uri="s3://flux/e2e/grace/{{ run_id }}/", grace=60, **SMALL
+    )

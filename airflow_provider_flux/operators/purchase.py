@@ -1,0 +1,221 @@
+"""Buy an image once: find the job that an earlier try has paid for, or submit one. Never both."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_flux.client.errors import (
+    FluxBadRequestError,
+    FluxError,
+    FluxImageExpiredError,
+    FluxJobFailedError,
+    FluxJobNotFoundError,
+    FluxModeratedError,
+    FluxOrphanError,
+    FluxUncertainSubmitError,
+)
+from airflow_provider_flux.images.recipe import fingerprint, public
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_flux.hooks.flux import FluxHook
+    from airflow_provider_flux.images.receipts import Book, Receipt, Run
+    from airflow_provider_flux.images.stores import Store
+
+log = logging.getLogger(__name__)
+
+POLICIES = {
+    "reuse": ("run", "always", "never"),
+    "on_orphan": ("resubmit", "fail"),
+    "on_expired": ("fail", "resubmit"),
+    "on_moderated": ("fail", "skip"),
+}
+
+
+def check_policies(**given: Any) -> None:
+    """Refuse a policy's name that does not exist.
+
+    :raises FluxBadRequestError: naming those that do.
+    """
+    for name, value in given.items():
+        if value not in POLICIES[name]:
+            raise FluxBadRequestError(f"{name} is {value!r}; it must be one of {', '.join(POLICIES[name])}.")
+
+
+@dataclass(frozen=True)
+class Purchase:
+    """One recipe that one task instance wants as an image.
+
+    :param model: The model.
+    :param request: The request's fields.
+    :param run: Which task asks.
+    :param book: Where the receipt is kept.
+    :param store: Where the image goes; None: nowhere.
+    :param reuse: ``"run"``: an image or job of this very run is taken again; ``"always"``: of any run;
+        ``"never"``: none is.
+    :param on_orphan: What to do if an earlier submit was perhaps accepted: ``"resubmit"`` or ``"fail"``.
+    :param on_expired: What to do if an image was paid for and lost: ``"fail"`` or ``"resubmit"``.
+    """
+
+    model: str
+    request: dict[str, Any]
+    run: Run
+    book: Book
+    store: Store | None
+    reuse: str = "run"
+    on_orphan: str = "resubmit"
+    on_expired: str = "fail"
+
+    def obtain(self, hook: FluxHook) -> Receipt:
+        """Return the receipt of the image or job there is, or of the one that was submitted now.
+
+        Its state is ``stored`` if the image is there, else ``submitted``.
+
+        :raises FluxReceiptError: if what lies in the receipt's place is none; nothing was submitted.
+        :raises FluxError: if the policies forbid to submit, or the submit failed.
+        """
+        earlier = self.book.read()
+        if earlier is None or not self._is_mine(earlier):
+            return self._submit(hook, self.request)
+        if earlier.image is not None and self.store is not None and earlier.state in ("submitted", "stored"):
+            if self.store.holds(earlier.image["bytes"], earlier.image["sha256"]):
+                if earlier.state != "stored":
+                    earlier = earlier.become("stored")
+                    self.book.write(earlier)
+                return earlier
+            log.warning("The image of job %s is not (whole) at %s.", earlier.paid_job().id, self.store.uri)
+        if earlier.state in ("submitted", "stored"):
+            log.info("Found job %s, which is paid for already; nothing is submitted.", earlier.paid_job().id)
+            return replace(earlier, state="submitted", image=None)
+        if earlier.state == "intent":
+            return self._submit(hook, self.request, orphans=self._orphans(earlier))
+        if earlier.state == "expired":
+            self._allow_expired(earlier)
+            seed = {} if earlier.seed is None else {"seed": earlier.seed}
+            return self._submit(hook, {**seed, **self.request}, orphans=earlier.orphans)
+        return self._submit(hook, self.request, orphans=earlier.orphans)
+
+    def _is_mine(self, receipt: Receipt) -> bool:
+        if self.reuse == "never" or receipt.fingerprint != fingerprint(self.model, self.request):
+            return False
+        return self.reuse == "always" or receipt.run == self.run
+
+    def _orphans(self, earlier: Receipt) -> int:
+        when = earlier.times.get("intent", "an unknown time")
+        if self.on_orphan == "fail":
+            raise FluxOrphanError(
+                f"An earlier try was about to submit at {when} and never learned a job id. {self.book.where} holds "
+                f"its receipt: delete it, or set on_orphan='resubmit', to submit again."
+            )
+        log.warning(
+            "ORPHAN: an earlier try was about to submit at %s and never learned a job id. Perhaps one image was "
+            "paid for that nobody can find; submitting again (on_orphan='resubmit').",
+            when,
+        )
+        return earlier.orphans + 1
+
+    def _allow_expired(self, earlier: Receipt) -> None:
+        job_id = earlier.paid_job().id
+        if self.on_expired == "fail":
+            raise FluxImageExpiredError(
+                f"The image of job {job_id} was lost: {earlier.reason} To buy it anew, set on_expired='resubmit' "
+                f"or delete {self.book.where}.",
+                job_id=job_id,
+            )
+        log.warning("The image of job %s was lost; buying it anew (on_expired='resubmit').", job_id)
+
+    def _submit(self, hook: FluxHook, request: dict[str, Any], orphans: int = 0) -> Receipt:
+        from airflow_provider_flux.images.receipts import Receipt
+
+        intent = Receipt(
+            "intent",
+            fingerprint(self.model, self.request),
+            self.model,
+            public(request),
+            self.run,
+            orphans=orphans,
+        ).become("intent")
+        self.book.write(intent)
+        try:
+            job = hook.submit(self.model, request)
+        except FluxUncertainSubmitError:
+            raise
+        except FluxError as error:
+            self._write_if_possible(intent.become("failed", reason=error.what))
+            raise
+        submitted = intent.become("submitted", job=job.to_dict())
+        log.info("Submitted job %s to %s.", job.id, self.model)
+        self._write_if_possible(submitted)
+        return submitted
+
+    def _write_if_possible(self, receipt: Receipt) -> None:
+        """Write the receipt; go on without it rather than lose a job that is paid for."""
+        for attempt in range(3):
+            try:
+                return self.book.write(receipt)
+            except FluxError as error:
+                log.error("%s A retry of this task would not know of it.", error)
+                time.sleep(attempt)
+        return None
+
+
+def retry_sentence(error: FluxError, remembered: bool, on_orphan: str) -> str:
+    """Return the sentence that says what a retry of FluxGenerateOperator does after ``error``.
+
+    :param remembered: Whether the retry will know of this try's job.
+    """
+    if not error.retryable:
+        return ""
+    if isinstance(error, FluxUncertainSubmitError):
+        if on_orphan == "fail":
+            return "A retry of this task does not submit again (on_orphan='fail')."
+        return "A retry of this task submits again, and may pay a second time (on_orphan='resubmit')."
+    if isinstance(error, (FluxImageExpiredError, FluxJobNotFoundError)):
+        return "A retry of this task buys the image anew (on_expired='resubmit')."
+    if isinstance(error, FluxJobFailedError):
+        return "A retry of this task submits a new job."
+    if error.job_id is None:
+        return "A retry of this task tries again."
+    if not remembered:
+        return "A retry of this task submits a new job, which is paid for on its own."
+    return "A retry of this task asks for the same job again and buys nothing."
+
+
+def run_of(context: Context) -> Run:
+    """Return the identity that all tries of the running task instance share."""
+    from airflow_provider_flux.images.receipts import Run
+
+    ti = context["ti"]
+    return Run(ti.dag_id, ti.task_id, ti.run_id, -1 if ti.map_index is None else ti.map_index)
+
+
+@contextlib.contextmanager
+def outcome_noted(book: Book, on_expired: str, seed: int | None = None) -> Iterator[None]:
+    """Note in the receipt how a job ended, if it ends without an image.
+
+    :param on_expired: Whether a retry may buy a lost image anew (``"resubmit"``) or not (``"fail"``).
+    :param seed: The seed it was made with, if known.
+    """
+    try:
+        yield
+    except (FluxModeratedError, FluxJobFailedError) as error:
+        _note(book, error, "failed")
+        raise
+    except (FluxImageExpiredError, FluxJobNotFoundError) as error:
+        _note(book, error, "expired", seed=seed)
+        error.retryable = on_expired == "resubmit"
+        raise
+
+
+def _note(book: Book, error: FluxError, state: Any, **changes: Any) -> None:
+    try:
+        if (receipt := book.read()) is not None:
+            book.write(receipt.become(state, reason=error.what, **changes))
+    except FluxError as unwritten:
+        log.error("The receipt does not tell of it: %s", unwritten)

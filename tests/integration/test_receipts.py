@@ -1,0 +1,400 @@
+"""Never pay twice, never lose a paid image: what each try of a task finds and does.
+
+A try is an ``execute`` of its own; what a killed worker leaves behind is what is on disk, in S3 and in the task
+state store. Runs with the receipt beside the image (a file, S3) and in the task state store.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, TaskDeferred
+
+from airflow_provider_flux.client import errors
+from airflow_provider_flux.emulator import FluxEmulator
+from airflow_provider_flux.hooks.flux import FluxHook
+from airflow_provider_flux.images import delivery
+from airflow_provider_flux.images.receipts import FluxReceiptError
+from airflow_provider_flux.images.stores import FluxStoreError, PathStore, S3Store
+from airflow_provider_flux.operators.flux import FluxGenerateOperator
+from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
+from tests.integration.running import TaskState, context, fire, run
+from tests.servers.seaweed import SeaweedFS
+
+RECIPE: dict[str, Any] = {"model": "flux-dev", "prompt": "a red kite", "width": 256, "height": 256}
+
+
+class Killed(BaseException):
+    """A worker's SIGKILL, as far as one process can play it: nothing catches it, nothing is tidied up."""
+
+
+class Task:
+    """One task instance: each ``run`` is another try."""
+
+    def __init__(self, where: str, tmp_path: Path, s3: SeaweedFS) -> None:
+        self.uri = {"file": f"file://{tmp_path}/kite.jpeg", "s3": f"s3://{s3.bucket}/kite.jpeg"}.get(where)
+        self.state = TaskState()
+        self.s3, self.tmp_path = s3, tmp_path
+
+    def run(self, run_id: str = "run-1", map_index: int = -1, **arguments: Any) -> dict[str, Any]:
+        operator = FluxGenerateOperator(task_id="generate", output_uri=self.uri, **{**RECIPE, **arguments})
+        return run(operator, map_index, run_id=run_id, state=self.state)[0]
+
+    def receipt(self) -> dict[str, Any]:
+        if self.uri is None:
+            return json.loads(self.state.stored["flux_receipt"])
+        if self.uri.startswith("file"):
+            return json.loads((self.tmp_path / "kite.jpeg.json").read_text())
+        return json.loads(self.s3.client().get_object(Bucket=self.s3.bucket, Key="kite.jpeg.json")["Body"].read())
+
+    def write_receipt(self, text: str) -> None:
+        if self.uri is None:
+            self.state.stored["flux_receipt"] = text
+        elif self.uri.startswith("file"):
+            (self.tmp_path / "kite.jpeg.json").write_text(text)
+        else:
+            self.s3.client().put_object(Bucket=self.s3.bucket, Key="kite.jpeg.json", Body=text.encode())
+
+    def delete_image(self) -> None:
+        if str(self.uri).startswith("file"):
+            (self.tmp_path / "kite.jpeg").unlink()
+        else:
+            self.s3.client().delete_object(Bucket=self.s3.bucket, Key="kite.jpeg")
+
+
+@pytest.fixture(params=["file", "s3", "state"])
+def task(request: pytest.FixtureRequest, tmp_path: Path, s3: SeaweedFS, flux_connection: FluxEmulator) -> Task:
+    return Task(request.param, tmp_path, s3)
+
+
+@pytest.fixture(params=["file", "s3"])
+def storing(request: pytest.FixtureRequest, tmp_path: Path, s3: SeaweedFS, flux_connection: FluxEmulator) -> Task:
+    return Task(request.param, tmp_path, s3)
+
+
+@pytest.fixture
+def flux(flux_connection: FluxEmulator) -> FluxEmulator:
+    return flux_connection
+
+
+def kill(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, after: bool = False) -> None:
+    """Let the next call of a function kill the worker, before or after it did its work."""
+    real: Callable[..., Any] = getattr(where, name)
+
+    def killer(*arguments: Any, **named: Any) -> Any:
+        monkeypatch.setattr(where, name, real)
+        if after:
+            real(*arguments, **named)
+        raise Killed
+
+    monkeypatch.setattr(where, name, killer)
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "after"),
+    [
+        (FluxHook, "wait", False),
+        (delivery, "fetch_image", False),
+        (delivery, "fetch_image", True),
+        (PathStore, "put", False),
+        (PathStore, "put", True),
+        (S3Store, "put", False),
+        (S3Store, "put", True),
+    ],
+)
+def test_a_worker_that_is_killed_once_the_job_is_known_pays_once(
+    storing: Task, flux: FluxEmulator, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, after: bool
+) -> None:
+    if where in (PathStore, S3Store) and (where is S3Store) is not str(storing.uri).startswith("s3"):
+        where = S3Store if where is PathStore else PathStore
+    kill(monkeypatch, where, name, after)
+    with pytest.raises(Killed):
+        storing.run()
+    stored_before_the_kill = name == "put" and after
+    told = storing.run()
+    assert told.get("reused", False) is stored_before_the_kill
+    assert flux.stats()["submits"] == 1
+    receipt = storing.receipt()
+    assert (receipt["state"], receipt["image"]["sha256"]) == ("stored", told["sha256"])
+
+
+@pytest.mark.parametrize("policy", ["resubmit", "fail"])
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_worker_that_is_killed_between_the_submit_and_its_receipt(
+    task: Task, flux: FluxEmulator, monkeypatch: pytest.MonkeyPatch, policy: str, accepted: bool
+) -> None:
+    kill(monkeypatch, FluxHook, "submit", after=accepted)
+    with pytest.raises(Killed):
+        task.run()
+    assert task.receipt()["state"] == "intent"
+    if policy == "fail":
+        with pytest.raises(errors.FluxOrphanError, match=r"never learned a job id.*delete it") as caught:
+            task.run(on_orphan="fail")
+        assert isinstance(caught.value, AirflowFailException)
+        assert flux.stats()["submits"] == int(accepted)
+    else:
+        task.run()
+        assert task.receipt()["orphans"] == 1
+        assert flux.stats()["submits"] == 1 + int(accepted)
+
+
+@pytest.mark.parametrize("policy", ["resubmit", "fail"])
+def test_a_submit_whose_answer_was_lost_is_an_orphan(task: Task, flux: FluxEmulator, policy: str) -> None:
+    flux.fault(on="submit", drop=True, accept=True)
+    says = "may pay a second time" if policy == "resubmit" else "does not submit again"
+    with pytest.raises(errors.FluxUncertainSubmitError, match=says):
+        task.run(on_orphan=policy)
+    assert flux.stats()["submit_requests"] == 1
+    if policy == "fail":
+        with pytest.raises(errors.FluxOrphanError):
+            task.run(on_orphan=policy)
+    else:
+        task.run(on_orphan=policy)
+        assert (task.receipt()["orphans"], task.receipt()["state"] in ("stored", "submitted")) == (1, True)
+
+
+def test_a_refused_submit_is_no_orphan(task: Task, flux: FluxEmulator) -> None:
+    flux.fault(on="submit", http=402)
+    with pytest.raises(errors.FluxCreditsError):
+        task.run()
+    assert (task.receipt()["state"], task.receipt()["job"]) == ("failed", None)
+    task.run()
+    assert task.receipt()["orphans"] == 0
+
+
+def test_a_clear_after_success_pays_nothing(task: Task, flux: FluxEmulator) -> None:
+    first, second = task.run(), task.run()
+    assert second["id"] == first["id"]
+    assert second.get("reused", False) is (task.uri is not None)
+    assert flux.stats()["submits"] == 1
+
+
+def test_a_changed_recipe_or_position_never_inherits_another_s_job(task: Task, flux: FluxEmulator) -> None:
+    first = task.run(map_index=0)
+    assert task.run(map_index=0, prompt="a green kite")["id"] != first["id"]
+    assert flux.stats()["submits"] == 2
+    assert task.receipt()["parameters"]["prompt"] == "a green kite"
+
+
+def test_reuse_across_runs_is_a_choice(storing: Task, flux: FluxEmulator) -> None:
+    first = storing.run(reuse="always")
+    backfill = storing.run("backfill-1", reuse="always")
+    assert (backfill["id"], backfill["reused"], backfill["sha256"]) == (first["id"], True, first["sha256"])
+    assert flux.stats()["submits"] == 1
+    assert storing.run("run-2")["id"] != first["id"]
+    assert flux.stats()["submits"] == 2
+    assert storing.run("run-2", reuse="never")["id"] != first["id"]
+    assert flux.stats()["submits"] == 3
+    storing.run("run-3", reuse="always", seed=8)
+    assert flux.stats()["submits"] == 4
+
+
+def test_a_stored_image_that_is_gone_is_taken_again_from_its_job(storing: Task, flux: FluxEmulator) -> None:
+    first = storing.run(reuse="always")
+    storing.delete_image()
+    again = storing.run("run-2", reuse="always")
+    assert (again["id"], again["sha256"], "reused" in again) == (first["id"], first["sha256"], False)
+    assert flux.stats()["submits"] == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"caption": "a foreign file"}',
+        '{"format": "airflow-provider-flux/receipt", "version": 99}',
+        '{"format": "airflow-provider-flux/receipt", "version": 1, "state": "intent"}',
+    ],
+)
+def test_what_is_no_receipt_stops_the_task_before_money_is_spent(task: Task, flux: FluxEmulator, text: str) -> None:
+    if task.uri is None and text in ("", "{", "null"):
+        text = '"text"'  # the state store holds JSON and no null
+    task.write_receipt(text)
+    with pytest.raises(FluxReceiptError, match=r"Nothing was paid.*move or delete it") as caught:
+        task.run()
+    assert isinstance(caught.value, AirflowFailException)
+    assert flux.stats()["submit_requests"] == 0
+
+
+def test_a_receipt_that_cannot_be_read_is_not_no_receipt(
+    storing: Task, flux: FluxEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storing.run()
+
+    def unreadable(*arguments: Any) -> bytes:
+        raise PermissionError("no access")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(S3Store, "read_note", unreadable)
+        patch.setattr(PathStore, "read_note", unreadable)
+        with pytest.raises(FluxStoreError, match=r"cannot be read .*no access.*Nothing was paid"):
+            storing.run("run-2")
+    assert flux.stats()["submits"] == 1
+
+
+def test_a_timeout_does_not_forget_the_job(task: Task, flux: FluxEmulator) -> None:
+    flux.settings(duration=3)
+    with pytest.raises(errors.FluxTimeoutError, match="asks for the same job again and buys nothing"):
+        task.run(timeout=1, deferrable=False, execution_timeout=timedelta(seconds=1))
+    told = task.run(timeout=1, deferrable=False)
+    assert told["status"] == "Ready"
+    assert flux.stats()["submits"] == 1
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_execution_timeout_ends_the_wait(tmp_path: Path, flux: FluxEmulator, s3: SeaweedFS, deferrable: bool) -> None:
+    flux.settings(duration=60)
+    with pytest.raises(errors.FluxTimeoutError):
+        Task("file", tmp_path, s3).run(grace=0, deferrable=deferrable, execution_timeout=timedelta(seconds=1))
+
+
+@pytest.mark.parametrize("policy", ["fail", "resubmit"])
+def test_an_image_whose_link_died_is_bought_anew_only_if_told(
+    storing: Task, flux: FluxEmulator, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flux.settings(link_ttl=0)
+    with pytest.raises(errors.FluxImageExpiredError) as caught:
+        storing.run(on_expired=policy)
+    assert isinstance(caught.value, AirflowFailException) is (policy == "fail")
+    assert storing.receipt()["state"] == "expired"
+    seed = flux.stats()["jobs"][0]["seed"]
+    assert storing.receipt()["seed"] == seed
+    flux.settings(link_ttl=600)
+    if policy == "fail":
+        with pytest.raises(errors.FluxImageExpiredError, match=r"set on_expired='resubmit' or delete"):
+            storing.run()
+        assert flux.stats()["submits"] == 1
+    else:
+        assert storing.run(on_expired=policy)["seed"] == seed
+        assert flux.stats()["submits"] == 2
+
+
+def test_a_link_that_died_is_asked_for_anew_by_id(storing: Task, flux: FluxEmulator) -> None:
+    flux.settings(renew_links=True)
+    flux.fault(on="download", http=403)
+    storing.run()
+    stats = flux.stats()
+    assert (stats["submits"], stats["downloads"]) == (1, 1)
+
+
+def test_a_job_that_the_api_forgot_is_expired(storing: Task, flux: FluxEmulator) -> None:
+    flux.settings(duration=60)
+    with pytest.raises(errors.FluxTimeoutError):
+        storing.run(timeout=1, deferrable=False)
+    flux.fault(on="poll", status="Task not found", times=None)
+    storing.write_receipt(json.dumps({**storing.receipt(), "job": {"id": "gone", "submitted_at": 1.0}}))
+    with pytest.raises(errors.FluxError):
+        storing.run(timeout=1, deferrable=False)
+    assert flux.stats()["submits"] == 1
+
+
+def test_failed_and_moderated_jobs_are_submitted_anew(task: Task, flux: FluxEmulator) -> None:
+    flux.fault(on="poll", status="Error")
+    with pytest.raises(errors.FluxJobFailedError, match="A retry of this task submits a new job"):
+        task.run()
+    assert task.receipt()["state"] == "failed"
+    flux.fault(on="poll", status="Content Moderated")
+    with pytest.raises(errors.FluxModeratedError):
+        task.run()
+    task.run()
+    assert flux.stats()["submits"] == 3
+
+
+def test_moderated_may_be_skipped(task: Task, flux: FluxEmulator) -> None:
+    for grace in (0, 5):
+        with pytest.raises(AirflowSkipException, match="Sexual Content"):
+            task.run(prompt="nsfw", on_moderated="skip", grace=grace)
+
+
+def test_s3_down_when_the_image_comes_and_back_at_the_retry(tmp_path: Path, flux: FluxEmulator) -> None:
+    with SeaweedFS(tmp_path / "weed") as server, pytest.MonkeyPatch.context() as patch:
+        connection = server.connection()
+        connection["extra"]["config_kwargs"]["retries"] = {"total_max_attempts": 1}
+        patch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
+        task = Task("s3", tmp_path, server)
+        flux.settings(duration=1)
+        operator = FluxGenerateOperator(task_id="generate", output_uri=task.uri, grace=0, **RECIPE)
+        with pytest.raises(TaskDeferred) as deferral:
+            operator.execute(context())
+        server.stop()
+        event = fire(deferral.value.trigger)
+        assert event["outcome"] == "ready"
+        with pytest.raises(FluxStoreError, match=r"is finished and paid for.*buys nothing|cannot be read"):
+            operator.execute_complete(context(), event)
+        server.start()
+        assert task.run()["uri"] == task.uri
+        assert flux.stats()["submits"] == 1
+
+
+def test_the_triggerer_stores_the_image_and_its_receipt(storing: Task, flux: FluxEmulator) -> None:
+    flux.settings(duration=1)
+    operator = FluxGenerateOperator(task_id="generate", output_uri=storing.uri, grace=0, **RECIPE)
+    with pytest.raises(TaskDeferred) as deferral:
+        operator.execute(context())
+    event = fire(deferral.value.trigger)
+    assert (event["outcome"], event["uri"]) == ("stored", storing.uri)
+    assert storing.receipt()["state"] == "stored"
+    flux.reset()  # hours later: link and job are gone
+    told = operator.execute_complete(context(), event)
+    assert (told["sha256"], told["uri"]) == (storing.receipt()["image"]["sha256"], storing.uri)
+    assert "outcome" not in told
+
+
+def test_the_receipt_is_the_image_s_metadata_and_holds_no_secret(storing: Task, flux: FluxEmulator) -> None:
+    hook: Any = {"webhook_url": "https://hooks.example/flux", "webhook_secret": "s3cr3t-hook"}
+    told = storing.run("run-7", 2, seed=7, **hook)
+    receipt = storing.receipt()
+    assert (receipt["format"], receipt["version"], receipt["state"]) == ("airflow-provider-flux/receipt", 1, "stored")
+    assert receipt["run"] == {"dag_id": "dag", "task_id": "generate", "run_id": "run-7", "map_index": 2}
+    assert receipt["parameters"]["prompt"] == RECIPE["prompt"]
+    assert receipt["image"] == told
+    assert {"cost", "seed", "width", "height", "sha256", "bytes", "uri", "duration"} <= receipt["image"].keys()
+    assert list(receipt["times"]) == ["intent", "submitted", "stored"]
+    assert "s3cr3t-hook" not in json.dumps(receipt)
+    assert "sig=" not in json.dumps(receipt)
+
+
+def test_flux_to_s3_writes_the_receipt_beside_its_image(flux: FluxEmulator, s3: SeaweedFS, tmp_path: Path) -> None:
+    generated = Task("file", tmp_path, s3).run(seed=7)
+    copied = FluxToS3Operator(task_id="upload", generation=generated, s3_key="s3://flux/copy.jpeg")
+    fetched = FluxToS3Operator(task_id="upload", generation=generated["id"], s3_key="s3://flux/fetched.jpeg")
+    for operator, recipe in ((copied, RECIPE["prompt"]), (fetched, None)):
+        told, _ = run(operator)
+        key = told["uri"].removeprefix("s3://flux/")
+        receipt = json.loads(s3.client().get_object(Bucket=s3.bucket, Key=f"{key}.json")["Body"].read())
+        assert (receipt["state"], receipt["image"], receipt["job"]["id"]) == ("stored", told, generated["id"])
+        assert (receipt["parameters"] or {}).get("prompt") == recipe
+
+
+def test_flux_to_s3_does_not_overwrite_what_is_no_receipt(flux: FluxEmulator, s3: SeaweedFS) -> None:
+    s3.client().put_object(Bucket=s3.bucket, Key="kite.jpeg.json", Body=b'{"caption": "foreign"}')
+    with pytest.raises(FluxReceiptError):
+        run(FluxToS3Operator(task_id="upload", generation="abc", s3_key="s3://flux/kite.jpeg"))
+    assert flux.stats()["polls"] == 0
+
+
+@pytest.mark.parametrize("policy", ["reuse", "on_orphan", "on_expired", "on_moderated"])
+def test_a_policy_that_does_not_exist_is_refused(
+    tmp_path: Path, flux: FluxEmulator, s3: SeaweedFS, policy: str
+) -> None:
+    arguments: Any = {policy: "perhaps"}
+    with pytest.raises(AirflowFailException, match=f"{policy} is 'perhaps'; it must be one of"):
+        Task("file", tmp_path, s3).run("run-1", -1, **arguments)
+    with pytest.raises(AirflowFailException, match="needs an output_uri"):
+        Task("state", tmp_path, s3).run(reuse="always")
+
+
+def test_without_any_place_for_a_receipt_the_log_says_what_that_means(
+    flux: FluxEmulator, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(FluxGenerateOperator(task_id="generate", **RECIPE))
+    told = caplog.text + capsys.readouterr().out
+    assert told.count("a retry of this task cannot find its job and pays again") == 1

@@ -1,0 +1,62 @@
+"""Receipts survive being written and read, and nothing else passes for one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_flux.client.errors import FluxError
+from airflow_provider_flux.images.receipts import FluxReceiptError, Receipt, Run, read_receipt
+
+WHOLE = Receipt(
+    "stored",
+    "f00d",
+    "flux-dev",
+    {"prompt": "ein Schlüssel"},
+    Run("dag", "task", "run", 3),
+    {"id": "abc", "model": "flux-dev", "polling_url": None, "cost": 4.0, "submitted_at": 1.5},
+    {"id": "abc", "uri": "s3://b/k.png", "bytes": 7, "sha256": "beef"},
+    orphans=1,
+).become("stored")
+
+
+def test_what_was_written_is_read() -> None:
+    assert read_receipt(WHOLE.to_json(), "here") == WHOLE
+    assert read_receipt(Receipt("intent", "f00d").to_json().encode(), "here") == Receipt("intent", "f00d")
+    newer = {**json.loads(WHOLE.to_json()), "a_field_of_a_later_release": 1}
+    assert read_receipt(json.dumps(newer), "here") == WHOLE
+
+
+@pytest.mark.parametrize("field", ["state", "fingerprint", "run", "job", "image", "orphans", "version", "format"])
+@pytest.mark.parametrize("value", [None, [], 1.5, -1, {"x": 1}])
+def test_a_damaged_field_is_found(field: str, value: Any) -> None:
+    damaged = {**json.loads(WHOLE.to_json()), field: value}
+    with pytest.raises(FluxReceiptError, match=r"^here"):
+        read_receipt(json.dumps(damaged), "here")
+
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(json.loads(WHOLE.to_json()))), junk))
+def test_any_json_is_a_receipt_or_an_error(changes: dict[str, Any]) -> None:
+    try:
+        receipt = read_receipt(json.dumps({**json.loads(WHOLE.to_json()), **changes}), "here")
+    except FluxError as error:
+        assert str(error)
+    else:
+        assert receipt.state == "intent" or receipt.job is None or receipt.paid_job().id
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_an_error(data: bytes) -> None:
+    with pytest.raises(FluxReceiptError):
+        read_receipt(data, "here")
