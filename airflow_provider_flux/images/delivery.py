@@ -17,7 +17,8 @@ from airflow_provider_flux.client.jobs import Job, job_from
 from airflow_provider_flux.images.capture import Image, capture
 from airflow_provider_flux.images.receipts import BesideImage, Receipt, Run
 from airflow_provider_flux.images.recipe import describe, describe_job
-from airflow_provider_flux.images.stores import FluxImageExistsError, FluxStoreError, S3Store, Store
+from airflow_provider_flux.images.s3_store import S3Store
+from airflow_provider_flux.images.stores import FluxImageExistsError, FluxStoreError, Store
 
 log = logging.getLogger(__name__)
 

@@ -84,7 +84,7 @@ class Purchase:
         if earlier is None or not self._is_mine(earlier):
             return self._submit(hook, self.request)
         if earlier.image is not None and self.store is not None and earlier.state in ("submitted", "stored"):
-            if self.store.holds(earlier.image["bytes"], earlier.image["sha256"]):
+            if self._lies_there(self.store, earlier.image):
                 if earlier.state != "stored":
                     earlier = earlier.become("stored")
                     self.book.write(earlier)
@@ -100,6 +100,17 @@ class Purchase:
             seed = {} if earlier.seed is None else {"seed": earlier.seed}
             return self._submit(hook, {**seed, **self.request}, orphans=earlier.orphans)
         return self._submit(hook, self.request, orphans=earlier.orphans)
+
+    def _lies_there(self, store: Store, image: dict[str, Any]) -> bool:
+        from airflow_provider_flux.images.stores import FluxStoreError
+
+        try:
+            return store.holds(image["bytes"], image["sha256"])
+        except Exception as error:
+            raise FluxStoreError(
+                f"Nobody can tell whether {store.uri} holds the image ({type(error).__name__}: {error}).",
+                job_id=image["id"],
+            ) from error
 
     def _is_mine(self, receipt: Receipt) -> bool:
         if self.reuse == "never" or receipt.fingerprint != fingerprint(self.model, self.request):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_flux.client.answers import Result
     from airflow_provider_flux.hooks.flux import FluxHook
-    from airflow_provider_flux.images.stores import S3Store
+    from airflow_provider_flux.images.s3_store import S3Store
 
 
 class FluxToS3Operator(BaseOperator):
@@ -164,7 +164,7 @@ class FluxToS3Operator(BaseOperator):
     def _store(self) -> S3Store:
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-        from airflow_provider_flux.images.stores import S3Store
+        from airflow_provider_flux.images.s3_store import S3Store
 
         try:
             bucket, key = S3Hook.get_s3_bucket_key(self.s3_bucket or None, self.s3_key, "s3_bucket", "s3_key")

@@ -9,7 +9,10 @@ from tests.servers.seaweed import SeaweedFS
 
 
 def keys(s3: SeaweedFS) -> set[str]:
-    return {item["Key"] for item in s3.client().list_objects_v2(Bucket=s3.bucket)["Contents"]}
+    found = {item["Key"] for item in s3.client().list_objects_v2(Bucket=s3.bucket)["Contents"]}
+    images = {key for key in found if not key.endswith(".json")}
+    assert found == images | {f"{key}.json" for key in images}, "each image has its receipt beside it"
+    return images
 
 
 def test_quickstart(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS) -> None:

@@ -19,8 +19,10 @@ from airflow_provider_flux.client import errors
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.hooks.flux import FluxHook
 from airflow_provider_flux.images import delivery
+from airflow_provider_flux.images.path_store import PathStore
 from airflow_provider_flux.images.receipts import FluxReceiptError
-from airflow_provider_flux.images.stores import FluxStoreError, PathStore, S3Store
+from airflow_provider_flux.images.s3_store import S3Store
+from airflow_provider_flux.images.stores import FluxStoreError
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
 from tests.integration.running import TaskState, context, fire, run

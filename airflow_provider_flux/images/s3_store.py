@@ -1,0 +1,168 @@
+"""S3Store: an image in S3, through the amazon provider's S3Hook."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import quote
+
+from airflow_provider_flux.images.stores import (
+    FluxImageExistsError,
+    FluxStoreError,
+    FluxStoreUnusableError,
+    Store,
+)
+
+if TYPE_CHECKING:
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+# What describes the image's object and not the note beside it.
+_OF_THE_IMAGE = ("ContentType", "Metadata", "ContentEncoding", "ContentDisposition", "ContentLanguage")
+
+
+class S3Store(Store):
+    """An object in S3.
+
+    :param bucket: Bucket.
+    :param key: Key.
+    :param aws_conn_id: Airflow connection of the amazon provider; None for boto3's own credentials.
+    :param replace: Whether :meth:`put` may overwrite; else it raises FluxImageExistsError.
+    :param encrypt: Server-side encryption (AES256).
+    :param acl_policy: Canned ACL.
+    :param extra_args: Further arguments of the upload (``S3Hook(extra_args=...)``).
+    :param verify: TLS verification (``S3Hook(verify=...)``).
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        key: str,
+        aws_conn_id: str | None,
+        *,
+        replace: bool = True,
+        encrypt: bool = False,
+        acl_policy: str | None = None,
+        extra_args: dict[str, Any] | None = None,
+        verify: bool | str | None = None,
+    ) -> None:
+        self.bucket = bucket
+        self.key = key
+        self.uri = f"s3://{bucket}/{key}"
+        self._aws_conn_id = aws_conn_id
+        self.replace = replace
+        self._encrypt = encrypt
+        self._acl_policy = acl_policy
+        self._extra_args = extra_args or {}
+        self._verify = verify
+
+    @cached_property
+    def _hook(self) -> S3Hook:
+        return self._new_hook({})
+
+    def _writer(self, extra_args: dict[str, Any]) -> S3Hook:
+        hook = self._new_hook(extra_args)
+        # S3Hook takes these arguments when it is made; a client of its own would cost 0.3 s and 12 MB each time.
+        hook.conn = self._hook.get_conn()
+        return hook
+
+    def _new_hook(self, extra_args: dict[str, Any]) -> S3Hook:
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+        return S3Hook(
+            aws_conn_id=self._aws_conn_id,
+            verify=self._verify,
+            extra_args=extra_args,
+            # One request that reads the file as it goes; parts would be held in memory, and left behind by a crash.
+            transfer_config_args={"use_threads": False, "multipart_threshold": 1024**3},
+        )
+
+    def check(self) -> None:
+        from boto3.s3.transfer import S3Transfer
+        from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+
+        if len(self.key.encode()) + len(".json") > 1024:
+            raise FluxStoreUnusableError(f"The key of {self.uri} is longer than the 1024 bytes that S3 takes.")
+        if ".." in self.key.split("/"):
+            raise FluxStoreUnusableError(f"The key of {self.uri} has a part '..', which S3 servers refuse.")
+        if unknown := sorted(self._extra_args.keys() - set(S3Transfer.ALLOWED_UPLOAD_ARGS)):
+            raise FluxStoreUnusableError(f"extra_args has what no S3 upload takes: {', '.join(unknown)}.")
+        try:
+            self._hook.get_conn().head_bucket(Bucket=self.bucket)
+        except ClientError as error:
+            code = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if code == 404:
+                raise FluxStoreUnusableError(f"There is no bucket {self.bucket!r} (for {self.uri}).") from error
+            # Who may only put objects is refused the look at the bucket; that says nothing about the put.
+            if code != 403:
+                raise FluxStoreError(f"S3 refuses {self.uri} ({error}).") from error
+            self._check_credentials()
+        except (TypeError, ValueError, ParamValidationError) as error:
+            raise FluxStoreUnusableError(f"{self.uri} cannot be written: {error}.") from error
+        except BotoCoreError as error:
+            raise FluxStoreError(f"S3 cannot be reached for {self.uri} ({error}).") from error
+
+    def _check_credentials(self) -> None:
+        """Tell a key that is wrong from one that may do little; only a request with a body in its answer can."""
+        from botocore.exceptions import ClientError
+
+        try:
+            self._hook.get_conn().list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code")
+            if code != "AccessDenied":
+                raise FluxStoreUnusableError(f"S3 refuses the credentials for {self.uri} ({code}).") from error
+
+    def head(self) -> dict[str, Any] | None:
+        """Return S3's description of what lies here; None if nothing does."""
+        return self._hook.head_object(self.key, self.bucket)
+
+    def put(self, path: Path, content_type: str, metadata: dict[str, str]) -> None:
+        # Ours come last: they tell a retry that the image is its own. S3 takes ASCII only.
+        told = {**(self._extra_args.get("Metadata") or {}), **metadata}
+        told = {name: value if value.isascii() else quote(value) for name, value in told.items()}
+        extra_args = {"ContentType": content_type, **self._extra_args, "Metadata": told}
+        hook = self._writer(extra_args)
+        if not self.replace and hook.check_for_key(self.key, self.bucket):
+            raise FluxImageExistsError(f"{self.uri} exists, and replace=False keeps it.")
+        with path.open("rb") as file:
+            hook.load_file_obj(
+                file,
+                self.key,
+                self.bucket,
+                replace=True,
+                encrypt=self._encrypt,
+                acl_policy=self._acl_policy,
+            )
+
+    def get(self, file: BinaryIO) -> None:
+        self._hook.get_conn().download_fileobj(self.bucket, self.key, file)
+
+    def holds(self, size: int, sha256: str) -> bool:
+        head = self.head() or {}
+        told = {name.lower(): value for name, value in head.get("Metadata", {}).items()}
+        return head.get("ContentLength") == size and told.get("sha256") == sha256
+
+    def read_note(self, max_bytes: int) -> bytes | None:
+        from botocore.exceptions import ClientError
+
+        try:
+            stored = self._hook.get_conn().get_object(Bucket=self.bucket, Key=f"{self.key}.json")
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
+                return None
+            raise
+        with stored["Body"] as body:
+            return body.read(max_bytes)
+
+    def write_note(self, data: bytes) -> None:
+        extra = {name: value for name, value in self._extra_args.items() if name not in _OF_THE_IMAGE}
+        hook = self._writer({**extra, "ContentType": "application/json"})
+        hook.load_bytes(
+            data,
+            f"{self.key}.json",
+            self.bucket,
+            replace=True,
+            encrypt=self._encrypt,
+            acl_policy=self._acl_policy,
+        )
