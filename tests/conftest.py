@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -19,20 +20,21 @@ os.environ.update(
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
     AIRFLOW__CORE__UNIT_TEST_MODE="False",
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{AIRFLOW_HOME}/airflow.db",
-    AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL="0",
+    # No scheduler here that could mistake the end of a deferring process for that of the resumed one.
+    AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL="-1",
     NO_PROXY="127.0.0.1,localhost",
 )
 
 import pytest  # noqa: E402 - Airflow's configuration comes first
 
 from airflow_provider_flux.emulator import FluxEmulator  # noqa: E402
-from tests.servers.process import exit_on_signals  # noqa: E402
 from tests.servers.seaweed import SeaweedFS  # noqa: E402
 
 
 def pytest_configure() -> None:
-    """Stop all servers also when the tests are killed."""
-    exit_on_signals()
+    """Stop all servers also when the tests are killed; pytest takes a SystemExit for a failed test."""
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, lambda received, _frame: pytest.exit(f"signal {received}", 128 + received))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -186,7 +186,7 @@ def test_a_timeout_names_the_job_and_the_money(flux: FluxEmulator, arguments: di
 
 def test_polls_that_fail_in_the_triggerer_do_not_matter(flux: FluxEmulator, tmp_path: Path) -> None:
     flux.settings(duration=1)
-    flux.fault(on="poll", http=500, times=3, after=1)
+    flux.fault(on="poll", http=500, times=2, after=1)
     told, deferred = run(generate(grace=0, poll_interval=0.1, output_uri=f"file://{tmp_path}/x.jpeg"))
     assert deferred
     assert Path(told["uri"].removeprefix("file://")).stat().st_size == told["bytes"]
