@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
 
 from airflow_provider_flux.client.errors import FluxError
 from airflow_provider_flux.client.jobs import job_from
@@ -144,7 +145,9 @@ class FluxResultTrigger(BaseTrigger):
                 return deliver(client, result, open_store(**(self.store or {})))
 
         async with _places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(CAPTURES)):
-            return await asyncio.to_thread(store)
+            # Not asyncio.to_thread: stores look up connections, and in a plain thread that breaks in between the
+            # triggerer's own messages (Airflow 3.1 then ends the whole triggerer). This way leads back to its loop.
+            return await sync_to_async(store, thread_sensitive=False)()
 
 
 def left_behind(job_id: str) -> str:
