@@ -7,7 +7,9 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import airflow
 import pytest
+from packaging.version import Version
 
 from tests.e2e.conftest import Stack
 
@@ -89,6 +91,9 @@ def test_no_secret_is_stored_or_logged(stack: Stack) -> None:
     assert job_id in while_deferred, "the trigger's row was seen"
     assert job_id in told, "the XCom was seen"
     assert f"Stored the image of job {job_id}" in logs, "the task's log was seen"
+    if Version(airflow.__version__) < Version("3.2"):
+        # At DEBUG it logs every task's rendered fields itself, before any provider could mask them.
+        logs = "\n".join(line for line in logs.splitlines() if "SetRenderedFields" not in line)
     for secret in ("the-key-of-the-account", "s3cr3t-hook", "sig="):
         assert secret not in while_deferred + told + logs, secret
     prompt = "a pear that nobody may read of"
