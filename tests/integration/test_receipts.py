@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, TaskDeferred
+from airflow.sdk.execution_time import context as airflow_context
 
 from airflow_provider_flux.client import errors
 from airflow_provider_flux.emulator import FluxEmulator
@@ -69,7 +70,8 @@ class Task:
             self.s3.client().delete_object(Bucket=self.s3.bucket, Key="kite.jpeg")
 
 
-@pytest.fixture(params=["file", "s3", "state"])
+# The task state store came with Airflow 3.3.
+@pytest.fixture(params=["file", "s3", *(["state"] if hasattr(airflow_context, "NEVER_EXPIRE") else [])])
 def task(request: pytest.FixtureRequest, tmp_path: Path, s3: SeaweedFS, flux_connection: FluxEmulator) -> Task:
     return Task(request.param, tmp_path, s3)
 
