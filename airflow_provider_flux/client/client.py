@@ -35,8 +35,8 @@ from airflow_provider_flux.client.errors import (
 )
 from airflow_provider_flux.client.gateways import BFL, Endpoint
 from airflow_provider_flux.client.jobs import Job
-from airflow_provider_flux.client.models import prepare
 from airflow_provider_flux.client.polling import Poller
+from airflow_provider_flux.client.validation import prepare, strangers
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +152,9 @@ class FluxClient:
         """Close the connections."""
         self._http.close()
 
-    def submit(self, model: str, parameters: Mapping[str, Any], patience: float = SUBMIT_PATIENCE) -> Job:
+    def submit(
+        self, model: str, parameters: Mapping[str, Any], patience: float = SUBMIT_PATIENCE, strict: bool = False
+    ) -> Job:
         """Submit a paid job.
 
         The request is sent again only where it cannot have been accepted: HTTP 429, HTTP 503, no connection.
@@ -160,14 +162,17 @@ class FluxClient:
         :param model: The model's name, such as ``"flux-pro-1.1"``.
         :param parameters: The request's fields; unset and empty ones are not sent.
         :param patience: Seconds for which it is sent again.
+        :param strict: Refuse a model or parameter that is not known here, rather than send it with a warning.
         :raises FluxBadRequestError: before anything is sent if a value cannot be used, or by the API.
         :raises FluxUncertainSubmitError: if the answer was lost, so that a job may exist.
         :raises FluxError: any other outcome; nothing was paid.
 
         Source: https://apidoc.cometapi.com/api/image/flux/flux-generate-image
         """
-        body = prepare(model, parameters)
+        body = prepare(model, parameters, self.endpoint.gateway, strict)
         self._check_key()
+        if unknown := strangers(model, body):
+            log.warning("Sent as it is, unchecked: %s.", "; ".join(unknown))
         give_up = time.monotonic() + patience
         for attempt in range(1_000_000):
             try:

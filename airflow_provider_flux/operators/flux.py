@@ -12,7 +12,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_flux.client.errors import FluxBadRequestError, FluxError, FluxModeratedError
 from airflow_provider_flux.client.jobs import Job, is_nothing, read_mapping
-from airflow_provider_flux.client.models import prepare
+from airflow_provider_flux.client.validation import prepare
 from airflow_provider_flux.exceptions import airflow_errors
 from airflow_provider_flux.images.recipe import describe, describe_job, image_name
 from airflow_provider_flux.links.flux import FluxImageLink
@@ -80,6 +80,7 @@ class FluxGenerateOperator(BaseOperator):
     :param webhook_url: URL that the API calls when the job ends. The operator polls all the same.
     :param webhook_secret: Secret for that call.
     :param parameters: Any other field of the request.
+    :param strict: Refuse a model or parameter that is not known here, rather than send it with a warning.
     :param output_uri: Where to store the image: ``s3://bucket/key.png``, ``file:///folder/x.png``, or any other
         URI that ObjectStoragePath opens. One that ends in ``/`` gets a file name made of task id, map index
         and recipe. Default: the image is not stored.
@@ -132,6 +133,7 @@ class FluxGenerateOperator(BaseOperator):
         webhook_url: str | None = None,
         webhook_secret: str | None = None,
         parameters: dict[str, Any] | None = None,
+        strict: bool = False,
         output_uri: str | None = None,
         aws_conn_id: str | None = "aws_default",
         flux_conn_id: str = "flux_default",
@@ -162,6 +164,7 @@ class FluxGenerateOperator(BaseOperator):
         self.webhook_url = webhook_url
         self.webhook_secret = webhook_secret
         self.parameters = parameters
+        self.strict = strict
         self.output_uri = output_uri
         self.aws_conn_id = aws_conn_id
         self.flux_conn_id = flux_conn_id
@@ -281,7 +284,7 @@ class FluxGenerateOperator(BaseOperator):
             raise FluxBadRequestError("parameters must be a dict of request fields.")
         if twice := sorted(given.keys() & parameters.keys()):
             raise FluxBadRequestError(f"Given twice, as argument and in parameters: {', '.join(twice)}.")
-        return prepare(self.model, {**parameters, **given})
+        return prepare(self.model, {**parameters, **given}, self._hook.endpoint.gateway, self.strict)
 
     def _uri(self, request: dict[str, Any], context: Context) -> str | None:
         uri = str(self.output_uri or "").strip()

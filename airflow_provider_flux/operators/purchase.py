@@ -19,6 +19,7 @@ from airflow_provider_flux.client.errors import (
     FluxOrphanError,
     FluxUncertainSubmitError,
 )
+from airflow_provider_flux.client.models import takes
 from airflow_provider_flux.images.recipe import fingerprint, public
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Purchase:
             return self._submit(hook, self.request, orphans=self._orphans(earlier))
         if earlier.state == "expired":
             self._allow_expired(earlier)
-            seed = {} if earlier.seed is None else {"seed": earlier.seed}
+            seed = {} if earlier.seed is None or not takes(self.model, "seed") else {"seed": earlier.seed}
             return self._submit(hook, {**seed, **self.request}, orphans=earlier.orphans)
         return self._submit(hook, self.request, orphans=earlier.orphans)
 

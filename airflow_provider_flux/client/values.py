@@ -1,0 +1,229 @@
+"""One value of one parameter: read from what an author wrote or a template rendered, and checked against its range."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow_provider_flux.client.models import BASE64, Kind, Parameter
+
+_TRUE = ("true", "yes", "on", "1")
+_FALSE = ("false", "no", "off", "0")
+_SHOWN = ("integer", "number", "boolean", "choice", "ratio")
+# The smallest PNG there is takes more; anything shorter is a word, not an image.
+_LEAST_BASE64 = 64
+
+
+def read(parameter: Parameter, value: Any) -> Any:
+    """Return ``value`` as the API takes it.
+
+    :raises ValueError: saying what it must be; the message never holds a prompt, an image or a secret.
+    """
+    try:
+        typed = parse(parameter, value)
+    except ValueError:
+        raise ValueError(f"must be {describe(parameter)}{_shown(parameter, value)}") from None
+    if parameter.kind in ("integer", "number") and typed != (nearest := _fit(parameter, typed)):
+        raise ValueError(f"must be {describe(parameter)}, not {typed}; the nearest is {nearest}")
+    return typed
+
+
+def parse(parameter: Parameter, value: Any) -> Any:
+    """Return ``value`` in the parameter's kind; a number may be out of its range.
+
+    :raises ValueError: without a message.
+    """
+    try:
+        return _READERS[parameter.kind](parameter, value)
+    except (ValueError, TypeError, OverflowError, SyntaxError):
+        raise ValueError from None
+
+
+def _fit(parameter: Parameter, number: float) -> float:
+    """Return the number nearest to ``number`` that is within the range and on the grid."""
+    low = -math.inf if parameter.low is None else parameter.low
+    high = math.inf if parameter.high is None else parameter.high
+    number = min(max(number, low), high)
+    step = parameter.step
+    return number if step is None else (number + step // 2) // step * step
+
+
+def integer(value: Any) -> int:
+    """Return the whole number that ``value`` is or spells.
+
+    :raises ValueError: if it is none.
+    """
+    number = _number(value)
+    if number != int(number) or abs(number) >= 2**63:
+        raise ValueError
+    return int(number)
+
+
+def describe(parameter: Parameter) -> str:
+    """Return what the parameter takes, as it reads after "must be"."""
+    if parameter.kind == "choice":
+        return f"one of {', '.join(parameter.choices)}"
+    if parameter.kind == "ratio":
+        widest = parameter.widest or "1:1"
+        narrowest = ":".join(reversed(widest.split(":")))
+        return f"a ratio such as 16:9, from {narrowest} to {widest}"
+    if parameter.kind == "url":
+        return f"an http(s) URL of at most {parameter.high:g} characters"
+    if parameter.kind == "image":
+        return _describe_image(parameter)
+    if parameter.kind == "images":
+        return f"a list of at most {parameter.high:g}, each {_describe_image(parameter)}"
+    return f"{_NOUNS[parameter.kind]}{_describe_range(parameter)}"
+
+
+_NOUNS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "text": "text"}
+
+
+def _describe_range(parameter: Parameter) -> str:
+    bounds = ""
+    if parameter.low is not None:
+        bounds = f" of at least {parameter.low:g}"
+        if parameter.high is not None:
+            bounds = f" from {parameter.low:g} to {parameter.high:g}"
+    return bounds + (f" that is a multiple of {parameter.step}" if parameter.step else "")
+
+
+def _describe_image(parameter: Parameter) -> str:
+    forms = ["an http(s) URL" if form != BASE64 else "base64 (also as a data: URI)" for form in parameter.forms]
+    return f"an image as {' or '.join(forms)}"
+
+
+def _shown(parameter: Parameter, value: Any) -> str:
+    if parameter.kind in _SHOWN:
+        return f", not {str(value)[:100]!r}"
+    return (
+        f", not this text of {len(value)} characters" if isinstance(value, str) else f", not a {type(value).__name__}"
+    )
+
+
+def _read_integer(_: Parameter, value: Any) -> int:
+    return integer(value)
+
+
+def _read_number(_: Parameter, value: Any) -> int | float:
+    return _number(value)
+
+
+def _number(value: Any) -> int | float:
+    if isinstance(value, bool):
+        raise ValueError
+    if isinstance(value, int):
+        return value
+    try:
+        return int(value) if isinstance(value, str) else _finite(float(value))
+    except ValueError:
+        return _finite(float(value))
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _read_boolean(_: Parameter, value: Any) -> bool:
+    text = str(value).strip().lower()
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValueError
+
+
+def _read_text(_: Parameter, value: Any) -> str:
+    # Native rendering turns a prompt like "1984" into a number.
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueError
+    return str(value)
+
+
+def _read_choice(parameter: Parameter, value: Any) -> str:
+    word = _read_text(parameter, value).strip().lower()
+    if parameter.choices and word not in parameter.choices:
+        raise ValueError
+    return word
+
+
+def _read_ratio(parameter: Parameter, value: Any) -> str:
+    text = _read_text(parameter, value).strip()
+    if not re.fullmatch(r"[1-9]\d{0,4}:[1-9]\d{0,4}", text, re.ASCII):
+        raise ValueError
+    ratio = _ratio(text)
+    if parameter.widest and max(ratio, 1 / ratio) > _ratio(parameter.widest):
+        raise ValueError
+    return text
+
+
+def _ratio(text: str) -> Fraction:
+    width, _, height = text.partition(":")
+    return Fraction(int(width), int(height))
+
+
+def _read_url(parameter: Parameter, value: Any) -> str:
+    url = _read_text(parameter, value).strip()
+    if not _is_url(url) or len(url) > (parameter.high or math.inf):
+        raise ValueError
+    return url
+
+
+def _is_url(text: str) -> bool:
+    return bool(re.fullmatch(r"https?://[^\s]+", text, re.IGNORECASE)) and bool(urlsplit(text).hostname)
+
+
+def _read_image(parameter: Parameter, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    image = value.strip()
+    if not any(_is_base64(image) if form == BASE64 else _is_url(image) for form in parameter.forms):
+        raise ValueError
+    return image
+
+
+def _is_base64(text: str) -> bool:
+    data = re.sub(r"\Adata:[^,]{0,100};base64,", "", text[:200], flags=re.IGNORECASE) + text[200:]
+    return len(data) >= _LEAST_BASE64 and re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", data) is not None
+
+
+def _read_images(parameter: Parameter, value: Any) -> list[str]:
+    images = _read_list(value)
+    if len(images) > (parameter.high or math.inf):
+        raise ValueError
+    return [_read_image(parameter, image) for image in images]
+
+
+def _read_list(value: Any) -> list[Any]:
+    if isinstance(value, str) and value.strip().startswith("["):
+        # A template without native rendering turns a list into text.
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = ast.literal_eval(value.strip())
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, (list, tuple)):
+        raise ValueError
+    return list(value)
+
+
+_READERS: dict[Kind, Callable[[Parameter, Any], Any]] = {
+    "integer": _read_integer,
+    "number": _read_number,
+    "boolean": _read_boolean,
+    "text": _read_text,
+    "choice": _read_choice,
+    "ratio": _read_ratio,
+    "url": _read_url,
+    "image": _read_image,
+    "images": _read_images,
+}

@@ -1,0 +1,212 @@
+"""What an author wrote, or a template rendered, becomes a request body, or one error that names all that is wrong."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from airflow_provider_flux.client.errors import FluxBadRequestError
+from airflow_provider_flux.client.models import output_format
+from airflow_provider_flux.client.sizes import largest
+from airflow_provider_flux.client.validation import prepare, strangers
+
+BASE64 = "QUJD" * 30
+
+
+def test_rendered_text_is_read_as_what_the_api_takes() -> None:
+    asked = {
+        "prompt": " a kite ",
+        "width": "1024",
+        "height": " 768 ",
+        "steps": 28.0,
+        "seed": "0",
+        "guidance": "2.5",
+        "interval": "2",
+        "prompt_upsampling": "False",
+        "safety_tolerance": "6.0",
+    }
+    assert prepare("flux-pro", asked) == {
+        "prompt": " a kite ",
+        "width": 1024,
+        "height": 768,
+        "steps": 28,
+        "seed": 0,
+        "guidance": 2.5,
+        "interval": 2,
+        "prompt_upsampling": False,
+        "safety_tolerance": 6,
+    }
+
+
+def test_unset_and_empty_fields_are_not_sent() -> None:
+    asked: dict[str, Any] = {
+        "prompt": "x",
+        "image_prompt": "",
+        "seed": "None",
+        "width": " ",
+        "webhook_url": "",
+        "steps": None,
+        "new": [],
+    }
+    assert prepare("flux-dev", asked) == {"prompt": "x"}
+
+
+@pytest.mark.parametrize("model", ["flux-dev", "flux-9-unheard-of"])
+@pytest.mark.parametrize("value", [{"level": "1"}, " 1 ", "None", 0, False])
+def test_what_is_not_known_passes_unchanged(model: str, value: Any) -> None:
+    assert prepare(model, {"prompt": "x", "sparkle": value}) == {"prompt": "x", "sparkle": value}
+
+
+def test_an_unknown_model_gets_text_read_and_any_value() -> None:
+    asked = {"width": "17", "steps": "many", "images": ["x"], "seed": "1", "control_image": "y", "webhook_url": "z"}
+    assert prepare("flux-9-unheard-of", asked) == {**asked, "width": 17, "seed": 1}
+
+
+def test_a_word_that_looks_unset_is_a_prompt_all_the_same() -> None:
+    assert prepare("flux-dev", {"prompt": "None"}) == {"prompt": "None"}
+
+
+def test_every_wrong_value_is_named_at_once() -> None:
+    with pytest.raises(FluxBadRequestError) as caught:
+        prepare(
+            "flux-dev", {"prompt": "", "width": "wide", "seed": 1.5, "prompt_upsampling": "maybe", "guidance": "nan"}
+        )
+    said = str(caught.value)
+    for part in ("flux-dev", "width", "'wide'", "seed", "prompt_upsampling", "guidance", "prompt is empty"):
+        assert part in said
+    assert "Nothing was paid" in said
+
+
+@pytest.mark.parametrize("value", [True, float("inf"), "1e999", [1], {"a": 1}])
+def test_values_that_are_no_numbers(value: Any) -> None:
+    with pytest.raises(FluxBadRequestError, match="guidance must be a number"):
+        prepare("flux-dev", {"prompt": "x", "guidance": value})
+
+
+@pytest.mark.parametrize("model", ["", None, 7, "../credits", "flux dev", "flux/dev", "flux-dev?x=1"])
+def test_a_model_name_cannot_leave_its_place_in_the_url(model: Any) -> None:
+    with pytest.raises(FluxBadRequestError, match="not the name of a FLUX model"):
+        prepare(model, {"prompt": "x"})
+
+
+def test_output_format_is_the_asked_one_or_the_model_s_own() -> None:
+    assert output_format("flux-dev", {"output_format": "PNG"}) == "png"
+    assert output_format("flux-dev", {}) == "jpeg"
+    assert output_format("flux-kontext-max", {}) == "png"
+
+
+def refusal(model: str, asked: dict[str, Any], gateway: str = "bfl", strict: bool = False) -> str:
+    with pytest.raises(FluxBadRequestError) as caught:
+        prepare(model, asked, gateway, strict)
+    return caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "says"),
+    [
+        ("flux-dev", {"width": 1000}, "width must be .* multiple of 32, not 1000; the nearest is 992"),
+        ("flux-dev", {"width": 1008}, "the nearest is 1024"),
+        ("flux-dev", {"width": "9999"}, "from 256 to 1440 .* not 9999; the nearest is 1440"),
+        ("flux-2-pro", {"width": 0}, "at least 64 .* not 0; the nearest is 64"),
+        ("flux-2-pro", {"safety_tolerance": 6}, "from 0 to 5, not 6"),
+        ("flux-3-image", {"safety_tolerance": 5}, "from 0 to 4, not 5"),
+        ("flux-dev", {"guidance": "1"}, "from 1.5 to 5, not 1; the nearest is 1.5"),
+        ("flux-dev", {"output_format": "gif"}, "one of jpeg, png, webp, not 'gif'"),
+        ("flux-pro-1.1-ultra", {"aspect_ratio": "5:2"}, "from 9:21 to 21:9, not '5:2'"),
+        ("flux-pro-1.1-ultra", {"aspect_ratio": "wide"}, "a ratio such as 16:9"),
+        ("flux-kontext-pro", {"aspect_ratio": "1:5"}, "from 1:4 to 4:1, not '1:5'"),
+        ("flux-2-pro", {"width": 4096, "height": 3072}, "4 megapixels, not 4096 x 3072; .* is 2304 x 1728$"),
+        ("flux-2-pro", {"width": 4095, "height": "4095"}, "not 4095 x 4095; .* is 2048 x 2048$"),
+        (
+            "flux-2-pro",
+            {"steps": 20},
+            r"steps is not a parameter of flux-2-pro \(flux-pro, flux-dev, .* more have it\)",
+        ),
+        ("flux-dev", {"raw": True}, r"\(flux-pro-1.1-ultra, flux-pro-1.1-ultra-finetuned have it\)"),
+        ("flux-kontext-pro", {"height": 512}, "height is not a parameter of flux-kontext-pro: give aspect_ratio"),
+        (
+            "flux-3-image",
+            {"resoluton": "2k"},
+            r"resoluton is not a parameter of flux-3-image \(did you mean resolution\?\)",
+        ),
+        ("flux-3-image", {"images": [BASE64] * 11}, "images must be a list of at most 10"),
+        ("flux-dev", {"webhook_url": "ftp://example.com"}, "webhook_url must be an http"),
+    ],
+)
+def test_what_is_wrong_is_told_with_what_would_be_right(model: str, asked: dict[str, Any], says: str) -> None:
+    assert re.search(says, refusal(model, {"prompt": "x", **asked}).removesuffix("."))
+
+
+def test_only_what_is_wrong_is_told_and_each_thing_once() -> None:
+    said = refusal("flux-2-pro", {"prompt": " ", "width": 4095, "height": 4095, "seed": "x", "interval": 2})
+    assert [problem.split()[0] for problem in said.partition(": ")[2].split("; ")] == [
+        "seed",
+        "interval",
+        "width",
+        "the",
+        "prompt",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "missing"),
+    [
+        ("flux-dev", {}, "prompt and image_prompt are empty, and flux-dev needs one of them"),
+        ("flux-2-pro", {"input_image": BASE64}, "prompt is empty"),
+        ("flux-pro-1.0-fill", {"prompt": "x"}, "image is empty"),
+        ("flux-pro-1.0-depth", {"prompt": "x"}, "control_image and preprocessed_image are empty"),
+        ("flux-pro-1.1-ultra-finetuned", {"prompt": "x"}, "finetune_id is empty"),
+    ],
+)
+def test_what_is_missing(model: str, asked: dict[str, Any], missing: str) -> None:
+    assert missing in refusal(model, asked)
+
+
+def test_the_gateways_differ() -> None:
+    assert prepare("flux-dev", {"image_prompt": BASE64}, "bfl")
+    assert "prompt is empty" in refusal("flux-dev", {"image_prompt": BASE64}, "cometapi")
+    by_url = {"prompt": "x", "image_prompt": "https://example.com/x.png"}
+    assert prepare("flux-dev", by_url, "cometapi") == by_url
+    assert "image_prompt must be an image as base64" in refusal("flux-dev", by_url, "bfl")
+
+
+@pytest.mark.parametrize("images", [[BASE64], BASE64, f"['{BASE64}']", f'["data:image/png;base64,{BASE64}"]'])
+def test_a_list_of_images_may_be_rendered_to_text(images: Any) -> None:
+    (image,) = prepare("flux-3-image", {"prompt": "x", "images": images})["images"]
+    assert image.endswith(BASE64)
+
+
+def test_neither_prompt_nor_image_nor_secret_is_told() -> None:
+    private = ["A private prompt"], "private.png", {"a": "private"}, "private"
+    asked = dict(zip(("prompt", "image_prompt", "webhook_secret", "webhook_url"), private, strict=True))
+    assert "private" not in refusal("flux-dev", asked).lower()
+
+
+def test_strict_refuses_what_is_not_known() -> None:
+    said = refusal("flux-2-prp", {"widht": 64}, strict=True)
+    assert "the model flux-2-prp is not known here (did you mean flux-2-pro?)" in said
+    assert "widht is not known here (did you mean width?)" in said
+    assert "did you mean width?" in refusal("flux-2-pro", {"prompt": "x", "widht": 64}, strict=True)
+
+
+def test_strangers_are_told_by_name_alone() -> None:
+    assert strangers("flux-dev", {"prompt": "x", "seed": 1}) == []
+    assert strangers("flux-dev", {"sparkle": "secret"}) == ["sparkle is not known here"]
+
+
+@given(
+    some.integers(64, 100_000),
+    some.integers(64, 100_000),
+    some.sampled_from([1024**2, 2048**2]),
+    some.sampled_from([16]),
+)
+def test_the_largest_size_fits_and_keeps_the_shape(width: int, height: int, pixels: int, step: int) -> None:
+    fits = largest(width, height, pixels, step, 64)
+    assert fits[0] * fits[1] <= pixels
+    assert all(side % step == 0 and side >= 64 for side in fits)
+    if 1 / 4 < width / height < 4:
+        assert fits[0] / fits[1] == pytest.approx(width / height, rel=0.05)
