@@ -143,6 +143,13 @@ class FluxBadImageError(FluxError):
         return f"Job {job_id} is finished and paid for."
 
 
+class FluxImageTooLargeError(FluxBadImageError):
+    """The image is larger than ``max_bytes``."""
+
+    retryable = False
+    mend = "Raise max_bytes and run the task again while the image's link lives, which is about ten minutes."
+
+
 class FluxUnsafeUrlError(FluxBadImageError):
     """The delivery URL leads to an address that is not public, and was not fetched."""
 

@@ -23,6 +23,7 @@ from airflow_provider_flux.client.errors import (
 from airflow_provider_flux.client.gateways import Endpoint, make_endpoint
 from airflow_provider_flux.client.jobs import Job, job_from
 from airflow_provider_flux.exceptions import airflow_errors
+from airflow_provider_flux.images.capture import MAX_BYTES
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -107,11 +108,12 @@ class FluxHook(BaseHook):
         with airflow_errors():
             return self._client.wait(job_from(job), time.time() + timeout, poll_interval)
 
-    def download(self, result: Result, file: str | os.PathLike[str] | BinaryIO) -> Image:
+    def download(self, result: Result, file: str | os.PathLike[str] | BinaryIO, max_bytes: int = MAX_BYTES) -> Image:
         """Write the image of a finished job to ``file``, check it, and return what it is.
 
         :param result: What :meth:`wait` returned.
         :param file: A path, or a file open for writing bytes.
+        :param max_bytes: Largest image that is taken, in bytes.
         :raises FluxBadImageError: if it is not one whole image, or its link has expired.
         :raises FluxServiceError: if the delivery host does not answer.
         """
@@ -119,7 +121,7 @@ class FluxHook(BaseHook):
 
         with airflow_errors(), tempfile.TemporaryDirectory(prefix="flux-") as folder:
             path = Path(folder) / "image"
-            image = fetch_image(self._client, result, path)
+            image = fetch_image(self._client, result, path, max_bytes)
             if isinstance(file, (str, os.PathLike)):
                 shutil.copyfile(path, file)
             else:

@@ -5,6 +5,7 @@ An image counts only after this: HTTP 200 and an image's content type prove noth
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import mmap
 import warnings
@@ -13,12 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_flux.client.errors import FluxBadImageError
+from airflow_provider_flux.client.errors import FluxBadImageError, FluxBadRequestError, FluxImageTooLargeError
 
 MAX_BYTES = 64 * 1024 * 1024
 """Largest image that is taken, in bytes, unless told otherwise."""
 
-_CONTENT_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+CONTENT_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+"""Formats that are taken, by Pillow's name, and the MIME type of each."""
+
 # A JPEG with a second, smaller picture behind the first; Pillow tells it apart, nobody else does.
 _JPEGS = ("JPEG", "MPO")
 
@@ -43,17 +46,29 @@ class Image:
     @property
     def content_type(self) -> str:
         """The MIME type to store it with."""
-        return _CONTENT_TYPES[self.format.upper()]
+        return CONTENT_TYPES[self.format.upper()]
 
     def to_dict(self) -> dict[str, Any]:
         """Return flat JSON."""
         return asdict(self)
 
 
+def check_max_bytes(value: Any) -> int:
+    """Return ``value`` as a number of bytes.
+
+    :raises FluxBadRequestError: if it is none; before money is spent.
+    """
+    with contextlib.suppress(TypeError, ValueError):
+        if not isinstance(value, bool) and int(value) >= 1:
+            return int(value)
+    raise FluxBadRequestError(f"max_bytes is {value!r}; it must be a number of bytes, 1 or more.")
+
+
 def capture(chunks: Iterable[bytes], path: Path, job_id: str | None, max_bytes: int = MAX_BYTES) -> Image:
     """Write ``chunks`` to ``path`` and return what they turned out to be.
 
     :param max_bytes: More than this is refused.
+    :raises FluxImageTooLargeError: if it is larger.
     :raises FluxBadImageError: if it is not one whole PNG, JPEG or WebP image.
     """
     digest, size = hashlib.sha256(), 0
@@ -61,8 +76,8 @@ def capture(chunks: Iterable[bytes], path: Path, job_id: str | None, max_bytes: 
         for chunk in chunks:
             size += len(chunk)
             if size > max_bytes:
-                raise FluxBadImageError(
-                    f"The image of job {job_id} is larger than the limit of {max_bytes} bytes.", job_id=job_id
+                raise FluxImageTooLargeError(
+                    f"The image of job {job_id} is larger than max_bytes={max_bytes}.", job_id=job_id
                 )
             digest.update(chunk)
             file.write(chunk)
@@ -82,7 +97,7 @@ def inspect(path: Path, job_id: str | None) -> tuple[str, int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
-            with PIL.Image.open(path, formats=list(_CONTENT_TYPES)) as image:
+            with PIL.Image.open(path, formats=list(CONTENT_TYPES)) as image:
                 format_, (width, height) = image.format or "", image.size
                 format_ = "JPEG" if format_ in _JPEGS else format_
                 image.load()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import mimetypes
 import tempfile
 import time
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from airflow_provider_flux.client.answers import Result
 from airflow_provider_flux.client.client import FluxClient
 from airflow_provider_flux.client.errors import FluxBadImageError, FluxError, FluxImageExpiredError, about
 from airflow_provider_flux.client.jobs import Job, job_from
-from airflow_provider_flux.images.capture import Image, capture
+from airflow_provider_flux.images.capture import CONTENT_TYPES, MAX_BYTES, Image, capture
 from airflow_provider_flux.images.receipts import BesideImage, Receipt, Run
 from airflow_provider_flux.images.recipe import describe, describe_job
 from airflow_provider_flux.images.s3_store import S3Store
@@ -25,17 +26,18 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 3
 
 
-def deliver(client: FluxClient, result: Result, store: Store) -> dict[str, Any]:
+def deliver(client: FluxClient, result: Result, store: Store, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """Fetch, check and store the image of a finished job; return its description, with the place it lies at.
 
     The triggerer and the worker both call it.
 
+    :param max_bytes: A larger image is refused.
     :raises FluxBadImageError: if no whole image could be fetched.
     :raises FluxStoreError: if it could not be stored.
     """
     with about(result.job.id), tempfile.TemporaryDirectory(prefix="flux-") as folder:
         path = Path(folder) / "image"
-        image = fetch_image(client, result, path)
+        image = fetch_image(client, result, path, max_bytes)
         told = {**describe(result), **_place(store, image)}
         earlier = BesideImage(store).read()
         if earlier is None or (earlier.job or {}).get("id") != result.job.id:
@@ -48,11 +50,12 @@ def _place(store: Store, image: Image) -> dict[str, Any]:
     return {"uri": store.uri, **image.to_dict(), "content_type": image.content_type}
 
 
-def fetch_image(client: FluxClient, result: Result, path: Path) -> Image:
+def fetch_image(client: FluxClient, result: Result, path: Path, max_bytes: int = MAX_BYTES) -> Image:
     """Write the image of a finished job to ``path`` and return what it is.
 
     A failed or broken transfer is tried again, and a dead link is asked for anew once: the image is paid for.
 
+    :param max_bytes: A larger image is refused.
     :raises FluxBadImageError: if no whole image came.
     :raises FluxServiceError: if the delivery host does not answer.
     """
@@ -62,7 +65,7 @@ def fetch_image(client: FluxClient, result: Result, path: Path) -> Image:
             if not result.sample:
                 raise FluxImageExpiredError(f"Job {job.id} has no image to fetch.", job_id=job.id)
             with client.fetch(result.sample, job.id) as delivery:
-                return capture(delivery.chunks, path, job.id)
+                return capture(delivery.chunks, path, job.id, max_bytes)
         except FluxImageExpiredError:
             fresh = client.get_result(job)
             if not fresh.sample or fresh.sample == result.sample:
@@ -82,6 +85,9 @@ def _keep(store: Store, path: Path, image: Image, told: dict[str, Any], receipt:
     The receipt tells of the image before it is put, so that a crash in between does not hide it, and after.
     """
     book, job_id = BesideImage(store), told["id"]
+    named = mimetypes.guess_type(store.uri)[0]
+    if named in CONTENT_TYPES.values() and named != image.content_type:
+        log.warning("The image of job %s is %s, though its name is %s.", job_id, image.content_type, store.uri)
     metadata = {
         "job-id": job_id,
         "model": told.get("model"),
@@ -110,10 +116,11 @@ def _keep(store: Store, path: Path, image: Image, told: dict[str, Any], receipt:
     book.write(coming.become("stored"))
 
 
-def copy(told: Mapping[str, Any], source: Store, target: Store) -> dict[str, Any]:
+def copy(told: Mapping[str, Any], source: Store, target: Store, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """Copy an image that is stored already, and its receipt; return its description, which says where it lies now.
 
     :param told: Its description so far.
+    :param max_bytes: A larger image is refused.
     :raises FluxBadImageError: if what lies there is not one whole image.
     :raises FluxStoreError: if it could not be read or written.
     """
@@ -128,7 +135,7 @@ def copy(told: Mapping[str, Any], source: Store, target: Store) -> dict[str, Any
                 f"The image of job {job_id} could not be read from {source.uri} ({error}).", job_id=job_id
             ) from error
         with stored.open("rb") as file:
-            image = capture(iter(lambda: file.read(1 << 20), b""), path, job_id)
+            image = capture(iter(lambda: file.read(1 << 20), b""), path, job_id, max_bytes)
         if told.get("sha256") not in (None, image.sha256):
             raise FluxBadImageError(f"What lies at {source.uri} is no longer the image of job {job_id}.", job_id=job_id)
         told = {**told, **_place(target, image)}

@@ -14,6 +14,7 @@ from airflow_provider_flux.client.errors import FluxBadRequestError, FluxError, 
 from airflow_provider_flux.client.jobs import Job, is_nothing, read_mapping
 from airflow_provider_flux.client.validation import prepare
 from airflow_provider_flux.exceptions import airflow_errors
+from airflow_provider_flux.images.capture import MAX_BYTES, check_max_bytes
 from airflow_provider_flux.images.recipe import describe, describe_job, image_name
 from airflow_provider_flux.links.flux import FluxImageLink
 from airflow_provider_flux.operators.purchase import Purchase, check_policies, outcome_noted, retry_sentence, run_of
@@ -91,6 +92,7 @@ class FluxGenerateOperator(BaseOperator):
     :param grace: Seconds to wait on the worker before deferring.
     :param timeout: Seconds after the submit at which waiting ends; ``execution_timeout`` ends it sooner.
     :param poll_interval: Seconds between polls; default: close at first, then wider.
+    :param max_bytes: Largest image that is taken, in bytes.
     :param reuse: When an image or job that was paid for is taken instead of a new one, if its recipe (model and
         parameters) is the same. ``"run"``: within the same DAG run, so that a retry or a clear buys nothing;
         ``"always"``: across runs and backfills too, where the image lies at ``output_uri``; ``"never"``.
@@ -142,6 +144,7 @@ class FluxGenerateOperator(BaseOperator):
         grace: float = GRACE,
         timeout: float = 600,
         poll_interval: float | None = None,
+        max_bytes: int = MAX_BYTES,
         reuse: str = "run",
         on_orphan: str = "resubmit",
         on_expired: str = "fail",
@@ -173,6 +176,7 @@ class FluxGenerateOperator(BaseOperator):
         self.grace = grace
         self.timeout = timeout
         self.poll_interval = poll_interval
+        self.max_bytes = max_bytes
         self.reuse = reuse
         self.on_orphan = on_orphan
         self.on_expired = on_expired
@@ -224,6 +228,7 @@ class FluxGenerateOperator(BaseOperator):
                     grace=self.grace,
                     poll_interval=self.poll_interval,
                     store={"uri": uri, "aws_conn_id": self.aws_conn_id} if uri else None,
+                    max_bytes=self.max_bytes,
                 )
             return self._finish(result, store, book)
 
@@ -252,7 +257,7 @@ class FluxGenerateOperator(BaseOperator):
             self.log.info("Job %s is ready; no output_uri was given, so its link dies in minutes.", result.job.id)
             return describe(result)
         with outcome_noted(book, self.on_expired, seed=result.seed):
-            return self._stored(deliver(self._hook.get_conn(), result, store))
+            return self._stored(deliver(self._hook.get_conn(), result, store, self.max_bytes))
 
     def _stored(self, image: dict[str, Any]) -> dict[str, Any]:
         log_stored(self.log, image)
@@ -275,6 +280,7 @@ class FluxGenerateOperator(BaseOperator):
         self.timeout = seconds("timeout", self.timeout)
         if self.poll_interval is not None:
             self.poll_interval = seconds("poll_interval", self.poll_interval, least=0.1)
+        self.max_bytes = check_max_bytes(self.max_bytes)
         if self.reuse == "always" and not self.output_uri:
             raise FluxBadRequestError("reuse='always' needs an output_uri, where the image can be found again.")
         fields = {name: getattr(self, name) for name in REQUEST_FIELDS}

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_flux.client.errors import FluxBadRequestError, FluxServiceError, FluxTimeoutError, error_from_dict
 from airflow_provider_flux.client.jobs import Job, job_from
+from airflow_provider_flux.images.capture import MAX_BYTES
 from airflow_provider_flux.triggers.flux import FAILED, GAVE_UP, READY, STORED, FluxResultTrigger, told_image
 
 if TYPE_CHECKING:
@@ -72,12 +73,14 @@ def wait_or_defer(
     grace: float = GRACE,
     poll_interval: float | None = None,
     store: dict[str, Any] | None = None,
+    max_bytes: int = MAX_BYTES,
 ) -> Result:
     """Return the finished result of ``job``, or defer ``operator`` to ``execute_complete``.
 
     :param deadline: Unix time in seconds at which waiting ends.
     :param grace: Seconds to wait on the worker before deferring.
     :param store: Where the triggerer is to store the image, as :func:`open_store` takes it; None: nowhere.
+    :param max_bytes: Largest image that is taken, in bytes.
     :raises FluxError: if the job ends in another way.
     """
     left = deadline - time.time()
@@ -97,6 +100,7 @@ def wait_or_defer(
             deadline=deadline,
             poll_interval=poll_interval,
             store=store,
+            max_bytes=max_bytes,
             not_before=now + _settling(),
         ),
         method_name="execute_complete",

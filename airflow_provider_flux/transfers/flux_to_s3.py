@@ -12,6 +12,7 @@ from airflow.sdk import BaseOperator
 from airflow_provider_flux.client.errors import FluxBadImageError, FluxBadRequestError, FluxError, about
 from airflow_provider_flux.client.jobs import Job, is_nothing, job_from, read_mapping
 from airflow_provider_flux.exceptions import airflow_errors
+from airflow_provider_flux.images.capture import MAX_BYTES, check_max_bytes
 from airflow_provider_flux.links.flux import FluxImageLink
 from airflow_provider_flux.operators.purchase import run_of
 from airflow_provider_flux.operators.waiting import deadline_for, log_stored, read_event, seconds, wait_or_defer
@@ -44,6 +45,7 @@ class FluxToS3Operator(BaseOperator):
     :param flux_conn_id: Connection of the FLUX API.
     :param deferrable: Wait in the triggerer, so that no worker is held.
     :param timeout: Seconds to wait for the job.
+    :param max_bytes: Largest image that is taken, in bytes.
     :raises FluxError: the class tells the outcome (``airflow_provider_flux.client.errors``). One that a retry
         cannot mend is an ``AirflowFailException`` too.
     """
@@ -75,6 +77,7 @@ class FluxToS3Operator(BaseOperator):
         flux_conn_id: str = "flux_default",
         deferrable: bool = True,
         timeout: float = 600,
+        max_bytes: int = MAX_BYTES,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -90,6 +93,7 @@ class FluxToS3Operator(BaseOperator):
         self.flux_conn_id = flux_conn_id
         self.deferrable = deferrable
         self.timeout = timeout
+        self.max_bytes = max_bytes
         self._left: Job | None = None
 
     @cached_property
@@ -105,6 +109,7 @@ class FluxToS3Operator(BaseOperator):
 
         with airflow_errors(_retry):
             self.timeout = seconds("timeout", self.timeout)
+            self.max_bytes = check_max_bytes(self.max_bytes)
             self._left = job = self._job()
             with about(job.id):
                 store = self._store()
@@ -114,7 +119,7 @@ class FluxToS3Operator(BaseOperator):
                     return there
                 if (told := self._stored_already()) is not None:
                     try:
-                        return self._log(copy(told, open_store(told["uri"], self.aws_conn_id), store))
+                        return self._log(copy(told, open_store(told["uri"], self.aws_conn_id), store, self.max_bytes))
                     except (FluxStoreError, FluxBadImageError) as error:
                         self.log.warning("Asking the API for the image instead: %s", error.what)
                 announce(store, job, run_of(context))
@@ -125,6 +130,7 @@ class FluxToS3Operator(BaseOperator):
                 deadline=deadline_for(self, None, self.timeout),
                 deferrable=self.deferrable,
                 store=self._store_for_triggerer(store),
+                max_bytes=self.max_bytes,
             )
             return self._upload(result)
 
@@ -150,7 +156,7 @@ class FluxToS3Operator(BaseOperator):
     def _upload(self, result: Result) -> dict[str, Any]:
         from airflow_provider_flux.images.delivery import deliver
 
-        return self._log(deliver(self._hook.get_conn(), result, self._store()))
+        return self._log(deliver(self._hook.get_conn(), result, self._store(), self.max_bytes))
 
     def _log(self, image: dict[str, Any]) -> dict[str, Any]:
         log_stored(self.log, image)

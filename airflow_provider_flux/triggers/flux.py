@@ -14,6 +14,7 @@ from asgiref.sync import sync_to_async
 
 from airflow_provider_flux.client.errors import FluxError
 from airflow_provider_flux.client.jobs import job_from
+from airflow_provider_flux.images.capture import MAX_BYTES
 
 if TYPE_CHECKING:
     from airflow_provider_flux.client.answers import Result
@@ -50,6 +51,7 @@ class FluxResultTrigger(BaseTrigger):
     :param deadline: Unix time in seconds at which waiting ends; kept across restarts of the triggerer.
     :param poll_interval: Seconds between polls; None: close at first, then wider.
     :param store: Where the image is to be stored, as :func:`open_store` takes it; None: not here.
+    :param max_bytes: Largest image that is taken, in bytes.
     :param not_before: Unix time in seconds before which the event is held back: Airflow fails a task that is
         resumed before it has noticed that the deferring process ended.
     """
@@ -61,6 +63,7 @@ class FluxResultTrigger(BaseTrigger):
         deadline: float = 0.0,
         poll_interval: float | None = None,
         store: dict[str, Any] | None = None,
+        max_bytes: int = MAX_BYTES,
         not_before: float = 0.0,
         **unknown: Any,
     ) -> None:
@@ -71,6 +74,7 @@ class FluxResultTrigger(BaseTrigger):
         self.deadline = deadline
         self.poll_interval = poll_interval
         self.store = store
+        self.max_bytes = max_bytes
         self.not_before = not_before
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -83,6 +87,7 @@ class FluxResultTrigger(BaseTrigger):
                 "deadline": self.deadline,
                 "poll_interval": self.poll_interval,
                 "store": self.store,
+                "max_bytes": self.max_bytes,
                 "not_before": self.not_before,
             },
         )
@@ -142,7 +147,7 @@ class FluxResultTrigger(BaseTrigger):
             from airflow_provider_flux.images.stores import open_store
 
             with FluxClient(endpoint) as client:
-                return deliver(client, result, open_store(**(self.store or {})))
+                return deliver(client, result, open_store(**(self.store or {})), self.max_bytes)
 
         async with _places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(CAPTURES)):
             # Not asyncio.to_thread: stores look up connections, and in a plain thread that breaks in between the

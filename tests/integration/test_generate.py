@@ -239,3 +239,31 @@ def test_a_store_that_fails_after_the_job_says_that_the_image_is_paid_for(flux: 
     with pytest.raises(stores.FluxStoreError, match=r"paid for if it finishes.*buys nothing"):
         operator.execute_complete(context(), {**event, "outcome": "ready"})
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("grace", [5, 0])
+def test_an_image_beyond_max_bytes_is_refused_and_can_be_taken_later(
+    flux: FluxEmulator, tmp_path: Path, grace: int
+) -> None:
+    flux.settings(duration=1)
+    uri = f"file://{tmp_path}/kite.jpeg"
+    with pytest.raises(errors.FluxImageTooLargeError, match=r"max_bytes=100\. Job .* is finished and paid") as caught:
+        run(generate(output_uri=uri, grace=grace, max_bytes=100))
+    assert isinstance(caught.value, AirflowFailException)
+    assert not (tmp_path / "kite.jpeg").exists()
+    told, _ = run(generate(output_uri=uri, max_bytes="1000000"))
+    assert told["bytes"] == (tmp_path / "kite.jpeg").stat().st_size
+    assert flux.stats()["submits"] == 1
+    with pytest.raises(errors.FluxBadRequestError, match="max_bytes is 0"):
+        run(generate(max_bytes=0))
+
+
+def test_an_image_of_another_format_than_its_name_says_is_told(
+    flux: FluxEmulator, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("right.jpg", "wrong.png"):
+        run(generate(output_uri=f"file://{tmp_path}/{name}"))
+    told = caplog.text + capsys.readouterr().out
+    assert "right.jpg (256x256" in told
+    assert told.count("is image/jpeg, though its name is") == 1
+    assert f"though its name is file://{tmp_path}/wrong.png" in told
