@@ -22,6 +22,7 @@ import httpx
 from httpx_aiohttp import HttpxAiohttpClient
 
 from airflow_provider_flux.client.answers import Answer, Result, State, read_result, read_submission
+from airflow_provider_flux.client.durations import durations_of
 from airflow_provider_flux.client.errors import (
     FluxAuthenticationError,
     FluxBadImageError,
@@ -45,8 +46,9 @@ SUBMIT_PATIENCE = 60.0
 MAX_REDIRECTS = 3
 MAX_ANSWER = 8 * 1024 * 1024
 """Largest JSON answer that is read, in bytes."""
-# httpx forgets idle connections after 5 s, which is shorter than a poll interval.
-_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=60.0)
+# A triggerer's full capacity may poll at once (aiohttp would else allow 100). httpx forgets idle connections
+# after 5 s, which is shorter than a poll interval.
+_LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=60.0)
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.PoolTimeout)
 _UNUSABLE = (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError)
 # No job has this id, so asking for it costs nothing and still needs the right key.
@@ -127,6 +129,10 @@ def _problem(error: Exception) -> FluxError:
         return FluxConfigurationError(f"The FLUX API's address cannot be used ({error}).")
     what = "did not answer in time" if isinstance(error, httpx.TimeoutException) else "cannot be reached"
     return FluxServiceError(f"The FLUX API {what} ({type(error).__name__}: {error}).")
+
+
+def _poller(endpoint: Endpoint, job: Job, deadline: float, interval: float | None) -> Poller:
+    return Poller(job, deadline, interval, time.time(), durations_of(endpoint.base_url, job.model))
 
 
 class FluxClient:
@@ -229,12 +235,13 @@ class FluxClient:
         """Poll until ``job`` is ready.
 
         :param deadline: Unix time in seconds at which waiting ends; at least one poll is made.
-        :param interval: Seconds between polls; default: close at first, then wider.
+        :param interval: Seconds between polls; default: from when such jobs usually finish.
         :raises FluxTimeoutError: at the deadline.
         :raises FluxError: if the job failed, was moderated, or is not known.
         """
-        poller = Poller(job, deadline, interval, time.time())
+        poller = _poller(self.endpoint, job, deadline, interval)
         while True:
+            time.sleep(poller.delay(time.time()))
             answer: Result | FluxError
             try:
                 answer = self.get_result(job)
@@ -242,7 +249,6 @@ class FluxClient:
                 answer = error
             if (done := poller.feed(answer, time.time())) is not None:
                 return done
-            time.sleep(poller.delay(time.time()))
 
     @contextlib.contextmanager
     def fetch(self, url: str, job_id: str | None) -> Iterator[Delivery]:
@@ -368,8 +374,9 @@ class AsyncFluxClient:
 
     async def wait(self, job: Job, deadline: float, interval: float | None = None) -> Result:
         """Poll until ``job`` is ready; see :meth:`FluxClient.wait`."""
-        poller = Poller(job, deadline, interval, time.time())
+        poller = _poller(self.endpoint, job, deadline, interval)
         while True:
+            await asyncio.sleep(poller.delay(time.time()))
             answer: Result | FluxError
             try:
                 answer = await self.get_result(job)
@@ -377,7 +384,6 @@ class AsyncFluxClient:
                 answer = error
             if (done := poller.feed(answer, time.time())) is not None:
                 return done
-            await asyncio.sleep(poller.delay(time.time()))
 
 
 class _Shared:

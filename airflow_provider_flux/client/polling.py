@@ -10,6 +10,7 @@ import logging
 import random
 
 from airflow_provider_flux.client.answers import KNOWN_WAITING, Result, State
+from airflow_provider_flux.client.durations import Durations
 from airflow_provider_flux.client.errors import (
     FluxAuthenticationError,
     FluxConfigurationError,
@@ -32,20 +33,30 @@ DOUBT_PATIENCE = 3
 
 
 class Poller:
-    """Decides after each poll of one job.
+    """Decides when to poll one job, and after each poll what its answer means.
+
+    Whoever waits sleeps for :meth:`delay`, polls, and gives the answer to :meth:`feed`, again and again.
 
     :param job: The job that is waited for.
     :param deadline: Unix time in seconds after which waiting ends.
-    :param interval: Fixed seconds between polls; None widens from half a second to five.
+    :param interval: Fixed seconds between polls; None: as ``durations`` tells.
     :param now: Unix time at which this wait began.
+    :param durations: How long such jobs take; learns from this one.
     """
 
-    def __init__(self, job: Job, deadline: float, interval: float | None, now: float) -> None:
+    def __init__(
+        self, job: Job, deadline: float, interval: float | None, now: float, durations: Durations | None = None
+    ) -> None:
         self.job = job
         self.deadline = deadline
         self.polls = 0
         self._interval = interval
         self._began = now
+        self._durations = durations or Durations()
+        self._first = interval if interval is not None else _jitter(self._durations.first, 0.05)
+        age = self._age(now)
+        # The age at which the job was last known not to be ready; None: it may have been ready for long.
+        self._unready = age if job.submitted_at is not None and age < self._first else None
         self._missing_since: float | None = None
         self._linkless = 0
         self._errors: list[FluxError] = []
@@ -53,15 +64,24 @@ class Poller:
         self._status = "unknown"
 
     def delay(self, now: float) -> float:
-        """Return the seconds until the next poll; never beyond the deadline."""
-        if self._interval is not None:
+        """Return the seconds until the next poll; never beyond the deadline.
+
+        The first one of a job that may be ready comes at once: after a restart, or in a retry.
+        """
+        age = self._age(now)
+        if not self.polls:
+            wait = self._first - age if self._unready is not None else 0.0
+        elif self._interval is not None:
             wait = self._interval
         else:
-            wait = min(5.0, max(0.5, 0.15 * (now - (self.job.submitted_at or self._began))))
-            wait *= random.uniform(0.9, 1.1)  # noqa: S311 - jitter, not a secret
+            wait = _jitter(self._durations.spacing(age), 0.1)
         if self._errors:
             wait = max(wait, min(30.0, 0.5 * 2 ** min(len(self._errors), 6)), self._errors[-1].retry_after or 0)
         return max(0.0, min(wait, self.deadline - now))
+
+    def _age(self, now: float) -> float:
+        # Another machine's clock may be ahead of the one that submitted.
+        return max(0.0, now - (self._began if self.job.submitted_at is None else self.job.submitted_at))
 
     def feed(self, answer: Result | FluxError, now: float) -> Result | None:
         """Take the answer of one poll; return the finished Result, or None to go on waiting.
@@ -74,6 +94,8 @@ class Poller:
             self._judge_error(answer)
         else:
             done = self._judge(answer, now)
+        if done is not None:
+            self._learn(now)
         if done is None and now >= self.deadline:
             if self._errors and not self._errors[-1].retryable:
                 raise self._about_job(self._errors[-1])
@@ -89,6 +111,7 @@ class Poller:
             return self._ready(result)
         if result.state is State.WAITING:
             self._note(result.status)
+            self._unready = self._age(now)
         elif result.state is State.NOT_FOUND:
             self._missing_since = now if self._missing_since is None else self._missing_since
             if now - self._missing_since >= NOT_FOUND_PATIENCE:
@@ -100,6 +123,12 @@ class Poller:
         else:
             self._fail(result)
         return None
+
+    def _learn(self, now: float) -> None:
+        """Note how long the job took: it became ready between the last poll that said otherwise and this one."""
+        if self._unready is not None:
+            age = self._age(now)
+            self._durations.add(max((self._unready + age) / 2, 0.75 * age))
 
     def _ready(self, result: Result) -> Result | None:
         if result.sample:
@@ -121,6 +150,7 @@ class Poller:
 
     def _judge_error(self, error: FluxError) -> None:
         self._errors.append(error)
+        self._unready = None
         doubtful = isinstance(error, (FluxConfigurationError, FluxAuthenticationError))
         alike = len(list(itertools.takewhile(lambda other: type(other) is type(error), reversed(self._errors))))
         if not error.retryable and not (doubtful and alike < DOUBT_PATIENCE):
@@ -143,3 +173,8 @@ class Poller:
             f"Job {self.job.id} was not ready after {seconds:.0f} s ({self.polls} polls; {last}).",
             job_id=self.job.id,
         )
+
+
+def _jitter(seconds: float, share: float) -> float:
+    """Spread what would come at one moment for many; by ``share`` to either side."""
+    return seconds * random.uniform(1 - share, 1 + share)  # noqa: S311 - not a secret

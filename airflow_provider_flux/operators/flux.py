@@ -91,7 +91,7 @@ class FluxGenerateOperator(BaseOperator):
     :param deferrable: Wait in the triggerer, so that no worker is held.
     :param grace: Seconds to wait on the worker before deferring.
     :param timeout: Seconds after the submit at which waiting ends; ``execution_timeout`` ends it sooner.
-    :param poll_interval: Seconds between polls; default: close at first, then wider.
+    :param poll_interval: Seconds between polls; default: from when such jobs usually finish.
     :param max_bytes: Largest image that is taken, in bytes.
     :param reuse: When an image or job that was paid for is taken instead of a new one, if its recipe (model and
         parameters) is the same. ``"run"``: within the same DAG run, so that a retry or a clear buys nothing;

@@ -49,7 +49,7 @@ class FluxResultTrigger(BaseTrigger):
     :param flux_conn_id: Airflow connection of the FLUX API.
     :param job: The job, as :meth:`Job.to_dict` gives it.
     :param deadline: Unix time in seconds at which waiting ends; kept across restarts of the triggerer.
-    :param poll_interval: Seconds between polls; None: close at first, then wider.
+    :param poll_interval: Seconds between polls; None: from when such jobs usually finish.
     :param store: Where the image is to be stored, as :func:`open_store` takes it; None: not here.
     :param max_bytes: Largest image that is taken, in bytes.
     :param not_before: Unix time in seconds before which the event is held back: Airflow fails a task that is
