@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -10,7 +11,9 @@ import time
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+from weakref import WeakKeyDictionary
 
+from airflow.providers.common.compat.connection import get_async_connection
 from airflow.sdk import BaseHook
 
 from airflow_provider_flux.client.errors import (
@@ -31,6 +34,21 @@ if TYPE_CHECKING:
     from airflow_provider_flux.client.answers import Result
     from airflow_provider_flux.client.client import FluxClient
     from airflow_provider_flux.images.capture import Image
+
+ENDPOINT_TTL = 30.0
+"""Seconds for which triggers take a connection as it was last looked up."""
+
+
+class _LookedUp:
+    """A connection as the triggers of one loop know it; the first who needs it looks it up, under the lock."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.endpoint: Endpoint | None = None
+        self.expires = 0.0
+
+
+_looked_up: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _LookedUp]] = WeakKeyDictionary()
 
 
 class FluxHook(BaseHook):
@@ -101,7 +119,7 @@ class FluxHook(BaseHook):
 
         :param job: A Job, what a FLUX task returned, or a job id.
         :param timeout: Seconds from now.
-        :param poll_interval: Seconds between polls; default: close at first, then wider.
+        :param poll_interval: Seconds between polls; default: from when such jobs usually finish.
         :raises FluxTimeoutError: if it is not ready by then; the job goes on.
         :raises FluxError: if it failed, was moderated, or is not known.
         """
@@ -131,10 +149,18 @@ class FluxHook(BaseHook):
 
     @classmethod
     async def get_endpoint_async(cls, flux_conn_id: str) -> Endpoint:
-        """Return the endpoint of a connection, from an event loop."""
-        from airflow.providers.common.compat.connection import get_async_connection
+        """Return the endpoint of a connection, from an event loop.
 
-        return _endpoint(await get_async_connection(flux_conn_id))
+        Looked up once for all who ask on one loop within ``ENDPOINT_TTL``.
+
+        :raises FluxConfigurationError: if the connection cannot be understood.
+        """
+        looked_up = _looked_up.setdefault(asyncio.get_running_loop(), {}).setdefault(flux_conn_id, _LookedUp())
+        async with looked_up.lock:
+            if looked_up.endpoint is None or time.monotonic() >= looked_up.expires:
+                looked_up.endpoint = _endpoint(await get_async_connection(flux_conn_id))
+                looked_up.expires = time.monotonic() + ENDPOINT_TTL
+            return looked_up.endpoint
 
     async def get_result_async(self, job: Job | dict[str, Any] | str) -> Result:
         """Ask once how ``job`` is, from an event loop; see :meth:`get_result`."""

@@ -6,12 +6,16 @@ import asyncio
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_flux.client import errors
 from airflow_provider_flux.emulator import FluxEmulator
+from airflow_provider_flux.hooks import flux as flux_hook
 from airflow_provider_flux.hooks.flux import FluxHook
 
 KITE = {"prompt": "a red kite", "width": 256, "height": 256}
@@ -41,6 +45,49 @@ def test_the_async_side(flux: FluxEmulator) -> None:
         return (await hook.wait_async(job, timeout=20)).status, (await hook.get_result_async(job)).status
 
     assert asyncio.run(both()) == ("Ready", "Ready")
+
+
+def test_a_thousand_triggers_look_a_connection_up_once_and_soon_anew(
+    flux: FluxEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lookups = []
+
+    async def counted(conn_id: str) -> Any:
+        lookups.append(conn_id)
+        await asyncio.sleep(0)
+        return await get_async_connection(conn_id)
+
+    monkeypatch.setattr(flux_hook, "get_async_connection", counted)
+    waited = 0.0
+    monkeypatch.setattr(flux_hook, "time", SimpleNamespace(monotonic=lambda: waited))
+
+    async def all_at_once() -> set[Any]:
+        return set(await asyncio.gather(*(FluxHook.get_endpoint_async("flux_default") for _ in range(1000))))
+
+    async def lookup_correct_lookup() -> None:
+        nonlocal waited
+        (endpoint,) = await all_at_once()
+        connect(monkeypatch, host=flux.url, password="the-right-key")
+        assert await all_at_once() == {endpoint}
+        assert len(lookups) == 1
+        waited = flux_hook.ENDPOINT_TTL
+        (corrected,) = await all_at_once()
+        assert (corrected.api_key, len(lookups)) == ("the-right-key", 2)
+
+    asyncio.run(lookup_correct_lookup())
+
+
+def test_a_connection_that_cannot_be_found_is_looked_up_again(
+    flux: FluxEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def missing_then_there() -> None:
+        monkeypatch.delenv("AIRFLOW_CONN_FLUX_DEFAULT")
+        with pytest.raises(Exception, match="flux_default"):
+            await FluxHook.get_endpoint_async("flux_default")
+        connect(monkeypatch, host=flux.url, password=flux.key)
+        assert (await FluxHook.get_endpoint_async("flux_default")).api_key == flux.key
+
+    asyncio.run(missing_then_there())
 
 
 def test_errors_that_a_retry_cannot_mend_fail_a_task_for_good(flux: FluxEmulator) -> None:
