@@ -26,7 +26,13 @@ KNOWN: dict[str, Parameter] = {
 """Every parameter that any model has."""
 
 
-def prepare(model: Any, parameters: Mapping[str, Any], gateway: str = COMETAPI, strict: bool = False) -> dict[str, Any]:
+def prepare(
+    model: Any,
+    parameters: Mapping[str, Any],
+    gateway: str = COMETAPI,
+    strict: bool = False,
+    problems: Iterable[str] = (),
+) -> dict[str, Any]:
     """Return the JSON body to submit: unset and empty fields left out, text read as what the API takes.
 
     Templates render to text, so ``"1024"`` becomes ``1024``, and ``"None"`` counts as unset where the
@@ -34,23 +40,32 @@ def prepare(model: Any, parameters: Mapping[str, Any], gateway: str = COMETAPI, 
 
     :param gateway: ``"cometapi"`` or ``"bfl"``; their documents differ here and there.
     :param strict: Refuse a model or a parameter that the catalogue does not know, rather than pass it on.
+    :param problems: What is known to be wrong already, to be told with the rest.
     :raises FluxBadRequestError: naming everything that is wrong at once, before anything is sent.
     """
     check_model(model)
     given = {name: value for name, value in parameters.items() if not _is_unset(name, value)}
     if model in MODELS:
-        body, problems = _check(model, MODELS[model], given, gateway)
+        body, wrong = _check(model, MODELS[model], given, gateway)
     else:
-        body, problems = _read_what_can_be_read(given), []
-    if strict:
-        problems += strangers(model, given)
-    if problems:
-        raise FluxBadRequestError(f"Cannot ask {model} for an image: {'; '.join(problems)}.")
+        body, wrong = _read_what_can_be_read(given), []
+    wrong = [*problems, *wrong, *(strangers(model, given) if strict else [])]
+    if wrong:
+        raise FluxBadRequestError(f"Cannot ask {model} for an image: {'; '.join(wrong)}.")
     try:
         json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError) as error:
         raise FluxBadRequestError(f"The parameters for {model} cannot be sent as JSON ({error}).") from None
     return body
+
+
+def image_forms(model: str, name: str, gateway: str) -> tuple[str, ...] | None:
+    """Return how an input image of this name may be sent, the gateway's own word first; None if it is no image."""
+    own = MODELS[model].parameters if model in MODELS else {}
+    parameter = own.get(name) or KNOWN.get(name)
+    if parameter is None or parameter.kind not in ("image", "images"):
+        return None
+    return parameter.on(gateway).forms
 
 
 def strangers(model: str, names: Iterable[str]) -> list[str]:

@@ -20,6 +20,10 @@ _SHOWN = ("integer", "number", "boolean", "choice", "ratio")
 _LEAST_BASE64 = 64
 
 
+class ImageToken(str):
+    """Stands for an input image that is put in its place when the request is sent."""
+
+
 def read(parameter: Parameter, value: Any) -> Any:
     """Return ``value`` as the API takes it.
 
@@ -182,6 +186,8 @@ def _is_url(text: str) -> bool:
 
 
 def _read_image(parameter: Parameter, value: Any) -> str:
+    if isinstance(value, ImageToken):
+        return value
     if not isinstance(value, str):
         raise ValueError
     image = value.strip()

@@ -10,12 +10,18 @@ from starlette.responses import JSONResponse, Response
 
 from airflow_provider_flux.emulator.validation import Problem
 
+_EDITED = ("image", "mask", "control_image", "preprocessed_image")
+
 
 class Dialect(Protocol):
-    """What the endpoints need to know of an API. `required` are fields it demands of every model."""
+    """What the endpoints need to know of an API. `required` are fields it demands of every model.
+
+    Input images named in `base64_only` may not be URLs.
+    """
 
     name: str
     required: tuple[str, ...]
+    base64_only: tuple[str, ...]
 
     def knows_key(self, headers: Mapping[str, str], key: str) -> bool:
         """Whether the request carries the key in the way this API wants it."""
@@ -36,6 +42,7 @@ class Dialect(Protocol):
 class _CometAPI:
     name = "cometapi"
     required: tuple[str, ...] = ("prompt",)
+    base64_only: tuple[str, ...] = _EDITED
     usual: ClassVar = {
         400: ("Invalid request", "invalid_request"),
         401: ("Invalid token", "invalid_api_key"),
@@ -75,6 +82,7 @@ class _CometAPI:
 class _BFL:
     name = "bfl"
     required: tuple[str, ...] = ()
+    base64_only: tuple[str, ...] = (*_EDITED, "image_prompt")
     usual: ClassVar = {
         402: "Insufficient credits",
         403: "Not authenticated - Invalid Authentication",

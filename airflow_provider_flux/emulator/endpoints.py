@@ -67,7 +67,7 @@ class FluxAPI:
 
     def _plan(self, dialect: Dialect, model: str, request: Request, raw: bytes) -> Job:
         body = parse(raw, request.headers.get("content-type", ""))
-        check(MODELS[model], body, dialect.required)
+        check(MODELS[model], body, dialect.required, dialect.base64_only)
         place = "comet" if dialect is COMETAPI else "global" if body.get("webhook_url") else CLUSTER
         return plan(self.store.settings, dialect.name, place, model, body)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider_flux.emulator.inputs import input_size
+from airflow_provider_flux.emulator.inputs import UnusableImageError, input_size
 from airflow_provider_flux.emulator.models import Model, Parameter
 
 Problem = dict[str, Any]
@@ -56,10 +56,13 @@ def parse(raw: bytes, content_type: str) -> dict[str, Any]:
     return body
 
 
-def check(model: Model, body: dict[str, Any], required: tuple[str, ...] = ()) -> None:
+def check(
+    model: Model, body: dict[str, Any], required: tuple[str, ...] = (), base64_only: tuple[str, ...] = ()
+) -> None:
     """Check `body` against the model's parameters.
 
     :param required: fields the dialect demands on top of the model's own.
+    :param base64_only: input images that may not be URLs.
     :raises InvalidRequestError: with every problem found.
     :raises UnusableImageError: the schema is kept but an input image cannot be read.
     """
@@ -68,6 +71,8 @@ def check(model: Model, body: dict[str, Any], required: tuple[str, ...] = ()) ->
         raise InvalidRequestError(problems)
     for name, rule in model.parameters.items():
         if rule.kind == "image" and body.get(name) is not None:
+            if name in base64_only and body[name].startswith("http"):
+                raise UnusableImageError(f"{name}: not a base64 encoded image")
             input_size(name, body[name])
         elif rule.kind == "images":
             for item in body.get(name) or ():

@@ -79,6 +79,15 @@ def fetch_image(client: FluxClient, result: Result, path: Path, max_bytes: int =
     raise FluxBadImageError(f"The image of job {job.id} could not be fetched.", job_id=job.id)
 
 
+def fetch_job(client: FluxClient, job: Job, path: Path, timeout: float, max_bytes: int = MAX_BYTES) -> Image:
+    """Wait for ``job``, write its image to ``path`` and return what it is.
+
+    :param timeout: Seconds to wait.
+    :raises FluxError: if there is no image to fetch.
+    """
+    return fetch_image(client, client.wait(job, time.time() + timeout), path, max_bytes)
+
+
 def _keep(store: Store, path: Path, image: Image, told: dict[str, Any], receipt: Receipt) -> None:
     """Store the captured file with its metadata and its receipt.
 

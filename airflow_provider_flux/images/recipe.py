@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.models import output_format
+from airflow_provider_flux.client.values import ImageToken
 
 if TYPE_CHECKING:
     from airflow_provider_flux.client.answers import Result
@@ -51,5 +52,11 @@ def describe_job(job: Job) -> dict[str, Any]:
 
 
 def public(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the request's fields as a receipt may show them: without the webhook's secret."""
-    return {name: value for name, value in request.items() if name != "webhook_secret"}
+    """Return the request's fields as a receipt may show them: no webhook's secret, no signature of an input's URL."""
+    return {name: _unsigned(value) for name, value in request.items() if name != "webhook_secret"}
+
+
+def _unsigned(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_unsigned(item) for item in value]
+    return value.partition("?")[0] if isinstance(value, ImageToken) else value

@@ -12,9 +12,11 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_flux.client.errors import FluxBadRequestError, FluxError, FluxModeratedError
 from airflow_provider_flux.client.jobs import Job, is_nothing, read_mapping
+from airflow_provider_flux.client.models import check_model
 from airflow_provider_flux.client.validation import prepare
 from airflow_provider_flux.exceptions import airflow_errors
 from airflow_provider_flux.images.capture import MAX_BYTES, check_max_bytes
+from airflow_provider_flux.images.inputs import InputImages
 from airflow_provider_flux.images.recipe import describe, describe_job, image_name
 from airflow_provider_flux.links.flux import FluxImageLink
 from airflow_provider_flux.operators.purchase import Purchase, check_policies, outcome_noted, retry_sentence, run_of
@@ -30,7 +32,7 @@ from airflow_provider_flux.operators.waiting import (
 from airflow_provider_flux.triggers.flux import left_behind
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
 
     from airflow_provider_flux.client.answers import Result
     from airflow_provider_flux.hooks.flux import FluxHook
@@ -68,7 +70,10 @@ class FluxGenerateOperator(BaseOperator):
 
     :param model: Model, such as ``"flux-pro-1.1"`` or ``"flux-2-pro"``.
     :param prompt: What the image should show.
-    :param image_prompt: Reference image: a URL (CometAPI) or base64 (Black Forest Labs).
+    :param image_prompt: Reference image. As every input image (``input_image``, ``image``, ``mask``,
+        ``control_image``, ``images``, ... in ``parameters``) it may be a URL, a ``data:`` URI, base64, a URI that
+        the worker reads (``s3://bucket/key.png``, ``file:///folder/x.png``), or what an earlier
+        FluxGenerateOperator returned. It is checked, and sent in the form that the gateway takes.
     :param width: Pixels.
     :param height: Pixels.
     :param steps: Diffusion steps.
@@ -122,7 +127,7 @@ class FluxGenerateOperator(BaseOperator):
         *,
         model: str,
         prompt: str | None = None,
-        image_prompt: str | None = None,
+        image_prompt: str | dict[str, Any] | XComArg | None = None,
         width: int | str | None = None,
         height: int | str | None = None,
         steps: int | str | None = None,
@@ -207,12 +212,12 @@ class FluxGenerateOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Find the job of an earlier try or submit one, wait for it, store the image."""
         with airflow_errors(self._retry), self._moderation():
-            request, store = self._request(), None
+            (request, images), store = self._request(), None
             if uri := self._uri(request, context):
                 store = self._store(uri)
                 store.check()
             book = self._book(store, context)
-            receipt = self._purchase(request, store, book, context).obtain(self._hook)
+            receipt = self._purchase(request, images, store, book, context).obtain(self._hook)
             if receipt.state == "stored":
                 return self._reused(receipt)
             self._job = job = receipt.paid_job()
@@ -268,8 +273,8 @@ class FluxGenerateOperator(BaseOperator):
         self.log.info("The image of job %s is at %s already; nothing was paid.", image["id"], image["uri"])
         return image
 
-    def _request(self) -> dict[str, Any]:
-        """Return the request's fields as the API takes them, or fail before money is spent."""
+    def _request(self) -> tuple[dict[str, Any], InputImages]:
+        """Return the request's fields as the API takes them, and its images; or fail before money is spent."""
         check_policies(
             reuse=self.reuse,
             on_orphan=self.on_orphan,
@@ -290,7 +295,9 @@ class FluxGenerateOperator(BaseOperator):
             raise FluxBadRequestError("parameters must be a dict of request fields.")
         if twice := sorted(given.keys() & parameters.keys()):
             raise FluxBadRequestError(f"Given twice, as argument and in parameters: {', '.join(twice)}.")
-        return prepare(self.model, {**parameters, **given}, self._hook.endpoint.gateway, self.strict)
+        images = InputImages(check_model(self.model), self._hook.get_conn(), self.aws_conn_id)
+        fields, problems = images.name({**parameters, **given})
+        return prepare(self.model, fields, self._hook.endpoint.gateway, self.strict, problems), images
 
     def _uri(self, request: dict[str, Any], context: Context) -> str | None:
         uri = str(self.output_uri or "").strip()
@@ -310,13 +317,17 @@ class FluxGenerateOperator(BaseOperator):
         self._remembers = self.reuse != "never" and not isinstance(book, Nowhere)
         return book
 
-    def _purchase(self, request: dict[str, Any], store: Store | None, book: Book, context: Context) -> Purchase:
+    def _purchase(
+        self, request: dict[str, Any], images: InputImages, store: Store | None, book: Book, context: Context
+    ) -> Purchase:
         if not self._remembers and self.reuse != "never":
             self.log.warning(
                 "This Airflow keeps no task state (3.3 does) and there is no output_uri to keep a receipt beside: "
                 "a retry of this task cannot find its job and pays again."
             )
-        return Purchase(self.model, request, run_of(context), book, store, self.reuse, self.on_orphan, self.on_expired)
+        return Purchase(
+            self.model, request, images, run_of(context), book, store, self.reuse, self.on_orphan, self.on_expired
+        )
 
     def _retry(self, error: FluxError) -> str:
         return retry_sentence(error, self._remembers, self.on_orphan)

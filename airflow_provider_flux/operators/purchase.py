@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_flux.hooks.flux import FluxHook
+    from airflow_provider_flux.images.inputs import InputImages
     from airflow_provider_flux.images.receipts import Book, Receipt, Run
     from airflow_provider_flux.images.stores import Store
 
@@ -55,6 +56,7 @@ class Purchase:
 
     :param model: The model.
     :param request: The request's fields.
+    :param images: The request's input images.
     :param run: Which task asks.
     :param book: Where the receipt is kept.
     :param store: Where the image goes; None: nowhere.
@@ -66,6 +68,7 @@ class Purchase:
 
     model: str
     request: dict[str, Any]
+    images: InputImages
     run: Run
     book: Book
     store: Store | None
@@ -145,6 +148,7 @@ class Purchase:
     def _submit(self, hook: FluxHook, request: dict[str, Any], orphans: int = 0) -> Receipt:
         from airflow_provider_flux.images.receipts import Receipt
 
+        body = self.images.fill(request)
         intent = Receipt(
             "intent",
             fingerprint(self.model, self.request),
@@ -155,7 +159,7 @@ class Purchase:
         ).become("intent")
         self.book.write(intent)
         try:
-            job = hook.submit(self.model, request)
+            job = hook.submit(self.model, body)
         except FluxUncertainSubmitError:
             raise
         except FluxError as error:

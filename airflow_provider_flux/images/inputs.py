@@ -1,0 +1,252 @@
+"""Input images of a request: read where they lie, checked, and sent in the form that the API takes.
+
+Until the request is sent, a short token stands for each image: its URL, the hash of its bytes, or the job that made
+it. So tries of a task can be compared without reading images again, and receipts stay small.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import contextlib
+import hashlib
+import io
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
+
+from airflow_provider_flux.client.errors import FluxBadImageError, FluxBadRequestError, FluxError, FluxServiceError
+from airflow_provider_flux.client.jobs import is_nothing, job_from, read_mapping
+from airflow_provider_flux.client.models import BASE64, URL
+from airflow_provider_flux.client.validation import image_forms
+from airflow_provider_flux.client.values import ImageToken
+from airflow_provider_flux.images.stores import FluxStoreError, open_store
+
+if TYPE_CHECKING:
+    from airflow_provider_flux.client.client import FluxClient
+
+MAX_BYTES = 20 * 1024 * 1024
+"""Largest input image in bytes; this, the pixels and the side are what https://docs.bfl.ml documents."""
+MAX_PIXELS = 20_000_000
+MIN_SIDE = 256
+JOB_PATIENCE = 600.0
+"""Seconds to wait for an input image whose job was not waited for."""
+
+_FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "MPO": "image/jpeg"}
+_WEB = ("http://", "https://")
+
+
+class InputImages:
+    """The input images of one request.
+
+    Each is given as URL, ``data:`` URI, base64, URI of an object store or file (``s3://bucket/key.png``,
+    ``file:///folder/x.png``), or as the result of an earlier FLUX task, stored or not.
+
+    :param model: The model that is asked.
+    :param client: The client of the API that is asked.
+    :param aws_conn_id: Airflow connection for ``s3://``.
+    """
+
+    def __init__(self, model: str, client: FluxClient, aws_conn_id: str | None) -> None:
+        self._model = model
+        self._client = client
+        self._aws_conn_id = aws_conn_id
+        self._readers: dict[str, Callable[[], bytes]] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
+
+    def name(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Return ``fields`` with a token for each input image, and what is wrong with those that cannot be one.
+
+        :raises FluxStoreError: if a place cannot be read; nothing was paid.
+        """
+        named, problems = dict(fields), []
+        for name, value in fields.items():
+            if self._forms(name) is None or is_nothing(value):
+                continue
+            try:
+                named[name] = self._tokens(name, value)
+            except ValueError as error:
+                problems.append(f"{name} {error}")
+                named[name] = ImageToken("")
+        return named, problems
+
+    def fill(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the body to send: ``request`` with the images themselves.
+
+        :raises FluxBadRequestError: if one cannot be used; nothing was paid.
+        :raises FluxStoreError: if one cannot be read; nothing was paid.
+        """
+        body = dict(request)
+        for name, value in request.items():
+            if (forms := self._forms(name)) is None:
+                continue
+            try:
+                body[name] = (
+                    [self._sent(token, forms) for token in value]
+                    if isinstance(value, list)
+                    else self._sent(value, forms)
+                )
+            except ValueError as error:
+                raise FluxBadRequestError(f"{name} {error}.") from None
+        image, mask = (self._sizes.get(str(request.get(name))) for name in ("image", "mask"))
+        if image and mask and image != mask:
+            raise FluxBadRequestError(f"mask is {mask[0]}x{mask[1]}, but image is {image[0]}x{image[1]}.")
+        return body
+
+    def _forms(self, name: str) -> tuple[str, ...] | None:
+        return image_forms(self._model, name, self._client.endpoint.gateway)
+
+    def _tokens(self, name: str, value: Any) -> ImageToken | list[ImageToken]:
+        if isinstance(value, str) and value.strip().startswith("["):
+            # A template without native rendering turns a list into text.
+            with contextlib.suppress(SyntaxError):
+                value = ast.literal_eval(value.strip())
+        if isinstance(value, (list, tuple)):
+            if name != "images":
+                raise ValueError(f"must be one image, not a list of {len(value)}")
+            return [self._token(item) for item in value]
+        return [self._token(value)] if name == "images" else self._token(value)
+
+    def _token(self, value: Any) -> ImageToken:
+        if (told := read_mapping(value)) is not None:
+            return self._token_of_result(told)
+        if not isinstance(value, str):
+            raise ValueError(f"must be one image, not a {type(value).__name__}")
+        text = value.strip()
+        if text.lower().startswith(_WEB):
+            self._readers[text] = lambda: self._read_url(text)
+            return ImageToken(text)
+        if text[:5].lower() == "data:":
+            return self._keep(_read_data_uri(text))
+        if "://" in text[:64]:
+            return self._keep(self._read_store(text))
+        return self._keep(_decode(text))
+
+    def _token_of_result(self, told: Mapping[str, Any]) -> ImageToken:
+        """Return the token of an earlier task's image, which is read only if the request is sent."""
+        uri, sha256 = told.get("uri"), told.get("sha256")
+        if isinstance(uri, str) and isinstance(sha256, str):
+            token = ImageToken(f"sha256:{sha256}")
+            self._readers[token] = lambda: self._read_stored(uri, sha256)
+        else:
+            job = job_from(told)
+            token = ImageToken(f"job:{job.id}")
+            self._readers[token] = lambda: self._read_job(told)
+        return token
+
+    def _keep(self, data: bytes) -> ImageToken:
+        _check(data)
+        token = ImageToken(f"sha256:{hashlib.sha256(data).hexdigest()}")
+        self._readers[token] = lambda: data
+        return token
+
+    def _sent(self, token: str, forms: tuple[str, ...]) -> str:
+        """Return the image as the API takes it."""
+        if token not in self._readers or (token.lower().startswith(_WEB) and URL in forms):
+            return str(token)
+        data = self._readers[token]()
+        content_type, self._sizes[token] = _check(data)
+        text = base64.b64encode(data).decode()
+        return text if forms[:1] == (BASE64,) else f"data:{content_type};base64,{text}"
+
+    def _read_store(self, uri: str) -> bytes:
+        file = _Capped()
+        try:
+            open_store(uri, self._aws_conn_id).get(file)
+        except _TooLargeError as error:
+            raise ValueError(str(error)) from None
+        except FluxError as error:
+            raise ValueError(f"cannot be read: {error.what}") from None
+        except Exception as error:
+            raise FluxStoreError(f"The input image {uri} cannot be read ({type(error).__name__}: {error}).") from error
+        return file.getvalue()
+
+    def _read_stored(self, uri: str, sha256: str) -> bytes:
+        data = self._read_store(uri)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise ValueError(f"is no longer the image that the earlier task stored at {uri}")
+        return data
+
+    def _read_job(self, told: Mapping[str, Any]) -> bytes:
+        from airflow_provider_flux.images.delivery import fetch_job
+
+        with tempfile.TemporaryDirectory(prefix="flux-") as folder:
+            path = Path(folder) / "image"
+            try:
+                fetch_job(self._client, job_from(told), path, JOB_PATIENCE, MAX_BYTES)
+            except FluxError as error:
+                if not error.retryable:
+                    raise ValueError(f"cannot be fetched: {error.what}") from None
+                raise FluxServiceError(f"An input image cannot be fetched: {error.what}") from error
+            return path.read_bytes()
+
+    def _read_url(self, url: str) -> bytes:
+        file = _Capped()
+        try:
+            with self._client.fetch(url, None) as delivery:
+                for chunk in delivery.chunks:
+                    file.write(chunk)
+        except _TooLargeError as error:
+            raise ValueError(str(error)) from None
+        except FluxBadImageError as error:
+            raise ValueError(f"cannot be fetched: {error.what}") from None
+        return file.getvalue()
+
+
+class _TooLargeError(Exception):
+    def __init__(self) -> None:
+        super().__init__(f"is larger than {MAX_BYTES // 1024**2} MB")
+
+
+class _Capped(io.BytesIO):
+    """A file in memory that takes no more bytes than an input image may have."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > MAX_BYTES:
+            raise _TooLargeError
+        return super().write(data)
+
+
+def _read_data_uri(text: str) -> bytes:
+    head, comma, data = text.partition(",")
+    if not comma:
+        raise ValueError("is a data: URI without data")
+    return _decode(data) if head.lower().endswith(";base64") else unquote_to_bytes(data)
+
+
+def _decode(text: str) -> bytes:
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except ValueError:
+        raise ValueError(
+            "is neither a URL, a data: URI, base64, a URI like s3://bucket/key.png, nor what a FLUX task returned"
+        ) from None
+
+
+def _check(data: bytes) -> tuple[str, tuple[int, int]]:
+    """Return MIME type, and width and height in pixels, of an image that the API takes.
+
+    :raises ValueError: if it does not take it.
+    """
+    import PIL.Image
+
+    if len(data) > MAX_BYTES:
+        raise ValueError(str(_TooLargeError()))
+    try:
+        image = PIL.Image.open(io.BytesIO(data), formats=list(_FORMATS))
+    except Exception:
+        # Decoders of broken files raise nearly anything.
+        raise ValueError("is not a PNG, JPEG or WebP image") from None
+    with image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise ValueError(f"is {width}x{height}, more than {MAX_PIXELS // 1_000_000} megapixels")
+        if min(width, height) < MIN_SIDE:
+            raise ValueError(f"is {width}x{height}; each side must have {MIN_SIDE} pixels or more")
+        try:
+            image.load()
+        except Exception:
+            raise ValueError("is a broken or truncated image") from None
+        return _FORMATS[image.format or ""], (width, height)

@@ -1,0 +1,192 @@
+"""Input images: given in any form, checked on the worker, sent as the gateway takes them, never written down."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+from PIL import Image
+
+from airflow_provider_flux.client import errors
+from airflow_provider_flux.emulator import FluxEmulator
+from airflow_provider_flux.images.stores import FluxStoreError
+from airflow_provider_flux.operators.flux import FluxGenerateOperator
+from tests.integration.running import TaskState, run
+from tests.servers.seaweed import SeaweedFS
+
+URL = "https://pictures.example/reference.png?sig=secret"
+
+
+def picture(side: int = 256, format_: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (side, side), "teal").save(file, format_, **options)
+    return file.getvalue()
+
+
+def edit(model: str = "flux-kontext-pro", prompt: str = "at night", **images: Any) -> FluxGenerateOperator:
+    arguments = {"image_prompt": images.pop("image_prompt")} if "image_prompt" in images else {}
+    return FluxGenerateOperator(task_id="generate", model=model, prompt=prompt, parameters=images, **arguments)
+
+
+def sent(flux: FluxEmulator, name: str) -> Any:
+    return flux.stats()["jobs"][-1]["parameters"][name]
+
+
+def base64_of(data: bytes, shown: int = 60) -> str:
+    return base64.b64encode(data).decode()[:shown]
+
+
+@pytest.mark.parametrize("name", ["input_image", "image_prompt", "image"])
+@pytest.mark.parametrize("given", ["data", "base64", "file", "s3"])
+def test_a_local_image_is_sent_as_the_gateway_takes_it(
+    flux: FluxEmulator, s3: SeaweedFS, tmp_path: Path, name: str, given: str
+) -> None:
+    data = picture()
+    (tmp_path / "in.png").write_bytes(data)
+    s3.client().put_object(Bucket=s3.bucket, Key="in.png", Body=data)
+    text = base64.b64encode(data).decode()
+    forms = {
+        "data": f"data:image/png;base64,{text}",
+        "base64": text,
+        "file": f"file://{tmp_path}/in.png",
+        "s3": f"s3://{s3.bucket}/in.png",
+    }
+    model = {"input_image": "flux-2-pro", "image_prompt": "flux-dev", "image": "flux-pro-1.0-fill"}[name]
+    run(edit(model, **{name: forms[given]}))
+    is_url = name == "image_prompt" and flux.stats()["jobs"][0]["dialect"] == "cometapi"
+    assert sent(flux, name).startswith(f"data:image/png;base64,{text[:20]}" if is_url else text[:20])
+
+
+def test_a_url_is_passed_on_where_the_api_takes_one(flux: FluxEmulator) -> None:
+    run(edit(input_image=URL))
+    assert sent(flux, "input_image") == URL
+
+
+def test_a_url_is_fetched_where_the_api_takes_none(flux: FluxEmulator) -> None:
+    generated, _ = run(FluxGenerateOperator(task_id="first", model="flux-dev", prompt="a pear"))
+    from airflow_provider_flux.hooks.flux import FluxHook
+
+    url = FluxHook().get_result(generated).sample
+    run(edit("flux-pro-1.0-fill", image=url))
+    assert not sent(flux, "image").startswith("http")
+    assert flux.stats()["downloads"] == 1
+    with pytest.raises(errors.FluxBadRequestError, match=r"image cannot be fetched: .*not a public address"):
+        run(edit("flux-pro-1.0-fill", image="https://127.0.0.1/reference.png"))
+
+
+@pytest.mark.parametrize(("stored", "waited"), [(True, True), (False, True), (False, False)])
+@pytest.mark.parametrize("as_text", [True, False])
+def test_an_earlier_image_is_edited(
+    flux: FluxEmulator, tmp_path: Path, stored: bool, waited: bool, as_text: bool
+) -> None:
+    first = FluxGenerateOperator(
+        task_id="first",
+        model="flux-dev",
+        prompt="a pear",
+        wait_for_completion=waited,
+        output_uri=f"file://{tmp_path}/first.jpeg" if stored else None,
+    )
+    told, _ = run(first)
+    second = edit(input_image=str(told) if as_text else told)
+    second.output_uri = f"file://{tmp_path}/second.png"
+    run(second, run_id="run-2")
+    assert sent(flux, "input_image")[:4] == "/9j/"  # a JPEG
+    receipt = json.loads((tmp_path / "second.png.json").read_text())
+    expected = f"sha256:{told['sha256']}" if stored else f"job:{told['id']}"
+    assert receipt["parameters"]["input_image"] == expected
+    downloads = flux.stats()["downloads"]
+    flux.settings(link_ttl=0)  # a retry needs the first image no more
+    again, _ = run(second, run_id="run-2")
+    assert again["reused"]
+    assert (flux.stats()["submits"], flux.stats()["downloads"]) == (2, downloads)
+
+
+def test_a_stored_image_that_was_replaced_is_noticed_before_money_is_spent(flux: FluxEmulator, tmp_path: Path) -> None:
+    first = FluxGenerateOperator(
+        task_id="first", model="flux-dev", prompt="a pear", output_uri=f"file://{tmp_path}/first.jpeg"
+    )
+    told, _ = run(first)
+    (tmp_path / "first.jpeg").write_bytes(picture(format_="JPEG"))
+    with pytest.raises(AirflowFailException, match=r"input_image is no longer the image .* Nothing was paid"):
+        run(edit(input_image=told))
+    assert flux.stats()["submits"] == 1
+
+
+def test_many_images_and_their_order(flux: FluxEmulator, tmp_path: Path) -> None:
+    (tmp_path / "in.png").write_bytes(picture(300))
+    images = [URL, f"file://{tmp_path}/in.png", base64.b64encode(picture(260, "WEBP")).decode()]
+    for given in (images, str(images)):
+        run(edit("flux-3-image", images=given))
+        first, second, third = sent(flux, "images")
+        assert (first, second[:8], third[:6]) == (URL, base64_of(picture(300), 8), "UklGR" + third[5])
+
+
+def test_everything_that_is_wrong_is_told_at_once_before_money_is_spent(flux: FluxEmulator, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no image at all")
+    cut = base64.b64encode(picture(600, "JPEG", quality=95)[:900]).decode()
+    operator = edit(
+        "flux-2-pro",
+        input_image=f"file://{tmp_path}/text.png",
+        input_image_2=base64.b64encode(picture(64)).decode(),
+        input_image_3=cut,
+        input_image_4="not base64!",
+        input_image_5=["a", "b"],
+        input_image_6={"state": "no job"},
+        safety_tolerance=9,
+    )
+    with pytest.raises(AirflowFailException) as caught:
+        run(operator)
+    for said in (
+        "input_image is not a PNG, JPEG or WebP image",
+        "input_image_2 is 64x64; each side must have 256 pixels or more",
+        "input_image_3 is a broken or truncated image",
+        "input_image_4 is neither a URL",
+        "input_image_5 must be one image, not a list of 2",
+        "input_image_6 a dict without an 'id'",
+        "safety_tolerance must be",
+    ):
+        assert said in str(caught.value)
+    assert flux.stats()["submit_requests"] == 0
+
+
+def test_too_large_an_image(flux: FluxEmulator, tmp_path: Path) -> None:
+    (tmp_path / "huge.png").write_bytes(b"x" * (21 * 1024 * 1024))
+    wide = picture(4500)
+    for given, said in ((f"file://{tmp_path}/huge.png", "larger than 20 MB"), (wide, "more than 20 megapixels")):
+        image = base64.b64encode(given).decode() if isinstance(given, bytes) else given
+        with pytest.raises(errors.FluxBadRequestError, match=said):
+            run(edit(input_image=image))
+
+
+def test_an_image_that_cannot_be_read_can_be_tried_again(flux: FluxEmulator, s3: SeaweedFS) -> None:
+    with pytest.raises(FluxStoreError, match=r"s3://flux/missing.png cannot be read .*Nothing was paid") as caught:
+        run(edit(input_image=f"s3://{s3.bucket}/missing.png"))
+    assert not isinstance(caught.value, AirflowFailException)
+    assert flux.stats()["submit_requests"] == 0
+
+
+def test_an_input_is_part_of_the_recipe_and_stays_out_of_what_is_written(flux: FluxEmulator, tmp_path: Path) -> None:
+    data = [picture(300), picture(400)]
+    state = TaskState()
+    for expected, image in ((1, data[0]), (1, data[0]), (2, data[1])):
+        (tmp_path / "in.png").write_bytes(image)
+        operator = edit("flux-2-pro", input_image=f"file://{tmp_path}/in.png", input_image_2=URL)
+        operator.output_uri = f"file://{tmp_path}/out.jpeg"
+        told, _ = run(operator, state=state)
+        assert flux.stats()["submits"] == expected
+        written = (tmp_path / "out.jpeg.json").read_text() + json.dumps(told)
+        assert base64_of(image) not in written
+        assert "sig=" not in written
+        assert "https://pictures.example/reference.png" in written
+
+
+def test_a_mask_of_another_size_is_refused(flux: FluxEmulator) -> None:
+    image, mask = (base64.b64encode(picture(side)).decode() for side in (512, 256))
+    with pytest.raises(errors.FluxBadRequestError, match="mask is 256x256, but image is 512x512"):
+        run(edit("flux-pro-1.0-fill", image=image, mask=mask))
+    run(edit("flux-pro-1.0-fill", image=image, mask=image))
