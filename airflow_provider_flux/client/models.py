@@ -112,7 +112,7 @@ def _finetune(strength: float) -> dict[str, Parameter]:
 
 
 # CometAPI's page requires a prompt of every model.
-_PROMPT = Parameter("text", at={COMETAPI: {"required": True}})
+_PROMPT = Parameter("text", default="", at={COMETAPI: {"required": True}})
 _REQUIRED_PROMPT = Parameter("text", required=True)
 _IMAGE = Parameter("image", forms=(BASE64,))
 _REQUIRED_IMAGE = replace(_IMAGE, required=True)

@@ -64,7 +64,7 @@ def integer(value: Any) -> int:
     :raises ValueError: if it is none.
     """
     number = _number(value)
-    if number != int(number) or abs(number) >= 2**63:
+    if number != int(number):
         raise ValueError
     return int(number)
 
@@ -120,20 +120,12 @@ def _read_number(_: Parameter, value: Any) -> int | float:
 
 
 def _number(value: Any) -> int | float:
-    if isinstance(value, bool):
+    if isinstance(value, bool) or not math.isfinite(float(value)):
         raise ValueError
-    if isinstance(value, int):
-        return value
     try:
-        return int(value) if isinstance(value, str) else _finite(float(value))
+        return value if isinstance(value, (int, float)) else int(value)
     except ValueError:
-        return _finite(float(value))
-
-
-def _finite(number: float) -> float:
-    if not math.isfinite(number):
-        raise ValueError
-    return number
+        return float(value)
 
 
 def _read_boolean(_: Parameter, value: Any) -> bool:
@@ -161,7 +153,7 @@ def _read_choice(parameter: Parameter, value: Any) -> str:
 
 def _read_ratio(parameter: Parameter, value: Any) -> str:
     text = _read_text(parameter, value).strip()
-    if not re.fullmatch(r"[1-9]\d{0,4}:[1-9]\d{0,4}", text, re.ASCII):
+    if not re.fullmatch(r"[1-9]\d{0,3}:[1-9]\d{0,3}", text, re.ASCII):
         raise ValueError
     ratio = _ratio(text)
     if parameter.widest and max(ratio, 1 / ratio) > _ratio(parameter.widest):

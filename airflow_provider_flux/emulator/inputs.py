@@ -15,7 +15,7 @@ MAX_BYTES = 20 * 1024 * 1024
 MAX_PIXELS = 20_000_000
 MEGAPIXEL = 1024 * 1024
 _FOLLOWED = ("image", "control_image", "preprocessed_image", "input_image")
-_RESOLUTIONS = {"1k": 1.0, "2k": 4.0, "4k": 16.0}
+_RESOLUTIONS = {"768sq": 0.5625, "1k": 1.0, "1.5k": 2.25, "2k": 4.0, "4k": 16.0}
 
 
 class UnusableImageError(ValueError):

@@ -20,7 +20,7 @@ class Parameter:
     :param low: smallest value, or for a url the fewest characters.
     :param high: largest value; for a url the most characters, for images the most items.
     :param step: the value must be a multiple of this.
-    :param choices: the allowed words of a choice; extra words of a ratio.
+    :param choices: the allowed words of a choice.
     :param ratio: how far a ratio may be from square, in both directions.
     """
 
@@ -149,13 +149,18 @@ _FLEX = {
     "prompt_upsampling": _flag(True),
 }
 _KLEIN = {name: rule for name, rule in _FLUX2.items() if name not in _references(8) or name in _references(4)}
+_FLUX3_RATIOS = (
+    *("auto", "21:9", "2:1", "16:9", "3:2", "7:5", "4:3", "5:4", "1:1"),
+    *("4:5", "3:4", "5:7", "2:3", "9:16", "1:2", "9:21"),
+)
 _FLUX3 = {
     "prompt": _PROMPT,
     "images": Parameter("images", high=10, nullable=True),
-    "aspect_ratio": Parameter("ratio", default="auto", choices=("auto",), ratio=21 / 9),
-    "resolution": Parameter("choice", default="1k", choices=("1k", "2k", "4k")),
+    "aspect_ratio": Parameter("choice", default="auto", choices=_FLUX3_RATIOS),
+    "resolution": Parameter("choice", default="1k", choices=("768sq", "1k", "1.5k", "2k", "4k")),
     "safety_tolerance": Parameter("integer", 0, 4, 2),
-    "grounding": _flag(),
+    "grounding": _flag(True),
+    "version": Parameter("string", default="latest"),
 }
 
 

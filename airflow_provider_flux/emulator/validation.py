@@ -121,7 +121,7 @@ def _value(loc: tuple[str | int, ...], rule: Parameter, value: Any) -> Iterator[
     elif rule.kind == "choice" and value not in rule.choices:
         words = ", ".join(repr(word) for word in rule.choices[:-1])
         yield problem(loc, "enum", f"Input should be {words} or {rule.choices[-1]!r}", value)
-    elif rule.kind == "ratio" and value not in rule.choices:
+    elif rule.kind == "ratio":
         yield from _ratio(loc, rule, value)
     elif rule.kind == "url":
         yield from _url(loc, rule, value)

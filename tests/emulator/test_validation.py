@@ -54,7 +54,7 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("flux-2-flex", "guidance", 1, "greater_than_equal"),
     ("flux-3-image", "safety_tolerance", 5, "less_than_equal"),
     ("flux-3-image", "seed", 1, "extra_forbidden"),
-    ("flux-3-image", "aspect_ratio", "3:1", "value_error"),
+    ("flux-3-image", "aspect_ratio", "3:1", "enum"),
     ("flux-3-image", "resolution", "8k", "enum"),
     ("flux-3-image", "images", "x", "list_type"),
     ("flux-3-image", "images", ["https://example.com/a.png"] * 11, "too_long"),
@@ -90,7 +90,7 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
     ("flux-pro-1.0-depth", {"preprocessed_image": png()}),
     ("flux-2-pro", {"width": None, "height": 1040, "input_image_8": png()}),
     ("flux-2-klein-4b", {"input_image_8": "is no parameter of klein"}),
-    ("flux-3-image", {"images": [png(), "https://example.com/a.png"], "grounding": True}),
+    ("flux-3-image", {"images": [png(), "https://example.com/a.png"], "resolution": "768sq", "version": "latest"}),
 ]
 
 
@@ -143,6 +143,13 @@ def test_input_images_must_be_images(api: Api, model: str, field: str, value: st
     answer = api.submit(model, **{field: [value] if field == "images" else value})
     assert answer.status_code == 400
     assert field in message(answer)
+
+
+def test_where_base64_is_wanted_a_url_is_refused(comet: Api, bfl: Api) -> None:
+    url = "https://example.com/a.png"
+    assert bfl.submit("flux-dev", image_prompt=url).status_code == 400
+    assert comet.submit("flux-dev", image_prompt=url).status_code == 200
+    assert comet.submit("flux-pro-1.0-fill", image=url).status_code == 400
 
 
 def test_input_images_have_a_limit(bfl: Api) -> None:
