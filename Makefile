@@ -5,7 +5,7 @@ PYTHON ?= python3
 NEWEST := .venv
 LOWEST := .venv-lowest
 
-.PHONY: demo test test-lowest lint clean
+.PHONY: demo test test-lowest lint docs clean
 
 demo: $(NEWEST)/.installed
 	@$(NEWEST)/bin/python -m tests.demo
@@ -21,6 +21,10 @@ lint: $(NEWEST)/.installed
 	$(NEWEST)/bin/ruff check .
 	$(NEWEST)/bin/ruff format --check .
 	$(NEWEST)/bin/mypy
+
+# The README's table of models and parameters.
+docs: $(NEWEST)/.installed
+	$(NEWEST)/bin/python -m docs.models
 
 clean:
 	rm -rf $(NEWEST) $(LOWEST) .demo demo-output dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

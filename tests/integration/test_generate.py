@@ -100,11 +100,24 @@ def test_rendered_text_is_sent_as_numbers_and_empty_fields_not_at_all(flux: Flux
     }
 
 
-def test_parameters_carry_any_other_field(flux: FluxEmulator) -> None:
+def test_parameters_carry_any_other_field_and_one_line_names_those_not_known(
+    flux: FluxEmulator, caplog: pytest.LogCaptureFixture
+) -> None:
     asked = {"aspect_ratio": "16:9", "raw": "true", "invented": "x"}
     run(generate(model="flux-pro-1.1-ultra", width=None, height=None, parameters=asked))
     sent = flux.stats()["jobs"][0]["parameters"]
     assert (sent["aspect_ratio"], sent["raw"], sent["invented"]) == ("16:9", True, "x")
+    assert [line for line in caplog.messages if "invented" in line] == [
+        "Sent as it is, unchecked: invented is not known here."
+    ]
+
+
+def test_the_connection_s_gateway_decides_what_is_taken(flux: FluxEmulator) -> None:
+    operator = generate(prompt=None, image_prompt="https://example.com/kite.png")
+    says = "prompt is empty" if operator._hook.endpoint.gateway == "cometapi" else "image_prompt must be .* base64"
+    with pytest.raises(AirflowFailException, match=says):
+        run(operator)
+    assert flux.stats()["submit_requests"] == 0
 
 
 def test_not_waiting_returns_the_job(flux: FluxEmulator) -> None:
@@ -122,6 +135,8 @@ def test_not_waiting_returns_the_job(flux: FluxEmulator) -> None:
         ({"model": ""}, "not the name of a FLUX model"),
         ({"parameters": {"seed": 8}}, "Given twice, as argument and in parameters: seed"),
         ({"parameters": "seed=8"}, "parameters must be a dict"),
+        ({"parameters": {"sed": 8}, "strict": True}, r"sed is not known here \(did you mean seed\?\)"),
+        ({"model": "flux-2-pro", "steps": "20"}, "steps is not a parameter of flux-2-pro"),
         ({"output_uri": "s3://bucket-without-key"}, "names no file"),
         ({"output_uri": "s3:///key"}, "names no bucket"),
         ({"output_uri": "kite.png"}, "not a URI"),

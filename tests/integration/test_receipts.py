@@ -281,6 +281,19 @@ def test_an_image_whose_link_died_is_bought_anew_only_if_told(
         assert flux.stats()["submits"] == 2
 
 
+def test_a_lost_image_is_bought_anew_of_a_model_that_takes_no_seed(
+    tmp_path: Path, flux_connection: FluxEmulator, s3: SeaweedFS
+) -> None:
+    flux_connection.settings(link_ttl=0)
+    task = Task("file", tmp_path, s3)
+    recipe: dict[str, Any] = {"model": "flux-3-image", "width": None, "height": None, "on_expired": "resubmit"}
+    with pytest.raises(errors.FluxImageExpiredError):
+        task.run(**recipe)
+    assert task.receipt()["seed"] is not None
+    flux_connection.settings(link_ttl=600)
+    assert task.run(**recipe)["uri"] == task.uri
+
+
 def test_a_link_that_died_is_asked_for_anew_by_id(storing: Task, flux: FluxEmulator) -> None:
     flux.settings(renew_links=True)
     flux.fault(on="download", http=403)

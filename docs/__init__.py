@@ -1,0 +1,1 @@
+"""Writes the parts of the README that are made of the code: ``make docs``."""
