@@ -65,6 +65,9 @@ KNOWN_WAITING = frozenset(
 )
 """Words that are known to mean "not yet", so that only news is logged."""
 
+_REQUEST_FAILED = (401, 402, 403, 408, 429, 502, 504)
+"""HTTP codes that tell of the request, whatever became of the job."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -109,7 +112,10 @@ def read_result(answer: Answer, job: Job) -> Result:
     body = _json(answer.body)
     found = _with_status(body)
     if found is not None:
-        return _result(found, job)
+        result = _result(found, job)
+        # "error" is also what a gateway says of a request; a job that it is taken for would be paid for again.
+        if result.state is not State.FAILED or answer.code not in _REQUEST_FAILED:
+            return result
     if answer.code == 404 and isinstance(body, Mapping):
         return Result(job, status="Task not found", state=State.NOT_FOUND)
     raise _error(answer, body)
@@ -121,18 +127,15 @@ def read_submission(answer: Answer, model: str, endpoint: Endpoint, now: float) 
     :raises FluxError: if it did not accept one, or if that cannot be told.
     """
     body = _json(answer.body)
-    accepted = body if isinstance(body, Mapping) and 200 <= answer.code < 300 else {}
-    if isinstance(accepted.get("data"), Mapping):
-        accepted = accepted["data"]
-    job_id = accepted.get("id") or accepted.get("task_id")
-    if isinstance(job_id, (str, int)) and not isinstance(job_id, bool) and not accepted.get("error"):
-        return Job(
-            id=str(job_id),
-            model=model,
-            polling_url=endpoint.job_polling_url(accepted.get("polling_url")),
-            cost=_number(accepted.get("cost")),
-            submitted_at=now,
-        )
+    for accepted in _objects(body) if 200 <= answer.code < 300 else ():
+        if (job_id := _id(accepted)) and not accepted.get("error"):
+            return Job(
+                id=job_id,
+                model=model,
+                polling_url=endpoint.job_polling_url(accepted.get("polling_url")),
+                cost=_number(accepted.get("cost")),
+                submitted_at=now,
+            )
     error = _error(answer, body)
     if 200 <= answer.code < 300 and not _is_html(answer):
         raise FluxUncertainSubmitError(error.what)
@@ -166,15 +169,23 @@ def _result(body: Mapping[str, Any], job: Job) -> Result:
 
 
 def _with_status(body: Any) -> Mapping[str, Any] | None:
-    """Find the object that has the status: the body, or the ``data`` of a wrapping envelope."""
-    if not isinstance(body, Mapping):
-        return None
-    # An envelope's own status, if it has one, tells of the request and not of the job.
-    for candidate in (body.get("data"), body):
-        if isinstance(candidate, Mapping):
-            status = candidate.get("status")
-            if isinstance(status, str) and status.strip():
-                return candidate
+    for candidate in _objects(body):
+        status = candidate.get("status")
+        if isinstance(status, str) and status.strip():
+            return candidate
+    return None
+
+
+def _objects(body: Any) -> list[Mapping[str, Any]]:
+    """Return the ``data`` of a wrapping envelope, and the body: what an envelope says comes last."""
+    data = body.get("data") if isinstance(body, Mapping) else None
+    return [item for item in (data, body) if isinstance(item, Mapping)]
+
+
+def _id(accepted: Mapping[str, Any]) -> str | None:
+    for value in (accepted.get("id"), accepted.get("task_id")):
+        if value and isinstance(value, (str, int)) and not isinstance(value, bool) and (text := str(value).strip()):
+            return text
     return None
 
 
@@ -187,9 +198,14 @@ def _reason(body: Mapping[str, Any], result: Mapping[str, Any]) -> str:
 
 
 def _words(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_words(item) for item in value)
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    return ", ".join(_text(item) for item in value) if isinstance(value, list) else _text(value)
+
+
+def _text(value: Any) -> str:
+    try:
+        return value if isinstance(value, str) else json.dumps(value)
+    except RecursionError:
+        return "..."
 
 
 def _error(answer: Answer, body: Any) -> FluxError:
@@ -232,16 +248,16 @@ def _message(body: Any) -> str:
     if isinstance(said, list):
         # A validation error echoes the whole "input", a prompt maybe: only the place and the words are told.
         said = "; ".join(
-            f"{'.'.join(str(part) for part in _list(item.get('loc')) if part != 'body')}: {item.get('msg')}"
+            f"{'.'.join(_text(part) for part in _list(item.get('loc')) if part != 'body')}: {_text(item.get('msg'))}"
             if isinstance(item, Mapping)
-            else str(item)
+            else _text(item)
             for item in said
         )
-    return " ".join(str(said).split())[:500] if said else ""
+    return " ".join(_text(said).split())[:500] if said else ""
 
 
 def _list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else [value] if value is not None else []
+    return value if isinstance(value, list) else [value] if value is not None else []
 
 
 def _is_html(answer: Answer) -> bool:
@@ -250,7 +266,9 @@ def _is_html(answer: Answer) -> bool:
 
 def _json(body: bytes) -> Any:
     try:
-        return json.loads(body)
+        text = json.dumps(json.loads(body), ensure_ascii=False)
+        # Half a character, as "\ud83d" is, could neither stand in a URL nor in a log.
+        return json.loads(text.encode(errors="replace"))
     except (ValueError, RecursionError):
         return None
 
