@@ -184,8 +184,5 @@ def about(job_id: str) -> Iterator[None]:
 def error_from_dict(data: dict[str, Any]) -> FluxError:
     """Return the error that :meth:`FluxError.to_dict` described; an unknown class is a service error."""
     cls = _CLASSES.get(str(data.get("error")), FluxServiceError)
-    return cls(
-        str(data.get("what") or "The job failed for a reason that was not given."),
-        job_id=data.get("job_id"),
-        money=data.get("money"),
-    )
+    what, job_id, money = (str(data[name]) if data.get(name) else None for name in ("what", "job_id", "money"))
+    return cls(what or "The job failed for a reason that was not given.", job_id=job_id, money=money)

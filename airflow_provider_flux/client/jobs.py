@@ -88,8 +88,9 @@ def _is_id(text: str) -> bool:
 
 
 def _as(kind: type, value: Any) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return value
+    if kind is float:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return value if number and abs(value) < 1e300 else None
     return value if isinstance(value, kind) else None
 
 

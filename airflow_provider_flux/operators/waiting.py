@@ -125,11 +125,14 @@ def event_uri(event: dict[str, Any] | None) -> str | None:
     return uri if isinstance(uri, str) else None
 
 
+_LOGGED = ("id", "uri", "width", "height", "format", "bytes")
+
+
 def log_stored(log: Any, image: dict[str, Any]) -> None:
     """Log the one line that tells where an image lies."""
     log.info(
         "Stored the image of job %s at %s (%dx%d %s, %d bytes).",
-        *(image[name] for name in ("id", "uri", "width", "height", "format", "bytes")),
+        *(image[name] for name in _LOGGED),
     )
 
 
@@ -146,9 +149,10 @@ def read_event(event: dict[str, Any] | None) -> Waited:
         )
     if outcome == FAILED:
         raise error_from_dict(event)
-    image = told_image(event) if outcome == STORED else None
+    # An event of another version may tell less; the worker then stores the image.
+    image = told_image(event) if outcome == STORED and event.keys() >= set(_LOGGED) else None
     deadline = event.get("deadline")
-    left = deadline - time.time() if isinstance(deadline, (int, float)) else 0.0
+    left = deadline - time.time() if isinstance(deadline, (int, float)) and abs(deadline) < 1e12 else 0.0
     try:
         return Waited(job_from(event), image, max(60.0, left))
     except ValueError as error:

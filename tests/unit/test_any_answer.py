@@ -1,0 +1,125 @@
+"""Whatever a server answers, and whatever a trigger's event holds, becomes a result or an error that names the job."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from airflow_provider_flux.client.answers import Answer, Result, read_result, read_submission
+from airflow_provider_flux.client.client import _answer
+from airflow_provider_flux.client.errors import FluxError, about
+from airflow_provider_flux.client.gateways import make_endpoint
+from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.client.polling import Poller
+from airflow_provider_flux.operators.waiting import read_event
+
+JOB = Job("abc-1", submitted_at=0.0)
+ENDPOINTS = [make_endpoint(None, "the-api-key"), make_endpoint(None, "the-api-key", "bfl")]
+WORDS = ["Ready", "SUCCESS", "succeeded", "Pending", "Error", "failed", "Content Moderated", "Task not found"]
+NAMES = ["id", "task_id", "status", "result", "data", "sample", "seed", "output", "details", "error", "detail"]
+NAMES += ["loc", "msg", "message", "code", "cost", "duration", "polling_url", "fail_reason"]
+EVENT = ["id", "error", "what", "job_id", "money", "deadline", "uri", "width", "height", "format", "bytes"]
+URLS = ["https://delivery.bfl.ai/x.png?sig=1", "https://api.bfl.ai/v1/get_result?id=1", "", " "]
+DATES = ["Wed, 21 Oct 2099 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00 +9999999999999"]
+
+# characters() has halves of characters too, which "\ud83d" in JSON becomes.
+texts = st.text(st.characters(), max_size=9)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts | st.sampled_from([*WORDS, *URLS])
+values = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(NAMES) | texts, inner, max_size=5)
+        | st.fixed_dictionaries({"status": st.sampled_from(WORDS) | texts}, optional={"result": inner, "data": inner})
+    ),
+    max_leaves=12,
+)
+deep = st.integers(100, 3000).map(lambda depth: b"[" * depth + b"1" + b"]" * depth)
+PLACES = ["@", '{"status":"Error","details":@}', '{"status":"Error","details":{"a":[@]}}', '{"error":@}', '{"id":@}']
+PLACES += ['{"detail":[{"loc":@,"msg":@}]}', '{"detail":[@]}', '{"status":"Ready","result":@,"output":@}']
+nested = st.builds(lambda place, inner: place.encode().replace(b"@", inner), st.sampled_from(PLACES), deep)
+bodies = values.map(lambda value: json.dumps(value).encode()) | nested | st.binary(max_size=40)
+after = st.sampled_from([*DATES, "nan", "inf", "-1", "1e999", "9" * 5000]) | st.text("0123456789 .:+-,a", max_size=9)
+answers = st.builds(
+    lambda code, body, kind, after: _answer(
+        httpx.Response(code, headers={"content-type": kind, "retry-after": after}, content=body), ENDPOINTS[0], body
+    ),
+    st.integers(100, 599),
+    bodies,
+    st.sampled_from(["application/json", "text/html", "", "image/png", "application/json; charset=nonsense"]),
+    after,
+)
+
+
+@given(st.lists(answers, min_size=1, max_size=6), st.floats(0, 600), st.sampled_from([None, 0.1, 5.0]))
+def test_any_answers_end_the_wait_with_a_link_or_an_error_that_names_the_job(
+    told: list[Answer], deadline: float, interval: float | None
+) -> None:
+    poller, now, done = Poller(JOB, deadline, interval, 0.0), 0.0, None
+    try:
+        while done is None:
+            assert poller.polls < deadline / 0.1 + 3
+            answer: Result | FluxError
+            try:
+                with about(JOB.id):
+                    answer = read_result(told[poller.polls % len(told)], JOB)
+            except FluxError as error:
+                assert error.job_id == JOB.id
+                answer = error
+            assert now <= deadline
+            done = poller.feed(answer, now)
+            if done is None:
+                wait = poller.delay(now)
+                assert wait > 0
+                now += wait
+    except FluxError as error:
+        assert error.job_id == JOB.id
+        assert JOB.id in error.what
+        str(error).encode()
+    else:
+        assert done.sample
+        done.sample.encode()
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=["cometapi", "bfl"])
+@given(answer=answers)
+def test_any_answer_to_a_submit_is_a_job_that_can_be_polled_or_an_error(endpoint: Any, answer: Answer) -> None:
+    try:
+        job = read_submission(answer, "flux-dev", endpoint, 5.0)
+    except FluxError as error:
+        str(error).encode()
+    else:
+        assert job.id.strip()
+        httpx.URL(endpoint.result_url(job))
+        json.dumps(job.to_dict(), ensure_ascii=False).encode()
+
+
+@given(
+    values
+    | st.fixed_dictionaries(
+        {"outcome": st.sampled_from(["stored", "ready", "failed", "gave up"])},
+        optional=dict.fromkeys(EVENT, scalars | st.lists(scalars, max_size=2)),
+    )
+)
+@example({"outcome": "ready", "id": "abc-1", "deadline": 10**400})
+def test_any_event_of_a_trigger_is_a_job_or_an_error(event: Any) -> None:
+    try:
+        waited = read_event(event)
+    except FluxError as error:
+        assert str(error)
+    else:
+        assert waited.job.id.strip()
+        assert 60 <= waited.timeout < float("inf")
+        if waited.image is not None:
+            assert {"id", "uri", "width", "height", "format", "bytes"} <= waited.image.keys()
+
+
+def test_an_event_says_how_long_the_worker_may_still_wait() -> None:
+    waited = read_event({"outcome": "ready", "id": "abc-1", "deadline": time.time() + 1000})
+    assert 900 < waited.timeout <= 1000
