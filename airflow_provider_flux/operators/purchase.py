@@ -117,8 +117,11 @@ class Purchase:
             ) from error
 
     def _is_mine(self, receipt: Receipt) -> bool:
-        if self.reuse == "never" or receipt.fingerprint != fingerprint(self.model, self.request):
+        if receipt.fingerprint != fingerprint(self.model, self.request):
             return False
+        if self.reuse == "never":
+            # There is nothing to take again, and yet perhaps an orphan of this very task.
+            return receipt.state == "intent" and receipt.run == self.run
         return self.reuse == "always" or receipt.run == self.run
 
     def _orphans(self, earlier: Receipt) -> int:
@@ -160,7 +163,8 @@ class Purchase:
         self.book.write(intent)
         try:
             job = hook.submit(self.model, body)
-        except FluxUncertainSubmitError:
+        except FluxUncertainSubmitError as error:
+            error.retryable = self.on_orphan == "resubmit"
             raise
         except FluxError as error:
             self._write_if_possible(intent.become("failed", reason=error.what))
@@ -186,11 +190,12 @@ def retry_sentence(error: FluxError, remembered: bool, on_orphan: str) -> str:
 
     :param remembered: Whether the retry will know of this try's job.
     """
+    uncertain = isinstance(error, FluxUncertainSubmitError) and not isinstance(error, FluxOrphanError)
+    if uncertain and on_orphan == "fail":
+        return "This task is not retried, so that nothing is submitted again (on_orphan='fail')."
     if not error.retryable:
         return ""
-    if isinstance(error, FluxUncertainSubmitError):
-        if on_orphan == "fail":
-            return "A retry of this task does not submit again (on_orphan='fail')."
+    if uncertain:
         return "A retry of this task submits again, and may pay a second time (on_orphan='resubmit')."
     if isinstance(error, (FluxImageExpiredError, FluxJobNotFoundError)):
         return "A retry of this task buys the image anew (on_expired='resubmit')."

@@ -150,9 +150,10 @@ def test_a_worker_that_is_killed_between_the_submit_and_its_receipt(
 @pytest.mark.parametrize("policy", ["resubmit", "fail"])
 def test_a_submit_whose_answer_was_lost_is_an_orphan(task: Task, flux: FluxEmulator, policy: str) -> None:
     flux.fault(on="submit", drop=True, accept=True)
-    says = "may pay a second time" if policy == "resubmit" else "does not submit again"
-    with pytest.raises(errors.FluxUncertainSubmitError, match=says):
+    says = "may pay a second time" if policy == "resubmit" else "This task is not retried"
+    with pytest.raises(errors.FluxUncertainSubmitError, match=says) as caught:
         task.run(on_orphan=policy)
+    assert isinstance(caught.value, AirflowFailException) is (policy == "fail")
     assert flux.stats()["submit_requests"] == 1
     if policy == "fail":
         with pytest.raises(errors.FluxOrphanError):
