@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import BaseOperator
 
+from airflow_provider_flux import metrics
 from airflow_provider_flux.client.errors import FluxBadRequestError, FluxError, FluxModeratedError
 from airflow_provider_flux.client.jobs import Job, is_nothing, read_mapping
 from airflow_provider_flux.client.models import check_model
@@ -211,7 +212,7 @@ class FluxGenerateOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Find the job of an earlier try or submit one, wait for it, store the image."""
-        with airflow_errors(self._retry), self._moderation():
+        with self._errors():
             (request, images), store = self._request(), None
             if uri := self._uri(request, context):
                 store = self._store(uri)
@@ -239,7 +240,7 @@ class FluxGenerateOperator(BaseOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Go on after the triggerer has waited."""
-        with airflow_errors(self._retry), self._moderation():
+        with self._errors():
             uri = event_uri(event)
             store = self._store(uri) if uri else None
             book = self._book(store, context)
@@ -260,17 +261,24 @@ class FluxGenerateOperator(BaseOperator):
 
         if store is None:
             self.log.info("Job %s is ready; no output_uri was given, so its link dies in minutes.", result.job.id)
-            return describe(result)
+            return self._paid(describe(result))
         with outcome_noted(book, self.on_expired, seed=result.seed):
             return self._stored(deliver(self._hook.get_conn(), result, store, self.max_bytes))
 
     def _stored(self, image: dict[str, Any]) -> dict[str, Any]:
         log_stored(self.log, image)
-        return image
+        return self._paid(image)
+
+    def _paid(self, told: dict[str, Any]) -> dict[str, Any]:
+        if told.get("cost") is not None:
+            self.log.info("Paid %s credits for job %s.", told["cost"], told["id"])
+        metrics.ready(told, self._tags)
+        return told
 
     def _reused(self, receipt: Receipt) -> dict[str, Any]:
         image = {**(receipt.image or {}), "reused": True}
         self.log.info("The image of job %s is at %s already; nothing was paid.", image["id"], image["uri"])
+        metrics.reused(self._tags)
         return image
 
     def _request(self) -> tuple[dict[str, Any], InputImages]:
@@ -333,10 +341,19 @@ class FluxGenerateOperator(BaseOperator):
         return retry_sentence(error, self._remembers, self.on_orphan)
 
     @contextmanager
-    def _moderation(self) -> Iterator[None]:
+    def _errors(self) -> Iterator[None]:
         try:
-            yield
-        except FluxModeratedError as error:
-            if self.on_moderated != "skip":
-                raise
-            raise AirflowSkipException(str(error)) from error
+            with airflow_errors(self._retry):
+                yield
+        except FluxError as error:
+            metrics.failed(type(error).__name__, self._tags)
+            if isinstance(error, FluxModeratedError) and self.on_moderated == "skip":
+                raise AirflowSkipException(str(error)) from error
+            raise
+
+    @property
+    def _tags(self) -> dict[str, str]:
+        try:
+            return metrics.tags(self.model, self._hook.endpoint.gateway)
+        except FluxError:
+            return metrics.tags(self.model, "unknown")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_flux import metrics
 from airflow_provider_flux.client.errors import (
     FluxBadRequestError,
     FluxError,
@@ -170,7 +171,8 @@ class Purchase:
             self._write_if_possible(intent.become("failed", reason=error.what))
             raise
         submitted = intent.become("submitted", job=job.to_dict())
-        log.info("Submitted job %s to %s.", job.id, self.model)
+        log.info("Submitted job %s to %s%s.", job.id, self.model, "" if job.cost is None else f" ({job.cost} credits)")
+        metrics.submitted(metrics.tags(self.model, hook.endpoint.gateway))
         self._write_if_possible(submitted)
         return submitted
 

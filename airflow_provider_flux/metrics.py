@@ -1,0 +1,54 @@
+"""What the operators count in Airflow's metrics (StatsD or OpenTelemetry, as Airflow is configured).
+
+Each name is tagged with ``model`` and ``gateway``; without tags, as with plain StatsD, it is the name alone.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
+
+
+def tags(model: str, gateway: str) -> dict[str, str]:
+    """Return the tags of a metric."""
+    return {"model": model, "gateway": gateway}
+
+
+def submitted(tags: dict[str, str]) -> None:
+    """Count a job that was accepted: ``flux.submitted``."""
+    _stats().incr("flux.submitted", tags=tags)
+
+
+def reused(tags: dict[str, str]) -> None:
+    """Count an image that was paid for before: ``flux.reused``."""
+    _stats().incr("flux.reused", tags=tags)
+
+
+def ready(told: dict[str, Any], tags: dict[str, str]) -> None:
+    """Count an image that is there, as its task tells of it.
+
+    ``flux.ready``; ``flux.cost`` in credits, as far as the API told; ``flux.duration``: how long the API worked;
+    ``flux.wait``: from the submit to now.
+    """
+    stats = _stats()
+    stats.incr("flux.ready", tags=tags)
+    if told.get("cost"):
+        stats.incr("flux.cost", told["cost"], tags=tags)
+    if told.get("duration") is not None:
+        stats.timing("flux.duration", timedelta(seconds=told["duration"]), tags=tags)
+    if told.get("submitted_at") is not None:
+        stats.timing("flux.wait", timedelta(seconds=max(0.0, time.time() - told["submitted_at"])), tags=tags)
+
+
+def failed(reason: str, tags: dict[str, str]) -> None:
+    """Count a try that ended without an image: ``flux.failed``, tagged with the error's class as ``reason``."""
+    _stats().incr("flux.failed", tags={**tags, "reason": reason})
+
+
+def _stats() -> Any:
+    try:
+        from airflow.providers.common.compat.sdk import Stats
+    except ImportError:
+        from airflow.stats import Stats  # before Airflow 3.2
+    return Stats
