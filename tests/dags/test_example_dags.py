@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
+from PIL import Image
+
 from airflow_provider_flux.emulator import FluxEmulator
 from tests.conftest import DAGS_FOLDER
 from tests.dags.conftest import RunDag
@@ -34,6 +38,34 @@ def test_mapped(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS) -
 def test_hook_in_a_task(run_dag: RunDag, flux_connection: FluxEmulator) -> None:
     (told,) = run_dag(DAGS_FOLDER / "hook_in_a_task.py")["thumbnail"]
     assert told["thumbnail"] == [128, 128]
+
+
+def test_edit_with_reference(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
+    reference = io.BytesIO()
+    Image.new("RGB", (640, 480), "teal").save(reference, "PNG")
+    s3.client().put_object(Bucket=s3.bucket, Key="reference/product.png", Body=reference.getvalue())
+    returned = run_dag(DAGS_FOLDER / "edit_with_reference.py")
+    first, second = (job["parameters"]["input_image"] for job in flux_connection.stats()["jobs"])
+    assert (first[:8], second[:4]) == ("iVBORw0K", "/9j/")  # the PNG from S3, then the JPEG of the first task
+    assert returned["at_night"][0]["uri"].endswith("/night.png")
+
+
+def test_series(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
+    first = run_dag(DAGS_FOLDER / "series.py")["illustrate"]
+    again = run_dag(DAGS_FOLDER / "series.py")["illustrate"]
+    assert [image["seed"] for image in first] == [2026] * 3
+    assert keys(s3) == {f"series/{name}.jpeg" for name in ("a-lighthouse", "a-sailing-boat", "a-gull")}
+    assert [image["reused"] for image in again] == [True] * 3
+    assert flux_connection.stats()["submits"] == 3
+
+
+def test_compare_models(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
+    returned = run_dag(DAGS_FOLDER / "compare_models.py")
+    (told,) = returned["table"]
+    assert {model: row["credits"] for model, row in told.items()} == {
+        image["model"]: image["cost"] for image in returned["generate"]
+    }
+    assert len(told) == len(keys(s3)) == 4
 
 
 def test_every_example_is_tested_here() -> None:
