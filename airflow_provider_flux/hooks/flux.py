@@ -23,7 +23,7 @@ from airflow_provider_flux.client.errors import (
     FluxError,
     FluxServiceError,
 )
-from airflow_provider_flux.client.gateways import Endpoint, make_endpoint
+from airflow_provider_flux.client.gateways import BFL, Endpoint, make_endpoint
 from airflow_provider_flux.client.jobs import Job, job_from
 from airflow_provider_flux.exceptions import airflow_errors
 from airflow_provider_flux.images.capture import MAX_BYTES
@@ -146,6 +146,19 @@ class FluxHook(BaseHook):
                 with path.open("rb") as captured:
                     shutil.copyfileobj(captured, file)
             return image
+
+    def credits(self) -> float:
+        """Return the credits left on the account.
+
+        Only Black Forest Labs tells them; CometAPI does so at another host, with the key in the URL.
+
+        :raises FluxConfigurationError: for another gateway.
+        :raises FluxError: if the API did not tell.
+        """
+        with airflow_errors():
+            if self.endpoint.gateway != BFL:
+                raise FluxConfigurationError(f"The gateway {self.endpoint.gateway} does not tell the credits left.")
+            return self._client.credits()
 
     @classmethod
     async def get_endpoint_async(cls, flux_conn_id: str) -> Endpoint:

@@ -159,3 +159,12 @@ def test_how_a_connection_is_read(
     connect(monkeypatch, password="key-123", **connection)
     endpoint = FluxHook().endpoint
     assert (endpoint.base_url, endpoint.gateway, endpoint.api_key) == (base_url, gateway, "key-123")
+
+
+def test_the_credits_left_are_told_where_the_gateway_does(flux: FluxEmulator) -> None:
+    flux.settings(credits=42.5)
+    if FluxHook().endpoint.gateway == "bfl":
+        assert FluxHook().credits() == 42.5
+    else:
+        with pytest.raises(errors.FluxConfigurationError, match="cometapi does not tell the credits left"):
+            FluxHook().credits()
