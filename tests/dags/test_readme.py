@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
@@ -24,10 +26,17 @@ DAGS = [snippet for snippet in SNIPPETS if "with DAG(" in snippet]
 TESTS = [snippet for snippet in SNIPPETS if "def test_" in snippet]
 
 
+def picture() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (640, 480), "teal").save(file, "PNG")
+    return file.getvalue()
+
+
 @pytest.mark.parametrize("number", range(len(DAGS)))
 def test_a_dag(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS, number: int) -> None:
     file = DAGS_FOLDER / f"readme_{number}.py"
     file.write_text(DAGS[number].replace("my-bucket", s3.bucket))
+    s3.client().put_object(Bucket=s3.bucket, Key="product.png", Body=picture())
     assert run_dag(file)
     assert flux_connection.stats()["submits"] >= 1
 
