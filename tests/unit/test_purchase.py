@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_flux.client import errors
+from airflow_provider_flux.client.client import FluxClient
+from airflow_provider_flux.client.gateways import make_endpoint
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.images.inputs import InputImages
 from airflow_provider_flux.images.receipts import FluxReceiptError, Receipt, Run, read_receipt
@@ -16,6 +18,7 @@ from airflow_provider_flux.images.recipe import fingerprint
 from airflow_provider_flux.images.stores import FluxStoreError
 from airflow_provider_flux.operators.purchase import Purchase
 
+CLIENT = FluxClient(make_endpoint(None, "key"))
 REQUEST = {"prompt": "a red kite"}
 RUN = Run("dag", "generate", "run-1", 3)
 OTHER_RUNS = [Run("dag", "generate", "run-2", 3), Run("dag", "generate", "run-1", 4), Run("dag", "upload", "run-1", 3)]
@@ -93,7 +96,7 @@ def earlier(state: Any, run: Run = RUN) -> Receipt:
 
 
 def purchase(book: Book, holds: bool | Exception = True, **policies: Any) -> Purchase:
-    images = InputImages("flux-dev", None, None)  # type: ignore[arg-type]
+    images = InputImages("flux-dev", CLIENT, None)
     return Purchase("flux-dev", REQUEST, images, RUN, book, Shelf(holds), **policies)  # type: ignore[arg-type]
 
 
