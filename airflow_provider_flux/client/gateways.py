@@ -73,7 +73,7 @@ class Endpoint:
             return False
         if same_origin(url, self.base_url):
             return True
-        return parts.scheme == "https" and port in (None, 443) and re.fullmatch(r"(.+\.)?bfl\.ai", host) is not None
+        return parts.scheme == "https" and port in (None, 443) and re.fullmatch(r"([\w-]+\.)*bfl\.ai", host) is not None
 
     def check_delivery(self, url: str, job_id: str | None) -> None:
         """Refuse a delivery URL that could lead into somebody's own network.
@@ -146,13 +146,14 @@ def make_endpoint(
     if dialect not in _PREFIX:
         raise FluxConfigurationError(f"gateway is {gateway!r}; it must be {COMETAPI!r} or {BFL!r}.")
     url = (base_url or BASE_URLS[dialect]).strip().rstrip("/").removesuffix(_PREFIX[dialect])
-    origin = _origin(url)
-    if origin is None or origin[0] not in ("http", "https"):
-        raise FluxConfigurationError(f"{url!r} is not a base URL like {BASE_URLS[dialect]}.")
-    if "@" in urlsplit(url).netloc:
+    # Before anything that names the URL in an error.
+    if "@" in url:
         raise FluxConfigurationError(
             "The base URL holds a user name or password; the key belongs in the password field."
         )
+    origin = _origin(url)
+    if origin is None or origin[0] not in ("http", "https"):
+        raise FluxConfigurationError(f"{url!r} is not a base URL like {BASE_URLS[dialect]}.")
     try:
         seconds = float(timeout) if timeout not in (None, "") else 30.0
     except (TypeError, ValueError):

@@ -268,10 +268,10 @@ def _endpoint(connection: Connection) -> Endpoint:
 def _base_url(connection: Connection) -> str | None:
     host = (connection.host or "").strip()
     port = f":{connection.port}" if connection.port else ""
-    if "://" in host:
-        scheme, _, rest = host.partition("://")
-        name, slash, path = rest.partition("/")
-        return f"{scheme}://{name}{'' if ':' in name.rpartition(']')[2] else port}{slash}{path}"
     if not host:
         return None
-    return f"{connection.schema or 'https'}://{host}{port}"
+    if "://" not in host:
+        host = f"{connection.schema or 'https'}://{host}"
+    scheme, _, rest = host.partition("://")
+    name, slash, path = rest.partition("/")
+    return f"{scheme}://{name}{'' if ':' in name.rpartition(']')[2] else port}{slash}{path}"

@@ -150,6 +150,12 @@ def test_no_connection_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
         ({}, "https://api.cometapi.com", "cometapi"),
         ({"host": "api.bfl.ai"}, "https://api.bfl.ai", "bfl"),
         ({"host": "localhost", "port": 8089, "schema": "http"}, "http://localhost:8089", "cometapi"),
+        ({"host": "http://localhost", "port": 8089}, "http://localhost:8089", "cometapi"),
+        ({"host": "http://localhost/a/b", "port": 8089}, "http://localhost:8089/a/b", "cometapi"),
+        ({"host": "http://localhost:1/a", "port": 8089}, "http://localhost:1/a", "cometapi"),
+        ({"host": "http://[::1]", "port": 8089}, "http://[::1]:8089", "cometapi"),
+        ({"host": "flux.example/a/b", "port": 8089}, "https://flux.example:8089/a/b", "cometapi"),
+        ({"host": "flux.example:8089", "port": 8089}, "https://flux.example:8089", "cometapi"),
         ({"extra": {"gateway": "bfl"}}, "https://api.bfl.ai", "bfl"),
     ],
 )

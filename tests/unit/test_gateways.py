@@ -53,11 +53,18 @@ def test_defaults_and_pasted_mistakes() -> None:
         (None, "openai", None, "must be 'cometapi' or 'bfl'"),
         (None, None, "soon", "number of seconds"),
         (None, None, -1, "number of seconds"),
+        ("https://me:s3cret@x", None, None, "holds a user name or password"),
+        ("https://s3cret@x/flux/v1", None, None, "holds a user name or password"),
+        ("https://me:s3cret@x:port", None, None, "holds a user name or password"),
+        ("https://me:s3/cret@x", None, None, "holds a user name or password"),
+        ("ftp://me:s3cret@x", None, None, "holds a user name or password"),
+        ("//me:s3cret@[x", None, None, "holds a user name or password"),
     ],
 )
 def test_a_connection_that_cannot_be_used(host: str | None, gateway: str | None, timeout: object, says: str) -> None:
-    with pytest.raises(FluxConfigurationError, match=says):
+    with pytest.raises(FluxConfigurationError, match=says) as caught:
         make_endpoint(host, "k", gateway, timeout)  # type: ignore[arg-type]
+    assert "s3" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +82,9 @@ def test_bfl_polls_the_polling_url_unchanged(url: str) -> None:
         "http://api.eu2.bfl.ai/v1/get_result?id=a",
         "https://api.bfl.ai.evil.example/v1/get_result?id=a",
         "https://evilbfl.ai/v1/get_result?id=a",
+        "https://evil.example\\.bfl.ai/v1/get_result?id=a",
+        "https://evil.example%2f.bfl.ai/v1/get_result?id=a",
+        "https://..bfl.ai/v1/get_result?id=a",
         "https://user@api.bfl.ai/v1/get_result?id=a",
         "https://api.bfl.ai:444/v1/get_result?id=a",
         "https://delivery.bfl.ai/sample.png?sig=x",
