@@ -18,7 +18,7 @@ from airflow_provider_flux.client.jobs import Job, job_from
 from airflow_provider_flux.images.capture import CONTENT_TYPES, MAX_BYTES, Image, capture
 from airflow_provider_flux.images.receipts import BesideImage, Receipt, Run
 from airflow_provider_flux.images.recipe import describe, describe_job
-from airflow_provider_flux.images.s3_store import S3Store
+from airflow_provider_flux.images.s3_store import S3Store, metadata_text
 from airflow_provider_flux.images.stores import FluxImageExistsError, FluxStoreError, Store
 
 log = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ def find(store: S3Store, job: Job) -> dict[str, Any] | None:
     if head is None:
         return None
     metadata = {name.lower(): value for name, value in head.get("Metadata", {}).items()}
-    if metadata.get("job-id") != job.id or "sha256" not in metadata:
+    if metadata.get("job-id") != metadata_text(job.id) or "sha256" not in metadata:
         if store.replace:
             return None
         raise FluxImageExistsError(

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 _OF_THE_IMAGE = ("ContentType", "Metadata", "ContentEncoding", "ContentDisposition", "ContentLanguage")
 
 
+def metadata_text(value: Any) -> str:
+    """Return ``value`` as S3 takes it for metadata, which is sent as headers: quoted unless it is plain ASCII."""
+    text = str(value)
+    return text if text.isascii() and text.isprintable() else quote(text)
+
+
 class S3Store(Store):
     """An object in S3.
 
@@ -87,6 +93,8 @@ class S3Store(Store):
             raise FluxStoreUnusableError(f"The key of {self.uri} has a part '..', which S3 servers refuse.")
         if unknown := sorted(self._extra_args.keys() - set(S3Transfer.ALLOWED_UPLOAD_ARGS)):
             raise FluxStoreUnusableError(f"extra_args has what no S3 upload takes: {', '.join(unknown)}.")
+        if not isinstance(self._extra_args.get("Metadata") or {}, dict):
+            raise FluxStoreUnusableError("extra_args is wrong: its Metadata must be a dict.")
         try:
             self._hook.get_conn().head_bucket(Bucket=self.bucket)
         except ClientError as error:
@@ -118,9 +126,9 @@ class S3Store(Store):
         return self._hook.head_object(self.key, self.bucket)
 
     def put(self, path: Path, content_type: str, metadata: dict[str, str]) -> None:
-        # Ours come last: they tell a retry that the image is its own. S3 takes ASCII only.
+        # Ours come last: they tell a retry that the image is its own.
         told = {**(self._extra_args.get("Metadata") or {}), **metadata}
-        told = {name: value if value.isascii() else quote(value) for name, value in told.items()}
+        told = {name: metadata_text(value) for name, value in told.items()}
         extra_args = {"ContentType": content_type, **self._extra_args, "Metadata": told}
         hook = self._writer(extra_args)
         if not self.replace and hook.check_for_key(self.key, self.bucket):

@@ -73,6 +73,18 @@ def test_an_image_that_is_stored_already_is_copied(flux: FluxEmulator, s3: Seawe
     assert (again["sha256"], again["uri"]) == (generation["sha256"], "s3://flux/copy.jpeg")
 
 
+def test_a_stored_image_that_was_changed_meanwhile_is_not_copied(
+    flux: FluxEmulator, s3: SeaweedFS, tmp_path: Path
+) -> None:
+    generation, other = (generated(output_uri=f"file://{tmp_path}/{seed}.jpeg", seed=seed) for seed in (7, 8))
+    (tmp_path / "8.jpeg").replace(tmp_path / "7.jpeg")
+    told, _ = upload(generation)
+    assert generation["sha256"] == told["sha256"] != other["sha256"]
+    assert flux.stats()["downloads"] == 3
+    (tmp_path / "7.jpeg").unlink()
+    assert upload(generation, s3_key="s3://flux/again.jpeg")[0]["sha256"] == generation["sha256"]
+
+
 def test_a_retry_that_finds_its_own_image_succeeds_without_the_api(flux: FluxEmulator, s3: SeaweedFS) -> None:
     generation = generated()
     first, _ = upload(generation)
@@ -102,6 +114,34 @@ def test_s3_arguments_mean_what_they_mean_in_the_amazon_provider(flux: FluxEmula
 
 
 @pytest.mark.parametrize(
+    ("extra", "metadata"),
+    [
+        (None, {}),
+        ("None", {}),
+        ({"Metadata": None}, {}),
+        ("{'Metadata': {'team': 'Käte'}}", {"team": "K%C3%A4te"}),
+        ({"Metadata": {"issue": 7}}, {"issue": "7"}),
+    ],
+    ids=str,
+)
+def test_extra_args_as_a_template_may_render_them(
+    flux_connection: FluxEmulator, s3: SeaweedFS, extra: Any, metadata: dict[str, str]
+) -> None:
+    told, _ = upload(generated(), extra_args=extra)
+    stored = s3.client().head_object(Bucket=s3.bucket, Key="kite.jpeg")
+    assert {"sha256": told["sha256"], **metadata}.items() <= stored["Metadata"].items()
+
+
+def test_a_job_id_of_any_letters_is_found_again_in_s3(
+    flux_connection: FluxEmulator, s3: SeaweedFS, tmp_path: Path
+) -> None:
+    generation = {**generated(output_uri=f"file://{tmp_path}/x.jpeg"), "id": "jöb\n%7"}
+    first, _ = upload(generation)
+    (tmp_path / "x.jpeg").unlink()
+    assert upload(generation)[0]["id"] == first["id"] == "jöb\n%7"
+
+
+@pytest.mark.parametrize(
     ("arguments", "says"),
     [
         ({"generation": None}, "skipped"),
@@ -112,6 +152,8 @@ def test_s3_arguments_mean_what_they_mean_in_the_amazon_provider(flux: FluxEmula
         ({"s3_key": "s3://flux/folder/"}, "name no object"),
         ({"s3_key": "s3://no-such-bucket/kite.jpeg"}, "no bucket"),
         ({"extra_args": {"Colour": "red"}}, "Colour"),
+        ({"extra_args": {"Metadata": "team=kites"}}, "Metadata must be a dict"),
+        ({"extra_args": "red"}, "extra_args must be a dict"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_fetched(
