@@ -176,6 +176,16 @@ def test_an_unreachable_s3_is_found_before_money_is_spent(
     assert flux_connection.stats()["submit_requests"] == 0
 
 
+@pytest.mark.parametrize("wrong", [{"password": "wrong"}, {"login": "nobody"}], ids=str)
+def test_a_wrong_key_of_s3_is_found_before_money_is_spent(
+    flux_connection: FluxEmulator, monkeypatch: pytest.MonkeyPatch, s3: SeaweedFS, wrong: dict[str, str]
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps({**s3.connection(), **wrong}))
+    with pytest.raises(AirflowFailException, match=r"S3 refuses the credentials.*Nothing was paid"):
+        run(generate(output_uri="s3://flux/kite.png"))
+    assert flux_connection.stats()["submit_requests"] == 0
+
+
 @pytest.mark.parametrize("grace", [0, 5])
 def test_a_moderated_prompt_is_not_retried(flux: FluxEmulator, grace: float) -> None:
     with pytest.raises(AirflowFailException, match=r"Job .* was moderated .*Sexual Content.*not charge") as caught:

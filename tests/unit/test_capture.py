@@ -46,6 +46,16 @@ def test_bytes_after_the_end_do_no_harm(format_: str, tmp_path: Path) -> None:
     assert capture([encode(format_) + b"\n"], tmp_path / "x", "abc").width == 96
 
 
+def test_a_jpeg_with_a_second_picture_behind_the_first_is_a_jpeg(tmp_path: Path) -> None:
+    first, second = (PIL.Image.effect_noise((96, 64), sigma).convert("RGB") for sigma in (90, 30))
+    file = io.BytesIO()
+    first.save(file, "MPO", save_all=True, append_images=[second])
+    image = capture([file.getvalue()], tmp_path / "x", "abc")
+    assert (image.format, image.content_type, image.width) == ("jpeg", "image/jpeg", 96)
+    with pytest.raises(FluxBadImageError, match="cut off"):
+        capture([file.getvalue()[:-100]], tmp_path / "x", "abc")
+
+
 @pytest.mark.parametrize(
     "data",
     [b"", b"<html>Sorry</html>", b"\x89PNG\r\n\x1a\n" + b"\0" * 200, b"GIF89a" + b"\0" * 50, b"%PDF-1.7"],

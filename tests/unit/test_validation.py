@@ -55,6 +55,17 @@ def test_unset_and_empty_fields_are_not_sent() -> None:
     assert prepare("flux-dev", asked) == {"prompt": "x"}
 
 
+@pytest.mark.parametrize("value", [1984, 19.84])
+def test_a_prompt_that_a_template_rendered_to_a_number_is_text(value: Any) -> None:
+    assert prepare("flux-dev", {"prompt": value}) == {"prompt": str(value)}
+
+
+@pytest.mark.parametrize("text", ["None", "none", " NULL ", ""])
+def test_a_template_that_renders_to_nothing_leaves_a_number_unset(text: str) -> None:
+    numbers = ("width", "height", "steps", "seed", "guidance", "safety_tolerance", "interval", "prompt_upsampling")
+    assert prepare("flux-pro", {"prompt": "x", **dict.fromkeys(numbers, text)}) == {"prompt": "x"}
+
+
 @pytest.mark.parametrize("model", ["flux-dev", "flux-9-unheard-of"])
 @pytest.mark.parametrize("value", [{"level": "1"}, " 1 ", "None", 0, False])
 def test_what_is_not_known_passes_unchanged(model: str, value: Any) -> None:
