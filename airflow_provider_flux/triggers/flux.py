@@ -164,5 +164,8 @@ def left_behind(job_id: str) -> str:
 
 
 def told_image(event: dict[str, Any]) -> dict[str, Any]:
-    """Return from an event what the task returns of the image that the triggerer stored."""
-    return {name: value for name, value in event.items() if name not in ("version", "outcome", "deadline")}
+    """Return from an event what the task returns of the image, the same as if the worker had stored it."""
+    told = {name: value for name, value in event.items() if name not in ("version", "outcome", "deadline")}
+    if told.get("polling_url") is None:
+        told.pop("polling_url", None)
+    return told
