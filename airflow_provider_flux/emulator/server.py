@@ -145,6 +145,10 @@ class FluxEmulator:
         """Order a fault (see `faults.Fault`); returns its id."""
         return str(self._control("POST", "faults", fault)["id"])
 
+    def faults(self) -> list[dict[str, Any]]:
+        """All faults, each with its `id`, how often it struck (`hits`), and whether it is still `active`."""
+        return list(self._control("GET", "faults"))
+
     def clear_faults(self) -> None:
         """Take back all faults."""
         self._control("DELETE", "faults")

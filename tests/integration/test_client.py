@@ -240,6 +240,15 @@ def test_a_broken_delivery_is_fetched_again(
         fetch_image(comet, result, tmp_path / "x")
 
 
+def test_a_delivery_slower_than_the_read_timeout_is_fetched_again(flux_emulator: FluxEmulator, tmp_path: Path) -> None:
+    with FluxClient(make_endpoint(flux_emulator.url, flux_emulator.key, timeout=1)) as client:
+        result = client.wait(client.submit("flux-dev", KITE), soon(), 0.1)
+        flux_emulator.fault(on="download", delay=30)
+        flux_emulator.fault(on="download", drip=30)
+        assert fetch_image(client, result, tmp_path / "x").width == 256
+    assert [fault["hits"] for fault in flux_emulator.faults()] == [1, 1]
+
+
 def test_a_dead_link_is_asked_for_anew_once(client: FluxClient, flux_emulator: FluxEmulator, tmp_path: Path) -> None:
     flux_emulator.settings(link_ttl=0.1)
     result = client.wait(client.submit("flux-dev", KITE), soon(), 0.1)

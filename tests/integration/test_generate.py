@@ -176,13 +176,27 @@ def test_an_unreachable_s3_is_found_before_money_is_spent(
     assert flux_connection.stats()["submit_requests"] == 0
 
 
-@pytest.mark.parametrize("wrong", [{"password": "wrong"}, {"login": "nobody"}], ids=str)
-def test_a_wrong_key_of_s3_is_found_before_money_is_spent(
-    flux_connection: FluxEmulator, monkeypatch: pytest.MonkeyPatch, s3: SeaweedFS, wrong: dict[str, str]
+@pytest.mark.parametrize(
+    ("wrong", "uri", "says"),
+    [
+        ({"login": "a-stranger"}, "s3://flux/kite.png", "S3 refuses the credentials"),
+        ({"password": "wrong"}, "s3://flux/kite.png", "S3 refuses the credentials"),
+        ({}, "s3://flux/../kite.png", "has a part"),
+        ({}, f"s3://flux/{'k' * 1020}", "longer than the 1024 bytes"),
+    ],
+    ids=["login", "password", "dots", "long"],
+)
+def test_an_s3_that_refuses_the_key_is_found_before_money_is_spent(
+    flux_connection: FluxEmulator,
+    s3: SeaweedFS,
+    monkeypatch: pytest.MonkeyPatch,
+    wrong: dict[str, str],
+    uri: str,
+    says: str,
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps({**s3.connection(), **wrong}))
-    with pytest.raises(AirflowFailException, match=r"S3 refuses the credentials.*Nothing was paid"):
-        run(generate(output_uri="s3://flux/kite.png"))
+    with pytest.raises(AirflowFailException, match=f"{says}.*Nothing was paid"):
+        run(generate(output_uri=uri))
     assert flux_connection.stats()["submit_requests"] == 0
 
 
