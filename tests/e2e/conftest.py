@@ -32,7 +32,7 @@ def _running(tmp_path_factory: pytest.TempPathFactory, _seaweed: SeaweedFS) -> I
     with FluxEmulator(key="the-key-of-the-account", duration=(6, 8)) as flux:
         connections = {"flux_default": flux.connection(), "aws_default": _seaweed.connection()}
         env = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG"}
-        with AirflowStack(folder / "airflow", dags, connections, env=env) as airflow:
+        with AirflowStack(folder / "airflow", dags, connections, env=env, parallelism=6) as airflow:
             yield Stack(airflow, flux, _seaweed)
 
 

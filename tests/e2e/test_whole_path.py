@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import airflow
 import pytest
+from airflow.sdk.execution_time import context as airflow_context
 from packaging.version import Version
 
 from tests.e2e.conftest import Stack
+from tests.e2e.running import RUN_TIMEOUT, check_image, hold
 
 pytestmark = pytest.mark.e2e
 
-RUN_TIMEOUT = 300
+HAS_TASK_STATE = hasattr(airflow_context, "NEVER_EXPIRE")  # it came with Airflow 3.3
 
 
 def run(stack: Stack, dag_id: str) -> tuple[str, str, dict[str, set[str]]]:
@@ -29,12 +30,6 @@ def run(stack: Stack, dag_id: str) -> tuple[str, str, dict[str, set[str]]]:
     run_id = stack.airflow.api.trigger(dag_id)
     state = stack.airflow.api.wait_for_run(dag_id, run_id, timeout=RUN_TIMEOUT, on_change=note)
     return run_id, state, seen
-
-
-def check_image(stack: Stack, told: dict[str, Any]) -> None:
-    bucket, _, key = told["uri"].removeprefix("s3://").partition("/")
-    data = stack.s3.client().get_object(Bucket=bucket, Key=key)["Body"].read()
-    assert (len(data), hashlib.sha256(data).hexdigest()) == (told["bytes"], told["sha256"])
 
 
 def test_quickstart_is_deferred_and_its_images_lie_in_s3(stack: Stack) -> None:
@@ -77,36 +72,60 @@ def test_a_moderated_prompt_fails_once_and_says_why(stack: Stack) -> None:
 
 
 def test_no_secret_is_stored_or_logged(stack: Stack) -> None:
-    api, home = stack.airflow.api, stack.airflow.folder
+    api, home, deferred = stack.airflow.api, stack.airflow.folder, ("generate", "upload")
+    hold(stack)
     api.wait_for_dag("e2e_secrets")
     run_id = api.trigger("e2e_secrets")
-    api.wait_for_task("e2e_secrets", run_id, "generate", ["deferred"], timeout=RUN_TIMEOUT)
-    while_deferred = dump(home, ("trigger", "task_instance"))
+    for task_id in deferred:
+        api.wait_for_task("e2e_secrets", run_id, task_id, ["deferred"], timeout=RUN_TIMEOUT)
+    triggers = dump(home, "trigger", "task_instance")
+    api.pause("e2e_secrets")  # so that nobody resumes the tasks before we look
+    stack.flux.clear_faults()
+    for task_id in deferred:
+        api.wait_for_task("e2e_secrets", run_id, task_id, ["scheduled"], timeout=RUN_TIMEOUT)
+    events = dump(home, "task_instance")
+    api.pause("e2e_secrets", False)
     assert api.wait_for_run("e2e_secrets", run_id, timeout=RUN_TIMEOUT) == "success"
-    check_image(stack, api.xcom("e2e_secrets", run_id, "generate"))
 
+    told = dump(home, "xcom", "rendered_task_instance_fields")
     logs = "\n".join(path.read_text(errors="replace") for path in home.rglob("*.log"))
-    told = dump(home, ("xcom", "rendered_task_instance_fields"))
-    job_id = stack.flux.stats()["jobs"][0]["id"]
-    assert job_id in while_deferred, "the trigger's row was seen"
-    assert job_id in told, "the XCom was seen"
-    assert f"Stored the image of job {job_id}" in logs, "the task's log was seen"
+    receipts = {**receipts_in(stack), "task state": dump(home, "task_state_store")}
+    (of_generate,) = (text for key, text in receipts.items() if f"{run_id}/generate" in key)
+    for job_id in (api.xcom("e2e_secrets", run_id, task_id)["id"] for task_id in deferred):
+        assert job_id in triggers, "the trigger's row was seen"
+        assert job_id in events, "the event was seen in next_kwargs"
+        assert job_id in told, "the XCom was seen"
+        assert f"Stored the image of job {job_id}" in logs, "the task's log was seen"
+        assert any(job_id in text for text in receipts.values()), "the receipt was seen"
+    assert "hooks.example" in of_generate, "the receipt tells of the webhook"
+    assert api.xcom("e2e_secrets", run_id, "submit")["id"] in receipts["task state"] or not HAS_TASK_STATE
+
     if Version(airflow.__version__) < Version("3.2"):
         # At DEBUG it logs every task's rendered fields itself, before any provider could mask them.
         logs = "\n".join(line for line in logs.splitlines() if "SetRenderedFields" not in line)
+    everything = "\n".join([triggers, events, told, logs, *receipts.values()])
     for secret in ("the-key-of-the-account", "s3cr3t-hook", "sig="):
-        assert secret not in while_deferred + told + logs, secret
-    prompt = "a pear that nobody may read of"
-    triggers = "".join(line for line in logs.splitlines() if "Trigger fired event" in line)
-    assert prompt not in dump(home, ("trigger", "xcom")) + triggers + while_deferred
+        assert secret not in everything, secret
+    fired = "".join(line for line in logs.splitlines() if "Trigger fired event" in line)
+    assert "a pear that nobody may read of" not in triggers + events + fired + dump(home, "trigger", "xcom")
 
 
-def dump(home: Path, tables: tuple[str, ...]) -> str:
-    """Return every row of these tables of Airflow's database, as text."""
+def receipts_in(stack: Stack) -> dict[str, str]:
+    """Return every receipt in the bucket, by key."""
+    s3, bucket = stack.s3.client(), stack.s3.bucket
+    keys = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]]
+    return {key: s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode() for key in keys if key.endswith(".json")}
+
+
+def dump(home: Path, *tables: str) -> str:
+    """Return every row of these tables of Airflow's database, as text; of one that it has not: nothing."""
     (file,) = home.rglob("airflow.db")
     database = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
     try:
-        return "\n".join(str(row) for table in tables for row in database.execute(f"SELECT * FROM {table}"))
+        there = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+        return "\n".join(
+            str(row) for table in tables if table in there for row in database.execute(f"SELECT * FROM {table}")
+        )
     finally:
         database.close()
 

@@ -19,19 +19,22 @@ from typing import Any
 from tests.servers.process import ChildProcess, ServerError, free_port, stop_all, tail, wait_for
 from tests.servers.rest import AirflowApi
 
-# Component -> its name in the health report, None for the one that gives the report.
-COMPONENTS = {
-    "api-server": None,
-    "scheduler": "scheduler",
-    "dag-processor": "dag_processor",
-    "triggerer": "triggerer",
-}
+COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 # The api-server reads the logs of the tasks from the folder, so nobody need serve them.
 COMMANDS = {
     "api-server": ["api-server"],
     "scheduler": ["scheduler", "--skip-serve-logs"],
     "dag-processor": ["dag-processor"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
+    # Not started with the others: for tests of what becomes of triggers when one of two stalls.
+    "second-triggerer": ["triggerer", "--skip-serve-logs"],
+}
+# Component -> its name in the health report, which the api-server gives.
+REPORTED = {
+    "scheduler": "scheduler",
+    "dag-processor": "dag_processor",
+    "triggerer": "triggerer",
+    "second-triggerer": "triggerer",
 }
 # What the user of this machine has configured for himself must not reach the tests, nor a key by accident.
 FOREIGN = ("AIRFLOW_", "AWS_", "FLUX_", "XDG_")
@@ -81,8 +84,8 @@ class AirflowStack:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self._migrate()
         started = datetime.now(UTC)
-        for process in self.processes.values():  # side by side: most of the time goes into imports
-            process.start()
+        for name in COMPONENTS:  # side by side: most of the time goes into imports
+            self.processes[name].start()
         self._wait_until_healthy(COMPONENTS, started)
         return self
 
@@ -90,7 +93,10 @@ class AirflowStack:
         stop_all(self.processes.values(), grace=3)  # a triggerer may take ten seconds over its goodbyes
 
     def start_component(self, name: str) -> None:
-        """Returns when the new process has reported itself healthy (and not only the one before it)."""
+        """Returns when the new process has reported itself healthy (and not only the one before it).
+
+        Of two triggerers, the report shows the one that was heard of last: hold the first to be sure of the second.
+        """
         started = datetime.now(UTC)
         self.processes[name].start()
         self._wait_until_healthy([name], started)
@@ -134,7 +140,7 @@ class AirflowStack:
 
     def _wait_until_healthy(self, names: Iterable[str], started: datetime) -> None:
         names = list(names)
-        reported = [report_name for name in names if (report_name := COMPONENTS[name])]
+        reported = [REPORTED[name] for name in names if name in REPORTED]
 
         def healthy() -> bool:
             report = self.health()
@@ -186,6 +192,9 @@ def _settings(folder: Path, dags_folder: Path, port: int, parallelism: int) -> d
         "LOGGING__TRIGGER_LOG_SERVER_PORT": free_port(),
         # A short task is not kept waiting by a scheduler asleep: a third less time for a run of a few tasks.
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.2,
+        # A triggerer that stalls loses its triggers to another one within seconds.
+        "TRIGGERER__JOB_HEARTBEAT_SEC": 2,
+        "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": 10,
         # A DAG file is seen, and seen again after a change, within seconds.
         "DAG_PROCESSOR__REFRESH_INTERVAL": 2,
         "DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": 1,

@@ -80,11 +80,23 @@ class AirflowApi:
 
         return wait_for(find, timeout=timeout, what=f"DAG {dag_id}")
 
-    def trigger(self, dag_id: str, conf: Json | None = None) -> str:
+    def pause(self, dag_id: str, is_paused: bool = True) -> None:
+        """A paused DAG's tasks are not sent to workers; those that wait in the triggerer wait on."""
+        self.request("PATCH", f"/dags/{_quote(dag_id)}", body={"is_paused": is_paused})
+
+    def trigger(self, dag_id: str, conf: Json | None = None, logical_date: str | None = None) -> str:
         """Unpause the DAG and start a run; returns the run id."""
-        self.request("PATCH", f"/dags/{_quote(dag_id)}", body={"is_paused": False})
-        body = {"logical_date": None, "conf": conf or {}}
+        self.pause(dag_id, False)
+        body = {"logical_date": logical_date, "conf": conf or {}}
         return self.request("POST", f"/dags/{_quote(dag_id)}/dagRuns", body=body)["dag_run_id"]
+
+    def backfill(self, dag_id: str, logical_date: str) -> str:
+        """Let Airflow make the run of one date, which has none; returns the run id."""
+        dates = {"from_date": logical_date, "to_date": logical_date}
+        self.request("POST", "/backfills", body={"dag_id": dag_id, **dates, "dag_run_conf": {}})
+        runs = self.request("GET", f"/dags/{_quote(dag_id)}/dagRuns", params={"run_type": "backfill"})["dag_runs"]
+        (run_id,) = (run["dag_run_id"] for run in runs)
+        return run_id
 
     def run(self, dag_id: str, run_id: str) -> Json:
         return self.request("GET", _run_path(dag_id, run_id))
@@ -115,6 +127,14 @@ class AirflowApi:
 
     def set_run_state(self, dag_id: str, run_id: str, state: str) -> None:
         self.request("PATCH", _run_path(dag_id, run_id), body={"state": state})
+
+    def clear_run(self, dag_id: str, run_id: str) -> None:
+        """Run all of its tasks again."""
+        body = {"dry_run": False, "only_failed": False}
+        self.request("POST", f"{_run_path(dag_id, run_id)}/clear", body=body)
+
+    def delete_run(self, dag_id: str, run_id: str) -> None:
+        self.request("DELETE", _run_path(dag_id, run_id))
 
     # Task instances
 

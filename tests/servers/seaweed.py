@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +86,14 @@ class SeaweedFS:
             for path in Path("/tmp").glob(f"seaweedfs-*-{port + GRPC_OFFSET}.sock"):
                 path.unlink(missing_ok=True)
 
-    def pause(self) -> None:
-        """Connections hang from here on: the server is there and does not answer."""
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Connections hang in here: the server is there and does not answer."""
         self.process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def connection(self) -> dict[str, Any]:
         """An Airflow connection of type ``aws`` to this server."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import json
+import os
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
 
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
@@ -30,24 +33,57 @@ with DAG("e2e_moderated", schedule=None, default_args={"retries": 2, "retry_dela
     FluxGenerateOperator(task_id="generate", prompt="nsfw", **SMALL)
 
 with DAG("e2e_secrets", schedule=None):
-    FluxGenerateOperator(
-        task_id="generate",
-        prompt="a pear that nobody may read of",
-        webhook_url="https://hooks.example/flux",
-        webhook_secret="{{ 's3cr3t-' ~ 'hook' }}",
-        output_uri="s3://flux/e2e/secrets/",
-        grace=0,
+    WITH_SECRETS = {
+        "prompt": "a pear that nobody may read of",
+        "webhook_url": "https://hooks.example/flux",
+        "webhook_secret": "{{ 's3cr3t-' ~ 'hook' }}",
         **SMALL,
-    )
+    }
+    FluxGenerateOperator(task_id="generate", output_uri="s3://flux/e2e/{{ run_id }}/", grace=0, **WITH_SECRETS)
+    submit = FluxGenerateOperator(task_id="submit", wait_for_completion=False, **WITH_SECRETS)
+    FluxToS3Operator(task_id="upload", generation=submit.output, s3_key="s3://flux/e2e/{{ run_id }}/upload.jpeg")
 
-RETRIED = {"retries": 3, "retry_delay": timedelta(seconds=1)}
+RETRIED = {"retries": 9, "retry_delay": timedelta(seconds=1)}
+
+
+def pear(task_id: str, **arguments: Any) -> None:
+    """A task whose job the tests know by its prompt, and whose image by its key."""
+    uri = f"s3://flux/e2e/{{{{ run_id }}}}/{task_id}.jpeg"
+    FluxGenerateOperator(task_id=task_id, prompt=f"a pear {task_id}", **{"output_uri": uri, **SMALL, **arguments})
+
 
 with DAG("e2e_money", schedule=None, default_args=RETRIED):
-    FluxGenerateOperator(
-        task_id="generate", prompt="a pear", output_uri="s3://flux/e2e/money/{{ run_id }}/", grace=0, **SMALL
-    )
+    pear("generate", grace=0)
 
-with DAG("e2e_in_grace", schedule=None, default_args=RETRIED):
-    FluxGenerateOperator(
-        task_id="generate", prompt="a pear", output_uri="s3://flux/e2e/grace/{{ run_id }}/", grace=60, **SMALL
-    )
+with DAG("e2e_on_worker", schedule=None, default_args=RETRIED):
+    for name in ("waiting", "downloading", "uploading", "submitting"):
+        pear(name, grace=60)
+    pear("orphan", grace=60, on_orphan="fail")
+
+with DAG("e2e_on_triggerer", schedule=None, default_args=RETRIED):
+    pear("waiting", grace=0)
+    pear("storing", grace=0)
+
+with DAG("e2e_on_both", schedule=None, default_args=RETRIED):
+    pear("worker", grace=60)
+    pear("triggerer", grace=0)
+
+with DAG("e2e_timeout", schedule=None, dagrun_timeout=timedelta(seconds=20)):
+    pear("outlasted", grace=0)
+
+# A DAG of one past day, of which nothing is scheduled by itself.
+with DAG("e2e_daily", schedule="@daily", start_date=datetime(2026, 1, 1), end_date=datetime(2026, 1, 1), catchup=False):
+    pear("daily", output_uri="s3://flux/e2e/daily/{{ ds }}.jpeg", reuse="always")
+
+with DAG("e2e_mapped", schedule=None):
+
+    @task
+    def prompts() -> list[str]:
+        listed: list[str] = json.loads((Path(os.environ["AIRFLOW_HOME"]) / "prompts.json").read_text())
+        return listed
+
+    listed = prompts()
+    FluxGenerateOperator.partial(
+        task_id="stored", output_uri="s3://flux/e2e/{{ run_id }}/{{ ti.map_index }}.jpeg", grace=60, **SMALL
+    ).expand(prompt=listed)
+    FluxGenerateOperator.partial(task_id="not_stored", grace=60, **SMALL).expand(prompt=listed)
