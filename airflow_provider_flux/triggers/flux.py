@@ -35,6 +35,7 @@ CAPTURES = 4
 """Images that one triggerer captures at once: each takes a thread, and memory to decode it."""
 
 _places: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+_storing: set[asyncio.Future[dict[str, Any]]] = set()  # a loop holds its tasks only weakly
 
 
 class FluxResultTrigger(BaseTrigger):
@@ -152,7 +153,12 @@ class FluxResultTrigger(BaseTrigger):
         async with _places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(CAPTURES)):
             # Not asyncio.to_thread: stores look up connections, and in a plain thread that breaks in between the
             # triggerer's own messages (Airflow 3.1 then ends the whole triggerer). This way leads back to its loop.
-            return await sync_to_async(store, thread_sensitive=False)()
+            storing = asyncio.ensure_future(sync_to_async(store, thread_sensitive=False)())
+            _storing.add(storing)
+            storing.add_done_callback(_storing.discard)
+            # A trigger that is cancelled lets it end: a thread cannot be cancelled, and a look-up that is cut off
+            # between question and answer ends the triggerer of Airflow 3.1 too.
+            return await asyncio.shield(storing)
 
 
 def left_behind(job_id: str) -> str:
