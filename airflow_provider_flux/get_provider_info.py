@@ -39,7 +39,12 @@ def get_provider_info() -> dict[str, Any]:
         "versions": ["0.1.0"],
         "integrations": [{"integration-name": "FLUX", "external-doc-url": "https://docs.bfl.ml", "tags": ["service"]}],
         "hooks": [{"integration-name": "FLUX", "python-modules": ["airflow_provider_flux.hooks.flux"]}],
-        "operators": [{"integration-name": "FLUX", "python-modules": ["airflow_provider_flux.operators.flux"]}],
+        "operators": [
+            {
+                "integration-name": "FLUX",
+                "python-modules": ["airflow_provider_flux.operators.flux", "airflow_provider_flux.operators.batch"],
+            }
+        ],
         "triggers": [{"integration-name": "FLUX", "python-modules": ["airflow_provider_flux.triggers.flux"]}],
         "transfers": [
             {

@@ -51,6 +51,7 @@ MAX_ANSWER = 8 * 1024 * 1024
 _LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=60.0)
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.PoolTimeout)
 _UNUSABLE = (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError)
+_NOT_QUEUED = (FluxUncertainSubmitError, FluxRateLimitError)
 # No job has this id, so asking for it costs nothing and still needs the right key.
 _NO_JOB = Job(id="00000000-0000-0000-0000-000000000000")
 
@@ -159,7 +160,12 @@ class FluxClient:
         self._http.close()
 
     def submit(
-        self, model: str, parameters: Mapping[str, Any], patience: float = SUBMIT_PATIENCE, strict: bool = False
+        self,
+        model: str,
+        parameters: Mapping[str, Any],
+        patience: float = SUBMIT_PATIENCE,
+        strict: bool = False,
+        queue: bool = True,
     ) -> Job:
         """Submit a paid job.
 
@@ -169,6 +175,7 @@ class FluxClient:
         :param parameters: The request's fields; unset and empty ones are not sent.
         :param patience: Seconds for which it is sent again.
         :param strict: Refuse a model or parameter that is not known here, rather than send it with a warning.
+        :param queue: Whether it is sent again, too, while the account has no room for another job (HTTP 429).
         :raises FluxBadRequestError: before anything is sent if a value cannot be used, or by the API.
         :raises FluxUncertainSubmitError: if the answer was lost, so that a job may exist.
         :raises FluxError: any other outcome; nothing was paid.
@@ -185,7 +192,8 @@ class FluxClient:
                 return self._submit_once(model, body)
             except (FluxRateLimitError, FluxServiceError) as error:
                 wait = max(error.retry_after or 0.0, min(15.0, 2.0**attempt) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-                if isinstance(error, FluxUncertainSubmitError) or time.monotonic() + wait > give_up:
+                hopeless = isinstance(error, FluxUncertainSubmitError if queue else _NOT_QUEUED)
+                if hopeless or time.monotonic() + wait > give_up:
                     raise
                 log.warning("Not accepted, sending again in %.1f s: %s", wait, error.what)
                 time.sleep(wait)

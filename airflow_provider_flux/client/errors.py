@@ -169,6 +169,10 @@ class FluxOrphanError(FluxUncertainSubmitError):
     retryable = False
 
 
+class FluxBatchError(FluxError):
+    """Some images of a batch could not be had; those that could are stored."""
+
+
 @contextlib.contextmanager
 def about(job_id: str) -> Iterator[None]:
     """Name the job in errors of the block: it was accepted, whatever else went wrong."""

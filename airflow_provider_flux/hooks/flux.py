@@ -92,18 +92,19 @@ class FluxHook(BaseHook):
         """Return the client, which knows nothing of Airflow."""
         return self._client
 
-    def submit(self, model: str, parameters: dict[str, Any], strict: bool = False) -> Job:
+    def submit(self, model: str, parameters: dict[str, Any], strict: bool = False, queue: bool = True) -> Job:
         """Submit a paid job and return it at once.
 
         :param model: The model's name, such as ``"flux-pro-1.1"``.
         :param parameters: The request's fields (``prompt``, ``width``, ...); unset and empty ones are not sent.
         :param strict: Refuse a model or parameter that is not known here, rather than send it with a warning.
+        :param queue: Whether to wait a minute at most while the account has no room for another job (HTTP 429).
         :raises FluxBadRequestError: if they cannot be used; nothing was paid.
         :raises FluxUncertainSubmitError: if the answer was lost, so that a job may exist.
         :raises FluxError: any other outcome; nothing was paid.
         """
         with airflow_errors():
-            return self._client.submit(model, parameters, strict=strict)
+            return self._client.submit(model, parameters, strict=strict, queue=queue)
 
     def get_result(self, job: Job | dict[str, Any] | str) -> Result:
         """Ask once how ``job`` is.

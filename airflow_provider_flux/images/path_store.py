@@ -51,6 +51,9 @@ class PathStore(Store):
         except OSError as error:
             raise FluxStoreUnusableError(f"{self.uri} cannot be written ({error}).") from error
 
+    def beside(self, name: str) -> PathStore:
+        return PathStore(self._path.parent / name)
+
     def put(self, path: Path, content_type: str, metadata: dict[str, str]) -> None:
         if not self._is_local:
             self._path.fs.put_file(str(path), self._path.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -124,6 +125,12 @@ class S3Store(Store):
     def head(self) -> dict[str, Any] | None:
         """Return S3's description of what lies here; None if nothing does."""
         return self._hook.head_object(self.key, self.bucket)
+
+    def beside(self, name: str) -> S3Store:
+        other = copy.copy(self)
+        other.key = f"{self.key.rpartition('/')[0]}/{name}".lstrip("/")
+        other.uri = f"s3://{self.bucket}/{other.key}"
+        return other
 
     def put(self, path: Path, content_type: str, metadata: dict[str, str]) -> None:
         # Ours come last: they tell a retry that the image is its own.

@@ -49,6 +49,10 @@ class Store(abc.ABC):
         """
 
     @abc.abstractmethod
+    def beside(self, name: str) -> Store:
+        """Return the place of another name in the same folder, on the same connection."""
+
+    @abc.abstractmethod
     def put(self, path: Path, content_type: str, metadata: dict[str, str]) -> None:
         """Store the file, whole or not at all, over whatever was there."""
 

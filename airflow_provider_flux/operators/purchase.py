@@ -38,6 +38,7 @@ POLICIES = {
     "on_orphan": ("resubmit", "fail"),
     "on_expired": ("fail", "resubmit"),
     "on_moderated": ("fail", "skip"),
+    "on_failure": ("continue", "stop"),
 }
 
 
@@ -65,6 +66,7 @@ class Purchase:
         ``"never"``: none is.
     :param on_orphan: What to do if an earlier submit was perhaps accepted: ``"resubmit"`` or ``"fail"``.
     :param on_expired: What to do if an image was paid for and lost: ``"fail"`` or ``"resubmit"``.
+    :param queue: Whether to wait on the spot while the account has no room for another job.
     """
 
     model: str
@@ -76,6 +78,7 @@ class Purchase:
     reuse: str = "run"
     on_orphan: str = "resubmit"
     on_expired: str = "fail"
+    queue: bool = True
 
     def obtain(self, hook: FluxHook) -> Receipt:
         """Return the receipt of the image or job there is, or of the one that was submitted now.
@@ -133,9 +136,10 @@ class Purchase:
                 f"its receipt: delete it, or set on_orphan='resubmit', to submit again."
             )
         log.warning(
-            "ORPHAN: an earlier try was about to submit at %s and never learned a job id. Perhaps one image was "
+            "ORPHAN: an earlier try was about to submit at %s and never learned a job id (%s). Perhaps one image was "
             "paid for that nobody can find; submitting again (on_orphan='resubmit').",
             when,
+            self.book.where,
         )
         return earlier.orphans + 1
 
@@ -163,7 +167,7 @@ class Purchase:
         ).become("intent")
         self.book.write(intent)
         try:
-            job = hook.submit(self.model, body)
+            job = hook.submit(self.model, body, queue=self.queue)
         except FluxUncertainSubmitError as error:
             error.retryable = self.on_orphan == "resubmit"
             raise

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from airflow_provider_flux.emulator import FluxEmulator
+from airflow_provider_flux.operators.batch import FluxGenerateBatchOperator
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
 from tests.conftest import DAGS_FOLDER
@@ -57,7 +58,7 @@ def test_the_connections_are_json() -> None:
     assert [json.loads(connection)["conn_type"] for connection in connections] == ["flux", "flux"]
 
 
-@pytest.mark.parametrize("operator", [FluxGenerateOperator, FluxToS3Operator])
+@pytest.mark.parametrize("operator", [FluxGenerateOperator, FluxGenerateBatchOperator, FluxToS3Operator])
 def test_every_parameter_is_told(operator: type) -> None:
     names = set(operator.__init__.__annotations__) - {"kwargs", "return"}  # type: ignore[misc]
     section = README.split(f"### {operator.__name__}")[1].split("\n### ")[0]

@@ -1,0 +1,236 @@
+"""FluxGenerateBatchOperator: many prompts become many images, in one task."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseOperator
+
+from airflow_provider_flux.client.errors import FluxBadRequestError, FluxBatchError, FluxError
+from airflow_provider_flux.exceptions import airflow_errors
+from airflow_provider_flux.images.capture import MAX_BYTES, check_max_bytes
+from airflow_provider_flux.operators.batch_run import BatchRun, Rules
+from airflow_provider_flux.operators.purchase import check_policies, run_of
+from airflow_provider_flux.operators.requests import MANIFEST, read_requests
+from airflow_provider_flux.operators.waiting import seconds
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context, XComArg
+
+    from airflow_provider_flux.hooks.flux import FluxHook
+    from airflow_provider_flux.images.stores import Store
+    from airflow_provider_flux.operators.requests import Item
+
+
+class FluxGenerateBatchOperator(BaseOperator):
+    """Generate many images in one task, and store each as soon as it is there.
+
+    Runs on the worker as one loop that keeps up to ``max_active`` jobs in flight. Each image has its receipt beside
+    it, so a retry, a clear or a killed worker goes on where the receipts say and buys only what is missing.
+
+    Ends with ``manifest.jsonl`` beside the images, a line for each request in the order given: ``index``, ``state``
+    (``stored``, ``moderated``, ``failed``, ``not submitted``), ``model``, ``file_name``, ``uri``, ``id``, ``seed``,
+    ``cost``, ``error`` and, of a stored image, what FluxGenerateOperator returns. Returns ``manifest`` (its URI),
+    ``counts`` (``requested``, ``stored``, ``reused``, ``moderated``, ``failed``, ``not_submitted``) and ``cost``
+    (credits that this run paid). If any failed, the task fails at the end; what succeeded is kept.
+
+    :param requests: List of prompts, or of dicts of a request's fields, which may also hold ``model``,
+        ``parameters`` and ``file_name`` (in the folder ``output_uri``; default: made of place and recipe).
+    :param output_uri: Folder for the images: ``s3://bucket/folder/``, ``file:///folder/``, or any other URI that
+        ObjectStoragePath opens.
+    :param model: Model of the requests that name none.
+    :param parameters: Fields of all requests; a request's own come before.
+    :param max_active: Jobs in flight at most; the API allows 24 an account, 6 for ``flux-kontext-max``.
+    :param on_failure: If a request fails: ``"continue"`` with the others, or ``"stop"`` to submit more.
+    :param max_failures: Failed requests after which nothing more is submitted; default: no limit.
+    :param max_cost: Credits that this run may pay; nothing is submitted that would pass it. What an image costs is
+        learned from the first of each model, so one image alone may pass it.
+    :param timeout: Seconds after its submit at which waiting for an image ends.
+    :param poll_interval: Seconds between polls; default: from when such jobs usually finish.
+    :param max_bytes: Largest image that is taken, in bytes.
+    :param strict: Refuse a model or parameter that is not known here, rather than send it with a warning.
+    :param reuse: As in FluxGenerateOperator: ``"run"``, ``"always"``, ``"never"``.
+    :param on_orphan: As in FluxGenerateOperator: ``"resubmit"``, ``"fail"``.
+    :param on_expired: As in FluxGenerateOperator: ``"fail"``, ``"resubmit"``.
+    :param on_moderated: Whether a moderated request fails the task (``"fail"``) or is only counted (``"skip"``).
+    :param aws_conn_id: Connection of the amazon provider, for ``s3://``.
+    :param flux_conn_id: Connection of the FLUX API.
+    :raises FluxBadRequestError: before money is spent, listing everything that is wrong with the requests.
+    :raises FluxBatchError: at the end, if some requests failed.
+    """
+
+    template_fields: Sequence[str] = ("requests", "output_uri", "model", "parameters", "aws_conn_id", "flux_conn_id")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"requests": "json", "parameters": "json"}
+    ui_color = "#e8e4f3"
+
+    def __init__(
+        self,
+        *,
+        requests: list[str | dict[str, Any]] | str | XComArg,
+        output_uri: str,
+        model: str | None = None,
+        parameters: dict[str, Any] | None = None,
+        max_active: int = 24,
+        on_failure: str = "continue",
+        max_failures: int | None = None,
+        max_cost: float | None = None,
+        timeout: float = 600,
+        poll_interval: float | None = None,
+        max_bytes: int = MAX_BYTES,
+        strict: bool = False,
+        reuse: str = "run",
+        on_orphan: str = "resubmit",
+        on_expired: str = "fail",
+        on_moderated: str = "fail",
+        aws_conn_id: str | None = "aws_default",
+        flux_conn_id: str = "flux_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.requests = requests
+        self.output_uri = output_uri
+        self.model = model
+        self.parameters = parameters
+        self.max_active = max_active
+        self.on_failure = on_failure
+        self.max_failures = max_failures
+        self.max_cost = max_cost
+        self.timeout = timeout
+        self.poll_interval = poll_interval
+        self.max_bytes = max_bytes
+        self.strict = strict
+        self.reuse = reuse
+        self.on_orphan = on_orphan
+        self.on_expired = on_expired
+        self.on_moderated = on_moderated
+        self.aws_conn_id = aws_conn_id
+        self.flux_conn_id = flux_conn_id
+        self._run: BatchRun | None = None
+
+    @cached_property
+    def _hook(self) -> FluxHook:
+        from airflow_provider_flux.hooks.flux import FluxHook
+
+        return FluxHook(self.flux_conn_id)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Check all requests, bring each to its end, write the manifest."""
+        with airflow_errors(self._retry):
+            rules, items = self._rules(), self._items()
+            manifest = self._manifest()
+            manifest.check()
+            self._run = batch = BatchRun(items, self._hook, manifest, run_of(context), rules)
+            try:
+                asyncio.run(batch.finish())
+            finally:
+                if batch.lines:
+                    self._write(manifest, batch.lines)
+            told = {"manifest": manifest.uri, "counts": batch.counts, "cost": round(batch.cost, 6)}
+            self.log.info("%s; %g credits paid; see %s.", _words(batch.counts), batch.cost, manifest.uri)
+            self._check_complete(batch, manifest)
+            return told
+
+    def on_kill(self) -> None:
+        """Say which jobs are left behind; the API cannot cancel them."""
+        if self._run is not None and self._run.in_flight:
+            self.log.warning(
+                "Jobs %s were left behind: the API cannot cancel them, and they are paid for if they finish. "
+                "Running this task again asks for those jobs first.",
+                ", ".join(self._run.in_flight),
+            )
+
+    def _items(self) -> list[Item]:
+        return read_requests(self.requests, self.model, self.parameters, self._hook.endpoint.gateway, self.strict)
+
+    def _rules(self) -> Rules:
+        policies = {
+            "reuse": self.reuse,
+            "on_orphan": self.on_orphan,
+            "on_expired": self.on_expired,
+            "on_moderated": self.on_moderated,
+        }
+        check_policies(**policies, on_failure=self.on_failure)
+        if (max_active := _count("max_active", self.max_active)) < 1:
+            raise FluxBadRequestError("max_active is 0; it must be 1 or more.")
+        stop_after = None if self.max_failures is None else _count("max_failures", self.max_failures)
+        return Rules(
+            max_active=max_active,
+            stop_after=0 if self.on_failure == "stop" else stop_after,
+            max_cost=None if self.max_cost is None else _credits(self.max_cost),
+            timeout=seconds("timeout", self.timeout),
+            poll_interval=None if self.poll_interval is None else seconds("poll_interval", self.poll_interval, 0.1),
+            max_bytes=check_max_bytes(self.max_bytes),
+            strict=self.strict,
+            aws_conn_id=self.aws_conn_id,
+            **policies,
+        )
+
+    def _manifest(self) -> Store:
+        from airflow_provider_flux.images.stores import open_store
+
+        folder = str(self.output_uri or "").strip()
+        if not folder:
+            raise FluxBadRequestError("output_uri is empty; it must be a folder such as s3://bucket/folder/.")
+        return open_store(f"{folder.rstrip('/')}/{MANIFEST}", self.aws_conn_id)
+
+    def _write(self, manifest: Store, lines: list[dict[str, Any]]) -> None:
+        with tempfile.TemporaryDirectory(prefix="flux-") as folder:
+            path = Path(folder) / MANIFEST
+            path.write_text("".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines))
+            manifest.put(path, "application/x-ndjson", {})
+
+    def _check_complete(self, batch: BatchRun, manifest: Store) -> None:
+        """Fail if images are missing.
+
+        :raises FluxBatchError: telling how many, and why.
+        """
+        counts = batch.counts
+        missing = len(batch.errors) + counts["not_submitted"]
+        if not missing:
+            return
+        reasons = Counter(f"{type(error).__name__} ({error.what})" for error in batch.errors)
+        why = "; ".join(f"{number} x {reason}" for reason, number in reasons.most_common(3))
+        why = why or "max_cost is reached"
+        error = FluxBatchError(
+            f"{missing} of {counts['requested']} images are missing ({_words(counts)}): {why}.",
+            money=f"This run paid {batch.cost:g} credits; what succeeded is stored, see {manifest.uri}.",
+        )
+        over_budget = counts["not_submitted"] and not batch.errors
+        error.retryable = not over_budget and any(one.retryable for one in batch.errors)
+        raise error
+
+    def _retry(self, error: FluxError) -> str:
+        if not error.retryable:
+            return ""
+        if isinstance(error, FluxBatchError):
+            return "A retry of this task buys only what is missing."
+        return "A retry of this task tries again."
+
+
+def _words(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in counts.items() if number)
+
+
+def _count(name: str, value: Any) -> int:
+    try:
+        if not isinstance(value, bool) and int(value) >= 0:
+            return int(value)
+    except (TypeError, ValueError):
+        pass
+    raise FluxBadRequestError(f"{name} is {value!r}; it must be a whole number, 0 or more.")
+
+
+def _credits(value: Any) -> float:
+    try:
+        if not isinstance(value, bool) and 0 <= float(value) < float("inf"):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise FluxBadRequestError(f"max_cost is {value!r}; it must be a number of credits, 0 or more.")

@@ -1,0 +1,229 @@
+"""FluxGenerateBatchOperator: many requests in one task, against the emulator; killed for real in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_flux.client import errors
+from airflow_provider_flux.emulator import FluxEmulator
+from airflow_provider_flux.operators.batch import FluxGenerateBatchOperator
+from tests.integration.running import context
+from tests.servers.process import wait_for
+from tests.servers.seaweed import SeaweedFS
+
+SMALL = {"width": 256, "height": 256}
+
+
+def batch(folder: Path | str, requests: Any, **arguments: Any) -> FluxGenerateBatchOperator:
+    uri = f"file://{folder}" if isinstance(folder, Path) else folder
+    given = {"model": "flux-dev", "parameters": SMALL, **arguments}
+    return FluxGenerateBatchOperator(task_id="generate", requests=requests, output_uri=uri, **given)
+
+
+def run(folder: Path | str, requests: Any, run_id: str = "run-1", **arguments: Any) -> dict[str, Any]:
+    return batch(folder, requests, **arguments).execute(context(run_id=run_id))
+
+
+def manifest(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+
+
+def images(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.suffix == ".jpeg"]
+
+
+def test_prompts_become_images_a_manifest_and_a_small_result(flux: FluxEmulator, tmp_path: Path) -> None:
+    requests = [
+        "a pear",
+        {"prompt": "a fig", "seed": 7, "file_name": "fig"},
+        {
+            "model": "flux-2-pro",
+            "prompt": "a quince",
+            "parameters": {"output_format": "png"},
+            "file_name": "q.png",
+        },
+    ]
+    told = run(tmp_path, requests)
+    assert told == {
+        "manifest": f"file://{tmp_path}/manifest.jsonl",
+        "counts": {
+            "requested": 3,
+            "stored": 3,
+            "reused": 0,
+            "moderated": 0,
+            "failed": 0,
+            "not_submitted": 0,
+        },
+        "cost": 2.5 + 2.5 + 3,
+    }
+    lines = manifest(tmp_path)
+    assert [line["index"] for line in lines] == [0, 1, 2]
+    assert [line["model"] for line in lines] == ["flux-dev", "flux-dev", "flux-2-pro"]
+    assert [line["uri"].rpartition("/")[2] for line in lines][1:] == ["fig.jpeg", "q.png"]
+    assert (lines[1]["seed"], lines[2]["format"]) == (7, "png")
+    for line in lines:
+        assert (tmp_path / line["uri"].rpartition("/")[2]).stat().st_size == line["bytes"]
+        receipt = json.loads((tmp_path / f"{line['uri'].rpartition('/')[2]}.json").read_text())
+        assert (receipt["state"], receipt["job"]["id"]) == ("stored", line["id"])
+    assert "sig=" not in json.dumps(lines)
+
+
+def test_in_s3_and_run_again_it_buys_nothing(flux: FluxEmulator, s3: SeaweedFS) -> None:
+    folder = f"s3://{s3.bucket}/batch/"
+    first = run(folder, ["a pear", "a pear", "a fig"])
+    again = run(folder, ["a pear", "a pear", "a fig"])
+    assert flux.stats()["submits"] == 3
+    assert (again["counts"]["reused"], again["cost"]) == (3, first["cost"])
+    listed = {item["Key"] for item in s3.client().list_objects_v2(Bucket=s3.bucket)["Contents"]}
+    assert len([key for key in listed if key.endswith(".jpeg")]) == 3
+    assert "batch/manifest.jsonl" in listed
+    next_day = run(folder, ["a pear", "a pear", "a fig"], run_id="run-2", reuse="always")
+    assert (next_day["counts"]["reused"], next_day["cost"]) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("requests", "said"),
+    [
+        ("a bare string", "must be a list of prompts or dicts, not one str"),
+        ([], "empty list"),
+        ({"prompt": "one dict"}, "not one dict"),
+        (None, "not one NoneType"),
+        ([{"prompt": "a", "file_name": "x"}, {"prompt": "b", "file_name": "x.jpeg"}], "2 requests have the file name"),
+        (["a", "", {"prompt": "b", "width": 3}, 4.5, ["c"]], "3 problems: request 1: .*request 2: .*width.*request 4"),
+        ([{"prompt": "a", "file_name": "../x.png"}], "cannot name an image"),
+        ([{"prompt": "a", "seed": 1, "parameters": {"seed": 2}}], "given twice"),
+    ],
+)
+def test_wrong_requests_are_told_before_money_is_spent(
+    flux_connection: FluxEmulator, tmp_path: Path, requests: Any, said: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=said):
+        run(tmp_path, requests)
+    assert flux_connection.stats()["submit_requests"] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"max_active": 0}, {"on_failure": "perhaps"}, {"max_failures": -1}, {"max_cost": "much"}, {"output_uri": ""}],
+)
+def test_wrong_arguments(flux_connection: FluxEmulator, tmp_path: Path, arguments: dict[str, Any]) -> None:
+    operator = batch(tmp_path, ["a pear"], **{name: arguments[name] for name in arguments if name != "output_uri"})
+    operator.output_uri = arguments.get("output_uri", operator.output_uri)
+    with pytest.raises(AirflowFailException, match=next(iter(arguments))):
+        operator.execute(context())
+    assert flux_connection.stats()["submit_requests"] == 0
+
+
+def test_requests_as_a_template_renders_them(flux_connection: FluxEmulator, tmp_path: Path) -> None:
+    assert run(tmp_path / "a", str(["a pear", {"prompt": "a fig"}]))["counts"]["stored"] == 2
+    assert run(tmp_path / "b", json.dumps(["a pear"]))["counts"]["stored"] == 1
+
+
+def test_the_rest_goes_on_and_a_retry_buys_only_what_is_missing(flux: FluxEmulator, tmp_path: Path) -> None:
+    flux.fault(on="poll", status="Error", match="unlucky")
+    requests = ["a pear", "an unlucky fig", "a quince"]
+    with pytest.raises(errors.FluxBatchError, match=r"1 of 3 images are missing .*retry .* buys only what is missing"):
+        run(tmp_path, requests)
+    assert [line["state"] for line in manifest(tmp_path)] == ["stored", "failed", "stored"]
+    assert "FluxJobFailedError" in manifest(tmp_path)[1]["error"]
+    told = run(tmp_path, requests)
+    assert (told["counts"]["stored"], told["counts"]["reused"]) == (3, 2)
+    assert flux.stats()["submits"] == 4
+
+
+@pytest.mark.parametrize("policy", ["fail", "skip"])
+def test_moderated_requests_are_counted_apart(flux: FluxEmulator, tmp_path: Path, policy: str) -> None:
+    requests = ["a pear", "nsfw"]
+    if policy == "skip":
+        told = run(tmp_path, requests, on_moderated=policy)
+        assert (told["counts"]["moderated"], told["counts"]["failed"]) == (1, 0)
+    else:
+        with pytest.raises(errors.FluxBatchError, match="1 moderated") as caught:
+            run(tmp_path, requests, on_moderated=policy)
+        assert isinstance(caught.value, AirflowFailException), "no retry can mend it"
+    assert manifest(tmp_path)[1]["state"] == "moderated"
+
+
+@pytest.mark.parametrize("arguments", [{"on_failure": "stop"}, {"max_failures": 0}, {"max_failures": 2}])
+def test_after_failures_nothing_more_is_submitted(
+    flux_connection: FluxEmulator, tmp_path: Path, arguments: dict[str, Any]
+) -> None:
+    flux_connection.fault(on="submit", http=422, json={"detail": "no"}, times=None)
+    with pytest.raises(errors.FluxBatchError):
+        run(tmp_path, [f"pear {number}" for number in range(8)], max_active=1, **arguments)
+    tried = 3 if arguments.get("max_failures") else 1
+    assert flux_connection.stats()["submit_requests"] == tried
+    assert Counter(line["state"] for line in manifest(tmp_path)) == {"failed": tried, "not submitted": 8 - tried}
+
+
+@pytest.mark.parametrize(("model", "price"), [("flux-dev", 2.5), ("flux-3-image", 6)])
+def test_no_submit_passes_the_cost(flux: FluxEmulator, tmp_path: Path, model: str, price: float) -> None:
+    requests = [f"pear {number}" for number in range(6)]
+    arguments: Any = {"model": model, "parameters": None, "max_cost": 3.4 * price}
+    for _ in range(2):
+        with pytest.raises(errors.FluxBatchError, match=r"3 not submitted\): max_cost is reached") as caught:
+            run(tmp_path, requests, **arguments)
+        assert isinstance(caught.value, AirflowFailException)
+        assert flux.stats()["submits"] == 3
+    assert run(tmp_path, requests, **{**arguments, "max_cost": 6 * price})["cost"] == 6 * price
+
+
+def test_an_account_with_less_room_than_asked_for(flux: FluxEmulator, tmp_path: Path) -> None:
+    flux.settings(max_active=3, duration=0.3)
+    told = run(tmp_path, [f"pear {number}" for number in range(20)], max_active=12)
+    stats = flux.stats()
+    assert (told["counts"]["stored"], stats["submits"]) == (20, 20)
+    assert stats["submit_requests"] < 60, "it does not knock all the time"
+
+
+def test_an_input_image_that_is_missing_fails_its_request_alone(flux_connection: FluxEmulator, tmp_path: Path) -> None:
+    requests = [{"prompt": "b", "input_image": f"file://{tmp_path}/no.png"}, "a pear"]
+    with pytest.raises(errors.FluxBatchError, match="FluxStoreError"):
+        run(tmp_path, requests, model="flux-2-pro", parameters=None)
+    assert [line["state"] for line in manifest(tmp_path)] == ["failed", "stored"]
+
+
+SCRIPT = """
+import sys
+from tests.integration.test_batch import batch
+from tests.integration.running import context
+from pathlib import Path
+
+print(batch(Path(sys.argv[1]), [f"pear {n}" for n in range(100)]).execute(context()))
+"""
+
+
+def test_killed_twice_in_the_middle_it_pays_for_each_image_once(flux_connection: FluxEmulator, tmp_path: Path) -> None:
+    flux_connection.settings(duration=(0.5, 1.5))
+    folder, log = tmp_path / "images", tmp_path / "log"
+
+    def start() -> subprocess.Popen[bytes]:
+        with log.open("ab") as file:
+            return subprocess.Popen(
+                [sys.executable, "-c", SCRIPT, str(folder)], stdout=file, stderr=file, env={**os.environ}
+            )
+
+    for stored in (20, 55):
+        process = start()
+        wait_for(
+            lambda least=stored: folder.exists() and len(images(folder)) >= least, timeout=120, what=f"{stored} images"
+        )
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start().wait(300) == 0, log.read_text()
+    orphans = log.read_text().count("ORPHAN")
+    stats = flux_connection.stats()
+    assert len(images(folder)) == 100
+    assert stats["submits"] <= 100 + orphans
+    assert len({line["id"] for line in manifest(folder)}) == 100
+    assert not list(folder.glob(".*.part"))
