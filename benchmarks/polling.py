@@ -10,17 +10,17 @@ import random
 from statistics import fmean
 
 from airflow_provider_flux.client.answers import Result, State
-from airflow_provider_flux.client.durations import Durations
+from airflow_provider_flux.client.durations import TYPICAL, Durations
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.polling import Poller
+from benchmarks.harness import goal, report
 
 SPREADS = {0.15: 0.35, 0.3: 0.55, 0.6: 0.85}
 """Spread of the durations' logarithm -> goal: most polls, as a share of the fixed interval's."""
 MEDIANS = (3, 6, 30, 100)
 
-_JOB = Job("job", submitted_at=0.0)
-_PENDING = Result(_JOB, "Pending", State.WAITING)
-_READY = Result(_JOB, "Ready", State.READY, sample="https://delivery/image.png")
+_PENDING = Result(Job("job"), "Pending", State.WAITING)
+_READY = Result(Job("job"), "Ready", State.READY, sample="https://delivery/image.png")
 
 
 def draw(median: float, spread: float, count: int) -> list[float]:
@@ -28,13 +28,18 @@ def draw(median: float, spread: float, count: int) -> list[float]:
     return [median * math.exp(random.gauss(0, spread)) for _ in range(count)]
 
 
-def wait(takes: float, durations: Durations) -> tuple[int, float]:
+def wait(takes: float, durations: Durations, submitted: float = 0.0) -> tuple[int, float]:
     """Wait for one job; return the polls, and the seconds between ready and noticed."""
-    poller, now = Poller(_JOB, math.inf, None, 0.0, durations), 0.0
+    poller, now = Poller(Job("job", submitted_at=submitted), math.inf, None, submitted, durations), submitted
     while True:
         now += poller.delay(now)
-        if poller.feed(_READY if now >= takes else _PENDING, now):
-            return poller.polls, now - takes
+        if poller.feed(_READY if now >= submitted + takes else _PENDING, now):
+            return poller.polls, now - submitted - takes
+
+
+def wait_for_all(jobs: list[float], durations: Durations) -> list[tuple[int, float]]:
+    """Wait for jobs that are submitted a minute apart; return the polls and the delay of each."""
+    return [wait(takes, durations, 60.0 * number) for number, takes in enumerate(jobs)]
 
 
 def fixed_polls(jobs: list[float], delay: float) -> float:
@@ -50,10 +55,9 @@ def fixed_polls(jobs: list[float], delay: float) -> float:
 def warm(median: float, spread: float, count: int = 2000) -> tuple[float, float, float]:
     """Return polls, delay, and the share of a fixed interval's polls, once a hundred jobs have been seen."""
     durations = Durations()
-    for takes in draw(median, spread, 100):
-        wait(takes, durations)
+    wait_for_all(draw(median, spread, 100), durations)
     jobs = draw(median, spread, count)
-    return _compare(jobs, [wait(takes, durations) for takes in jobs])
+    return _compare(jobs, wait_for_all(jobs, durations))
 
 
 def cold(median: float, spread: float, count: int = 2000) -> tuple[float, float, float]:
@@ -65,3 +69,36 @@ def cold(median: float, spread: float, count: int = 2000) -> tuple[float, float,
 def _compare(jobs: list[float], waits: list[tuple[int, float]]) -> tuple[float, float, float]:
     polls, delay = fmean(polls for polls, _ in waits), fmean(delay for _, delay in waits)
     return polls, delay, polls / fixed_polls(jobs, delay)
+
+
+def main() -> None:
+    random.seed(1)
+    rows, shares = [], dict.fromkeys(SPREADS, 0.0)
+    for median in MEDIANS:
+        for spread in SPREADS:
+            warm_polls, warm_delay, warm_share = warm(median, spread)
+            cold_polls, cold_delay, cold_share = cold(median, spread)
+            rows.append(
+                [
+                    f"{median} s",
+                    spread,
+                    *(f"{warm_polls:.1f}", f"{warm_delay:.2f} s", f"{warm_share:.2f}"),
+                    *(f"{cold_polls:.1f}", f"{cold_delay:.2f} s", f"{cold_share:.2f}"),
+                ]
+            )
+            shares[spread] = max(shares[spread], warm_share)
+    worst = max(float(row[-1]) for row in rows)
+    report(
+        "Polling",
+        "Simulated with the product's poller and log-normal durations. The share is of the polls of that fixed\n"
+        "interval which has the same mean delay between ready and noticed. Warm: the process has seen a hundred jobs.\n"
+        f"Cold: it has seen none, and expects {TYPICAL:g} s.",
+        ["median", "spread", "polls, warm", "delay", "share", "polls, cold", "delay", "share"],
+        rows,
+        *(goal(f"Warm, spread {spread}, the largest share", shares[spread], most) for spread, most in SPREADS.items()),
+        goal("Cold, the largest share", worst, 1.02),
+    )
+
+
+if __name__ == "__main__":
+    main()

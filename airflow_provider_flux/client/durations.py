@@ -6,19 +6,39 @@ The time a job takes is taken to be log-normal: its logarithm has a mean and a s
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from airflow_provider_flux.client.models import MODELS
 
 TYPICAL = 6.0
 """Seconds that a job of an unknown model is expected to take."""
+RECENT = 600.0
+"""Seconds within which all jobs count alike: of many that start together, the shortest are seen first."""
 MEMORY = 30
-"""Jobs after which an earlier one hardly counts any more."""
+"""As how many jobs all earlier ones count at least."""
 CLOSEST, WIDEST = 0.25, 15.0
 """Bounds of the seconds between two polls."""
 
 # Before anything was seen, a third or three times the typical time is no surprise. That counts as half a job.
 _PRIOR_SPREAD, _PRIOR_WEIGHT = 1.0, 0.5
 _LEAST_SPREAD = 0.1
+
+
+class Schedule(NamedTuple):
+    """When to poll one job; ages are in seconds since its submit.
+
+    :param first: Age at which the first poll is worth it.
+    :param step: Seconds between polls from then on.
+    :param late: Age that nearly no job reaches; from then on the polls widen.
+    """
+
+    first: float
+    step: float
+    late: float
+
+    def spacing(self, age: float) -> float:
+        """Return the seconds to the next poll after one at ``age``."""
+        return min(WIDEST, self.step * max(1.0, age / self.late))
 
 
 class Durations:
@@ -32,34 +52,23 @@ class Durations:
     """
 
     def __init__(self, typical: float = TYPICAL) -> None:
-        # Replaced as a whole, so that any number of threads may read and write it.
-        self._state = (math.log(typical), _PRIOR_SPREAD**2, _PRIOR_WEIGHT)
+        # Mean and variance of the logarithms, the jobs they stand for, and when the last one was seen. Replaced
+        # as a whole, so that any number of threads may read and write it.
+        self._state = (math.log(typical), _PRIOR_SPREAD**2, _PRIOR_WEIGHT, 0.0)
 
-    def add(self, seconds: float) -> None:
-        """Take in that a job took ``seconds``."""
-        mean, variance, jobs = self._state
-        weight, off = 1 / (min(jobs, MEMORY) + 1), math.log(max(seconds, 0.01)) - mean
-        self._state = (mean + weight * off, (1 - weight) * (variance + weight * off**2), jobs + 1)
+    def add(self, seconds: float, now: float) -> None:
+        """Take in that a job that was ready by the Unix time ``now`` took ``seconds``."""
+        mean, variance, jobs, at = self._state
+        jobs = max(min(jobs, MEMORY), jobs * math.exp(-max(0.0, now - at) / RECENT))
+        weight, off = 1 / (jobs + 1), math.log(max(seconds, 0.01)) - mean
+        self._state = (mean + weight * off, (1 - weight) * (variance + weight * off**2), jobs + 1, now)
 
-    @property
-    def first(self) -> float:
-        """Seconds after the submit at which the first poll is worth it."""
-        return self._quantile(-1.1)
-
-    def spacing(self, age: float) -> float:
-        """Return the seconds to the next poll of a job that was submitted ``age`` seconds ago.
-
-        It widens with the age of a job that takes longer than nearly any other.
-        """
-        step = self._spread * self._quantile(0) / 4
-        return min(WIDEST, max(CLOSEST, step) * max(1.0, age / self._quantile(4)))
-
-    @property
-    def _spread(self) -> float:
-        return max(_LEAST_SPREAD, math.sqrt(self._state[1]))
-
-    def _quantile(self, spreads: float) -> float:
-        return math.exp(self._state[0] + spreads * self._spread)
+    def schedule(self) -> Schedule:
+        """Return when to poll a job, as far as is known now."""
+        mean, variance, *_ = self._state
+        spread = max(_LEAST_SPREAD, math.sqrt(variance))
+        step = max(CLOSEST, math.exp(mean) * spread / 4)
+        return Schedule(math.exp(mean - 1.1 * spread), step, math.exp(mean + 4 * spread))
 
 
 _MOST = 256

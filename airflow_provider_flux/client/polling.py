@@ -53,7 +53,8 @@ class Poller:
         self._interval = interval
         self._began = now
         self._durations = durations or Durations()
-        self._first = interval if interval is not None else _jitter(self._durations.first, 0.05)
+        self._schedule = self._durations.schedule()
+        self._first = interval if interval is not None else _jitter(self._schedule.first, 0.05)
         age = self._age(now)
         # The age at which the job was last known not to be ready; None: it may have been ready for long.
         self._unready = age if job.submitted_at is not None and age < self._first else None
@@ -74,7 +75,7 @@ class Poller:
         elif self._interval is not None:
             wait = self._interval
         else:
-            wait = _jitter(self._durations.spacing(age), 0.1)
+            wait = _jitter(self._schedule.spacing(age), 0.1)
         if self._errors:
             wait = max(wait, min(30.0, 0.5 * 2 ** min(len(self._errors), 6)), self._errors[-1].retry_after or 0)
         return max(0.0, min(wait, self.deadline - now))
@@ -128,7 +129,7 @@ class Poller:
         """Note how long the job took: it became ready between the last poll that said otherwise and this one."""
         if self._unready is not None:
             age = self._age(now)
-            self._durations.add(max((self._unready + age) / 2, 0.75 * age))
+            self._durations.add(max((self._unready + age) / 2, 0.75 * age), now)
 
     def _ready(self, result: Result) -> Result | None:
         if result.sample:

@@ -12,7 +12,7 @@ from airflow_provider_flux.client.durations import CLOSEST, TYPICAL, WIDEST, Dur
 from airflow_provider_flux.client.errors import FluxServiceError
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.polling import Poller
-from benchmarks.polling import MEDIANS, SPREADS, cold, draw, wait, warm
+from benchmarks.polling import MEDIANS, SPREADS, cold, draw, wait_for_all, warm
 
 JOB = Job("abc", submitted_at=1000.0)
 PENDING = Result(JOB, "Pending", State.WAITING)
@@ -27,7 +27,7 @@ def _seed() -> None:
 def seen(*seconds: float) -> Durations:
     durations = Durations()
     for each in seconds:
-        durations.add(each)
+        durations.add(each, 0.0)
     return durations
 
 
@@ -48,17 +48,25 @@ def test_cold_it_never_needs_more_polls_than_a_fixed_interval(median: float, spr
 @pytest.mark.parametrize(("before", "after"), [(30, 3), (3, 30)])
 def test_it_learns_anew_when_the_service_changes(before: float, after: float) -> None:
     durations = Durations()
-    for takes in [*draw(before, 0.15, 100), *draw(after, 0.15, 200)]:
-        wait(takes, durations)
-    assert durations.first == pytest.approx(after, rel=0.4)
-    assert sum(wait(takes, durations)[0] for takes in draw(after, 0.15, 100)) < 800
+    waits = wait_for_all([*draw(before, 0.15, 100), *draw(after, 0.15, 300)], durations)
+    assert durations.schedule().first == pytest.approx(after, rel=0.3)
+    assert sum(polls for polls, _ in waits[-100:]) < 800
+
+
+def test_many_that_start_together_teach_the_same_as_one_after_another() -> None:
+    together, apart, jobs = Durations(), Durations(), draw(14, 0.3, 1000)
+    for takes in sorted(jobs):
+        together.add(takes, takes)
+    for takes in jobs:
+        apart.add(takes, 0.0)
+    assert together.schedule().first == pytest.approx(apart.schedule().first, rel=0.1)
 
 
 def test_a_job_that_takes_longer_than_any_other_is_polled_wider() -> None:
-    durations = seen(*draw(6, 0.3, 100))
-    assert durations.spacing(7) == durations.spacing(9) < durations.spacing(60) < durations.spacing(600)
-    assert durations.spacing(1e6) == WIDEST
-    assert seen(*[0.2] * 100).spacing(0.1) == CLOSEST
+    schedule = seen(*draw(6, 0.3, 100)).schedule()
+    assert schedule.spacing(7) == schedule.spacing(9) < schedule.spacing(60) < schedule.spacing(120)
+    assert schedule.spacing(1e6) == WIDEST
+    assert seen(*[0.2] * 100).schedule().spacing(0.1) == CLOSEST
 
 
 def test_a_job_that_may_be_ready_is_polled_at_once() -> None:
@@ -84,12 +92,12 @@ def test_a_duration_is_learnt_only_where_it_is_known() -> None:
         poller = Poller(JOB, math.inf, None, began, durations)
         for now, answer in answers:
             poller.feed(answer, now)
-        return durations.first
+        return durations.schedule().first
 
-    nothing = Durations().first
+    nothing = Durations().schedule().first
     assert first_after((5000.0, READY), began=5000.0) == nothing  # it may have been ready for an hour
     assert first_after((1002.0, PENDING), (1500.0, FluxServiceError("HTTP 500")), (5000.0, READY)) == nothing
-    assert first_after((1040.0, PENDING), (1041.0, READY)) == pytest.approx(seen(40.5).first)
+    assert first_after((1040.0, PENDING), (1041.0, READY)) == pytest.approx(seen(40.5).schedule().first)
 
 
 def test_what_was_seen_is_shared_by_all_who_ask_the_same_api_for_the_same_model() -> None:
