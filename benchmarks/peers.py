@@ -42,7 +42,7 @@ class BlockingTrigger(_Peer):
         connection = await get_async_connection("flux_default")
         headers = {"Authorization": f"Bearer {connection.password}"}
         with httpx.Client(base_url=str(connection.host), headers=headers) as client:
-            while client.get(self.path).json()["status"] != "Ready":  # noqa: ASYNC212 - this is the point
+            while client.get(self.path).json()["status"] != "Ready":
                 await asyncio.sleep(self.interval)
         yield TriggerEvent({"status": "Ready"})
 

@@ -74,6 +74,7 @@ def _compare(jobs: list[float], waits: list[tuple[int, float]]) -> tuple[float, 
 def main() -> None:
     random.seed(1)
     rows, shares = [], dict.fromkeys(SPREADS, 0.0)
+    cold_shares: list[float] = []
     for median in MEDIANS:
         for spread in SPREADS:
             warm_polls, warm_delay, warm_share = warm(median, spread)
@@ -87,7 +88,7 @@ def main() -> None:
                 ]
             )
             shares[spread] = max(shares[spread], warm_share)
-    worst = max(float(row[-1]) for row in rows)
+            cold_shares.append(cold_share)
     report(
         "Polling",
         "Simulated with the product's poller and log-normal durations. The share is of the polls of that fixed\n"
@@ -96,7 +97,7 @@ def main() -> None:
         ["median", "spread", "polls, warm", "delay", "share", "polls, cold", "delay", "share"],
         rows,
         *(goal(f"Warm, spread {spread}, the largest share", shares[spread], most) for spread, most in SPREADS.items()),
-        goal("Cold, the largest share", worst, 1.02),
+        goal("Cold, the largest share", max(cold_shares), 1.02),
     )
 
 

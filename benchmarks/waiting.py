@@ -97,7 +97,7 @@ def _submit(count: int, url: str, key: str) -> list[dict[str, Any]]:
 
 
 def _workload(name: str, number: int, job: dict[str, Any]) -> Any:
-    from airflow.executors.workloads import RunTrigger
+    from airflow.executors.workloads.trigger import RunTrigger
     from airflow.models.trigger import Trigger
     from airflow.triggers.base import BaseTrigger
 
@@ -159,7 +159,7 @@ class Meter:
     """CPU of this process, and the longest that its event loop was blocked: at the start, and later."""
 
     def __init__(self) -> None:
-        self.cpu, self.starting, self.block = time.process_time(), 0.0, 0.0
+        self.began, self.starting, self.block = (time.process_time(), time.monotonic()), 0.0, 0.0
         self.settled: tuple[float, float] | None = None
         self.task = asyncio.create_task(self._watch())
 
@@ -188,10 +188,10 @@ class Meter:
     def stop(self) -> dict[str, float]:
         """Return what was measured."""
         self.task.cancel()
-        cpu, wall = self.settled or (self.cpu, time.monotonic() - 1)
+        cpu, wall = self.settled or self.began  # some are through before they have all started
         used = time.process_time()
         return {
-            "cpu": used - self.cpu,
+            "cpu": used - self.began[0],
             "share": (used - cpu) / (time.monotonic() - wall),
             "starting": self.starting,
             "block": self.block,

@@ -1,0 +1,154 @@
+"""Capture: bring an image of 1, 8 and 64 MiB from its delivery URL to S3, ours and HttpToS3Operator.
+
+Ours also checks that the image is whole, hashes it, and writes its receipt twice; the operator copies bytes.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from airflow_provider_flux.emulator import FluxEmulator
+from benchmarks.harness import airflow_home, contender, goal, ratio, report
+from tests.servers.seaweed import SeaweedFS
+
+if TYPE_CHECKING:
+    from airflow_provider_flux.client.answers import Result
+    from airflow_provider_flux.client.client import FluxClient
+
+SIZES = (1, 8, 64)
+"""MiB."""
+ROUNDS = 5
+CONTENDERS = {"ours": "FLUX image", "http_to_s3": "HttpToS3Operator"}
+
+
+def main() -> None:
+    measured = {}
+    with TemporaryDirectory(prefix="flux-bench-") as folder, SeaweedFS(Path(folder)) as s3:
+        for size in SIZES:
+            with FluxEmulator(process=True, duration=0) as flux:
+                connections = {
+                    "flux_default": flux.connection(),
+                    "aws_default": s3.connection(),
+                    "http_default": {"conn_type": "http", "host": flux.url},
+                }
+                with airflow_home(connections) as env:
+                    for name in CONTENDERS:
+                        measured[size, name] = contender("benchmarks.capture", name, size, flux.url, flux.key, env=env)
+    rows = [
+        [
+            f"{size} MiB",
+            CONTENDERS[name],
+            f"{told['cpu'] * 1000:.0f} ms",
+            ratio(told["cpu"], measured[size, "ours"]["cpu"]),
+            f"{told['peak']:.0f} MiB",
+        ]
+        for (size, name), told in measured.items()
+    ]
+    report(
+        "Capture",
+        f"CPU of one image, the mean of {ROUNDS}, and how far memory rose at most above that of the warmed-up process.",
+        ["image", "by", "CPU", "of ours", "peak memory"],
+        rows,
+        goal(
+            "Peak memory, 64 MiB over 1 MiB",
+            measured[64, "ours"]["peak"] - measured[1, "ours"]["peak"],
+            16,
+            unit=" MiB",
+        ),
+        *(goal(f"CPU as a share of HttpToS3Operator's, {size} MiB", share(measured, size), 1) for size in SIZES),
+    )
+
+
+def share(measured: Mapping[tuple[int, str], Mapping[str, float]], size: int) -> float:
+    """Return our CPU as a share of the operator's."""
+    return measured[size, "ours"]["cpu"] / measured[size, "http_to_s3"]["cpu"]
+
+
+def measure(name: str, size: int, url: str, key: str) -> dict[str, float]:
+    """Run one contender in this process; return CPU seconds and MiB."""
+    run = _ours(url, key) if name == "ours" else _http_to_s3(url, key)
+    run()
+    _pad_downloads(url, size)
+    began = time.process_time()
+    for _ in range(ROUNDS):
+        run()
+    cpu = (time.process_time() - began) / ROUNDS
+    gc.collect()
+    before = _memory()
+    with ThreadPoolExecutor() as pool:
+        done = pool.submit(run)
+        peak = before
+        while not done.done():
+            peak = max(peak, _memory())
+            time.sleep(0.002)
+    done.result()
+    return {"cpu": cpu, "peak": (peak - before)}
+
+
+def _memory() -> float:
+    """Return the MiB that are this process's own; pages of files, which cost nothing, do not count."""
+    found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) / 1024
+
+
+def _pad_downloads(url: str, size: int) -> None:
+    import httpx
+
+    # Together with the image itself it stays below the size that is taken at most.
+    fault = {"on": "download", "pad": size * 2**20 - 2**18, "times": 1000}
+    httpx.post(f"{url}/emulator/faults", json=fault).raise_for_status()
+
+
+def _ready_image(url: str, key: str) -> tuple[FluxClient, Result]:
+    from airflow_provider_flux.client.client import FluxClient
+    from airflow_provider_flux.client.gateways import make_endpoint
+
+    client = FluxClient(make_endpoint(url, key))
+    job = client.submit("flux-dev", {"prompt": "a kite"})
+    return client, client.wait(job, time.time() + 30, 0.1)
+
+
+def _ours(url: str, key: str) -> Callable[[], object]:
+    from airflow_provider_flux.images.delivery import deliver
+    from airflow_provider_flux.images.stores import open_store
+
+    client, result = _ready_image(url, key)
+    return lambda: deliver(client, result, open_store("s3://flux/ours.jpeg", "aws_default"))
+
+
+def _http_to_s3(url: str, key: str) -> Callable[[], object]:
+    from airflow.providers.amazon.aws.transfers.http_to_s3 import HttpToS3Operator
+
+    _, result = _ready_image(url, key)
+    link = urlsplit(str(result.sample))
+
+    def run() -> None:
+        # A new one each time, as each task has its own; so has ours a new store.
+        HttpToS3Operator(
+            task_id="copy",
+            endpoint=f"{link.path}?{link.query}",
+            method="GET",
+            s3_bucket="flux",
+            s3_key="http.jpeg",
+            replace=True,
+        ).execute({})  # type: ignore[typeddict-item]
+
+    return run
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])))
+    else:
+        main()
