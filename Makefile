@@ -5,7 +5,7 @@ PYTHON ?= python3
 NEWEST := .venv
 LOWEST := .venv-lowest
 
-.PHONY: demo test test-lowest lint docs clean
+.PHONY: demo test test-lowest bench docs lint clean
 
 demo: $(NEWEST)/.installed
 	@$(NEWEST)/bin/python -m tests.demo
@@ -16,6 +16,10 @@ test: $(NEWEST)/.installed
 # The same tests on the lowest supported Airflow.
 test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest
+
+# A quarter of an hour; benchmarks/RESULTS.md holds the outcome.
+bench: $(NEWEST)/.installed
+	$(NEWEST)/bin/python -m benchmarks
 
 lint: $(NEWEST)/.installed
 	$(NEWEST)/bin/ruff check .

@@ -1,0 +1,55 @@
+"""Many images in one task: throughput and CPU of the batch operator, mapped operators, and a mapped task."""
+
+from __future__ import annotations
+
+from benchmarks.harness import goal, ratio, report
+from benchmarks.stack import Run, Stack, running
+
+DURATION = 2.0
+MAX_ACTIVE = 24
+COUNTS = {"bench_batch": 200, "bench_mapped": 16, "bench_mapped_by_hand": 16}
+NAMES = {
+    "bench_batch": "FluxGenerateBatchOperator",
+    "bench_mapped": "FluxGenerateOperator, mapped",
+    "bench_mapped_by_hand": "@task with requests and sleep, mapped",
+}
+
+
+def main() -> None:
+    with running(DURATION, parallelism=16) as stack:
+        runs = {dag_id: stack.run(dag_id, count=count) for dag_id, count in COUNTS.items()}
+        rates = {dag_id: rate(stack, run) for dag_id, run in runs.items()}
+    cpu = {dag_id: run.cpu / COUNTS[dag_id] for dag_id, run in runs.items()}
+    rows = [
+        [
+            NAMES[dag_id],
+            count,
+            f"{rates[dag_id]:.1f}",
+            f"{cpu[dag_id] * 1000:.0f} ms",
+            ratio(cpu[dag_id], cpu["bench_batch"]),
+            f"{runs[dag_id].held / count:.2f} s",
+        ]
+        for dag_id, count in COUNTS.items()
+    ]
+    ceiling = MAX_ACTIVE / DURATION
+    report(
+        "Batch",
+        f"Jobs of {DURATION:g} s, at most {MAX_ACTIVE} active: no more than {ceiling:g} images a second. CPU is that\n"
+        "of all of Airflow, less what it takes when idle. Mapped tasks run 16 at once.",
+        ["by", "images", "images a second", "CPU an image", "of ours", "worker held an image"],
+        rows,
+        goal("Throughput, of the ceiling", rates["bench_batch"] / ceiling * 100, 95, least=True, unit=" %"),
+        goal("CPU of the mapped @task over ours", cpu["bench_mapped_by_hand"] / cpu["bench_batch"], 50, least=True),
+    )
+
+
+def rate(stack: Stack, run: Run) -> float:
+    """Return the images stored a second, from the first submit to the last image, as the stored images tell."""
+    listed = stack.s3.client().list_objects_v2(Bucket=stack.s3.bucket, Prefix=f"{run.run_id}/")["Contents"]
+    images = sorted(item["LastModified"].timestamp() for item in listed if item["Key"].endswith(".jpeg"))
+    assert len(images) == COUNTS[run.dag_id], f"{len(images)} images of {run.dag_id}"
+    return len(images) / (images[-1] - images[0] + DURATION)
+
+
+if __name__ == "__main__":
+    main()
