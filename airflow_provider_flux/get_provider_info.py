@@ -27,6 +27,28 @@ CONN_FIELDS: dict[str, Any] = {
     },
 }
 
+CONFIG: dict[str, Any] = {
+    "flux": {
+        "description": "The gallery that shows what FLUX made.",
+        "options": {
+            "gallery_aws_conn_id": {
+                "description": "Connection that the API server reads images in S3 with; empty: boto3's credentials.",
+                "type": "string",
+                "version_added": "0.1.0",
+                "example": None,
+                "default": "aws_default",
+            },
+            "gallery_cache_folder": {
+                "description": "Folder that the API server keeps thumbnails in; empty: one of its own in /tmp.",
+                "type": "string",
+                "version_added": "0.1.0",
+                "example": "/var/cache/airflow-flux",
+                "default": "",
+            },
+        },
+    }
+}
+
 
 def get_provider_info() -> dict[str, Any]:
     """Return the description of this provider, as ``provider_info.schema.json`` wants it."""
@@ -54,6 +76,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "extra-links": ["airflow_provider_flux.links.flux.FluxImageLink"],
+        "config": CONFIG,
         "connection-types": [
             {
                 "connection-type": "flux",

@@ -60,3 +60,8 @@ def _unsigned(value: Any) -> Any:
     if isinstance(value, list):
         return [_unsigned(item) for item in value]
     return value.partition("?")[0] if isinstance(value, ImageToken) else value
+
+
+def shareable(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request's fields that make the image, as one may pass them on."""
+    return {name: value for name, value in request.items() if name not in _NOT_THE_IMAGE}

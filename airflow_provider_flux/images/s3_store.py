@@ -39,6 +39,7 @@ class S3Store(Store):
     :param acl_policy: Canned ACL.
     :param extra_args: Further arguments of the upload (``S3Hook(extra_args=...)``).
     :param verify: TLS verification (``S3Hook(verify=...)``).
+    :param hook: A hook to share for reading, since each makes a client of its own.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class S3Store(Store):
         acl_policy: str | None = None,
         extra_args: dict[str, Any] | None = None,
         verify: bool | str | None = None,
+        hook: S3Hook | None = None,
     ) -> None:
         self.bucket = bucket
         self.key = key
@@ -62,10 +64,11 @@ class S3Store(Store):
         self._acl_policy = acl_policy
         self._extra_args = extra_args or {}
         self._verify = verify
+        self._shared_hook = hook
 
     @cached_property
     def _hook(self) -> S3Hook:
-        return self._new_hook({})
+        return self._shared_hook or self._new_hook({})
 
     def _writer(self, extra_args: dict[str, Any]) -> S3Hook:
         hook = self._new_hook(extra_args)

@@ -1,0 +1,1 @@
+"""What we add to Airflow's user interface."""

@@ -1,0 +1,60 @@
+"""FluxPlugin: the gallery's tabs and page in Airflow's user interface.
+
+Every component of Airflow imports it, so it imports next to nothing; the app is made when first asked for.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow.configuration import conf
+from airflow.plugins_manager import AirflowPlugin
+
+PREFIX = "/flux"
+# Airflow's pages embed an address as it is, so it must name the folder that Airflow is served from.
+BASE = urlsplit(conf.get("api", "base_url", fallback="/")).path.rstrip("/") + PREFIX
+
+
+class GalleryApp:
+    """The gallery's ASGI app, made when the first request comes."""
+
+    @cached_property
+    def _app(self) -> Any:
+        from airflow_provider_flux.plugins.gallery import create_app
+
+        return create_app()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer as the app does."""
+        await self._app(scope, receive, send)
+
+
+class FluxPlugin(AirflowPlugin):
+    """Adds the gallery to the pages of a DAG run and of a task instance, and to the navigation."""
+
+    name = "flux"
+    # As Airflow declares them.
+    fastapi_apps: list[Any] = [{"name": "FLUX gallery", "app": GalleryApp(), "url_prefix": PREFIX}]  # noqa: RUF012
+    external_views: list[Any] = [  # noqa: RUF012
+        {
+            "name": "FLUX images",
+            "href": f"{BASE}/",
+            "destination": "nav",
+            "category": "browse",
+            "url_route": "flux",
+        },
+        {
+            "name": "Images",
+            "href": f"{BASE}/dags/{{DAG_ID}}/runs/{{RUN_ID}}",
+            "destination": "dag_run",
+            "url_route": "flux_run_images",
+        },
+        {
+            "name": "Images",
+            "href": f"{BASE}/dags/{{DAG_ID}}/runs/{{RUN_ID}}/tasks/{{TASK_ID}}/{{MAP_INDEX}}",
+            "destination": "task_instance",
+            "url_route": "flux_task_images",
+        },
+    ]
