@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_flux.emulator import FluxEmulator
+from tests.e2e.gallery import Gallery
 from tests.servers.airflow import AirflowStack
 from tests.servers.seaweed import SeaweedFS
 
-EXAMPLES = Path(__file__).parents[2] / "dags_examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "dags_examples"
 
 
 @dataclass
@@ -31,8 +33,13 @@ def _running(tmp_path_factory: pytest.TempPathFactory, _seaweed: SeaweedFS) -> I
         shutil.copy(file, dags)
     with FluxEmulator(key="the-key-of-the-account", duration=(6, 8)) as flux:
         connections = {"flux_default": flux.connection(), "aws_default": _seaweed.connection()}
-        env = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG"}
-        with AirflowStack(folder / "airflow", dags, connections, env=env, parallelism=6) as airflow:
+        env = {
+            "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
+            "AIRFLOW__CORE__AUTH_MANAGER": "tests.e2e.auth.OneDagAuthManager",
+            "PYTHONPATH": str(ROOT),
+        }
+        users = {"admin": "admin", "viewer": "viewer", "gardener": "viewer", "nobody": ""}
+        with AirflowStack(folder / "airflow", dags, connections, env=env, users=users, parallelism=6) as airflow:
             yield Stack(airflow, flux, _seaweed)
 
 
@@ -41,3 +48,15 @@ def stack(_running: Stack) -> Stack:
     """The running Airflow, with an emulator that has forgotten everything."""
     _running.flux.reset()
     return _running
+
+
+@pytest.fixture(scope="session")
+def gallery(_running: Stack) -> Gallery:
+    """A finished run of ``e2e_gallery``."""
+    _running.flux.reset()
+    _running.flux.settings(duration=0.5)
+    api = _running.airflow.api
+    api.wait_for_dag("e2e_gallery")
+    run_id = api.trigger("e2e_gallery")
+    assert api.wait_for_run("e2e_gallery", run_id) == "failed"  # for its moderated task
+    return Gallery(_running, run_id)

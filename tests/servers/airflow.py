@@ -52,14 +52,18 @@ class AirflowStack:
         *,
         env: Mapping[str, str] | None = None,
         parallelism: int = 4,
+        users: Mapping[str, str] | None = None,
     ) -> None:
+        """:param users: Name -> role ("" for none), one of them ``admin``; without, everybody is an admin."""
         self.folder = folder.resolve()
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self.api = AirflowApi(self.url)
+        self.users = dict(users or {})
+        self.passwords = {name: f"{name}-{secrets.token_hex(8)}" for name in self.users}
+        self.api = self.api_of("admin") if users else AirflowApi(self.url)
         self.env = {
             **_clean_environment(),
-            **_settings(self.folder, dags_folder.resolve(), port, parallelism),
+            **_settings(self.folder, dags_folder.resolve(), port, parallelism, self.users),
             **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(conn) for name, conn in (connections or {}).items()},
             **(env or {}),
         }
@@ -78,10 +82,15 @@ class AirflowStack:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def api_of(self, user: str) -> AirflowApi:
+        """The REST API as this user has it."""
+        return AirflowApi(self.url, user, self.passwords[user])
+
     def start(self) -> AirflowStack:
         """Returns when the health report says that all four are healthy, and tasks can be served."""
         for name in ("home", "logs", "plugins"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
+        (self.folder / "passwords.json").write_text(json.dumps(self.passwords))
         self._migrate()
         started = datetime.now(UTC)
         for name in COMPONENTS:  # side by side: most of the time goes into imports
@@ -163,7 +172,7 @@ def _clean_environment() -> dict[str, str]:
     return env
 
 
-def _settings(folder: Path, dags_folder: Path, port: int, parallelism: int) -> dict[str, str]:
+def _settings(folder: Path, dags_folder: Path, port: int, parallelism: int, users: Mapping[str, str]) -> dict[str, str]:
     url = f"http://127.0.0.1:{port}"
     settings: dict[str, Any] = {
         "CORE__DAGS_FOLDER": dags_folder,
@@ -172,7 +181,8 @@ def _settings(folder: Path, dags_folder: Path, port: int, parallelism: int) -> d
         "CORE__EXECUTOR": "LocalExecutor",
         "CORE__PARALLELISM": parallelism,
         "CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-        "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": True,
+        "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": not users,
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in users.items()),
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": folder / "passwords.json",
         "CORE__TEST_CONNECTION": "Enabled",
         "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",

@@ -31,10 +31,11 @@ class ApiError(RuntimeError):
 
 
 class AirflowApi:
-    """``url`` is where the api-server answers; every user is an admin there, so a token needs no password."""
+    """``url`` is where the api-server answers; without a user, everybody is an admin there and needs no password."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, user: str | None = None, password: str | None = None) -> None:
         self.url = url
+        self._login = {"username": user, "password": password} if user else None
         self.session = requests.Session()
         self.session.trust_env = False  # no proxy between us and 127.0.0.1
         # SQLite under load answers a few requests with "database is locked"; asking again is the cure.
@@ -43,9 +44,7 @@ class AirflowApi:
 
     def request(self, method: str, path: str, *, params: Json | None = None, body: Json | None = None) -> Any:
         """``path`` is relative to /api/v2; returns the parsed answer, raises ApiError unless 2xx."""
-        if "Authorization" not in self.session.headers:
-            token = self.session.get(f"{self.url}/auth/token", timeout=60).json()["access_token"]
-            self.session.headers["Authorization"] = f"Bearer {token}"
+        self.log_in()
         response = self.session.request(
             method,
             f"{self.url}/api/v2{path}",
@@ -58,6 +57,14 @@ class AirflowApi:
             answer = f"{response.status_code} {response.text[:2000]}"
             raise ApiError(response.status_code, f"{method} {path}: {answer}")
         return response.json() if response.content else None
+
+    def log_in(self) -> AirflowApi:
+        """Give the session a token, unless it has one."""
+        if "Authorization" not in self.session.headers:
+            method = "POST" if self._login else "GET"
+            answer = self.session.request(method, f"{self.url}/auth/token", json=self._login, timeout=60)
+            self.session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        return self
 
     # DAGs and runs
 

@@ -1,0 +1,56 @@
+"""A DAG for the gallery's tests: mapped images and their copies, many images of one task, none, and a failure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import DAG, task
+
+from airflow_provider_flux.operators.flux import FluxGenerateOperator
+from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
+
+PROMPTS = [
+    """<script>document.title = "broken"</script> & "a pear" on the 'table'""",
+    "A fig on a white table",
+    "A quince on a white table",
+]
+
+with DAG("e2e_gallery", schedule=None):
+    images = FluxGenerateOperator.partial(
+        task_id="generate",
+        model="flux-dev",
+        width=512,
+        height=384,
+        seed=7,
+        output_uri="s3://flux/gallery/{{ run_id }}/",
+    ).expand(prompt=PROMPTS)
+    FluxToS3Operator.partial(
+        task_id="copy", s3_key="s3://flux/gallery/{{ run_id }}/copy-{{ ti.map_index }}.jpeg"
+    ).expand(generation=images.output)
+    FluxGenerateOperator(task_id="moderated", model="flux-dev", prompt="nsfw", output_uri="s3://flux/gallery/no.png")
+
+    @task
+    def many() -> list[dict[str, Any]]:
+        """Images made by hand: 50 in one task."""
+        from airflow_provider_flux.hooks.flux import FluxHook
+        from airflow_provider_flux.images.delivery import deliver
+        from airflow_provider_flux.images.stores import open_store
+
+        hook, told = FluxHook(), []
+        for start in range(0, 50, 10):
+            jobs = [
+                hook.submit("flux-dev", {"prompt": f"A seed, number {number}", "width": 256, "height": 256})
+                for number in range(start, start + 10)
+            ]
+            for job in jobs:
+                store = open_store(f"s3://flux/gallery/many/{job.id}.jpeg", "aws_default")
+                told.append(deliver(hook.get_conn(), hook.wait(job, timeout=60), store))
+        return told
+
+    @task
+    def nothing() -> str:
+        """A task that has nothing to do with images."""
+        return "no image"
+
+    many()
+    nothing()

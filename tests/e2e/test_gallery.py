@@ -1,0 +1,188 @@
+"""The gallery over HTTP in a running Airflow, with users of Airflow's own auth manager: who sees what, and what not."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import io
+import json
+import re
+
+import pytest
+import requests
+from PIL import Image
+
+from tests.e2e.dags.gallery import PROMPTS
+from tests.e2e.gallery import Gallery
+
+pytestmark = pytest.mark.e2e
+
+ROUTES = [
+    "",
+    "/tasks/generate/0",
+    "/tasks/generate/{MAP_INDEX}",
+    "/tasks/generate/0/images/0",
+    "/tasks/generate/0/images/0/thumbnail",
+    "/tasks/generate/0/images/0/recipe",
+]
+
+
+def text_of(response: requests.Response) -> str:
+    return html.unescape(re.sub(r"<[^>]*>|\s+", " ", response.text))
+
+
+@pytest.mark.parametrize("route", [*ROUTES, "/flux/", "/flux/static/gallery.css"])
+def test_who_is_not_logged_in_sees_nothing(gallery: Gallery, route: str) -> None:
+    assert gallery.get(route, user=None).status_code == 401
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_who_may_not_read_the_dag_sees_nothing(gallery: Gallery, route: str) -> None:
+    assert gallery.get(route, user="nobody").status_code == 403
+    assert gallery.get(f"{route}?dag_id=e2e_blocking", user="nobody").status_code == 403
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_who_may_read_the_dag_sees_it_and_no_other(gallery: Gallery, route: str) -> None:
+    assert gallery.get(route, user="gardener").status_code == 200
+    other = gallery.path.replace("e2e_gallery", "e2e_blocking")
+    assert gallery.get(f"{other}{route}?dag_id=e2e_gallery", user="gardener").status_code == 403
+
+
+def test_the_navigation_s_page_lists_the_dags_that_the_user_may_read(gallery: Gallery) -> None:
+    gallery.stack.airflow.api.wait_for_dag("e2e_moderated")
+    other = gallery.stack.airflow.api.trigger("e2e_moderated")
+    gallery.stack.airflow.api.wait_for_run("e2e_moderated", other)
+    assert {run in gallery.get("/flux/").text for run in (gallery.run_id, other)} == {True}
+    seen = gallery.get("/flux/", user="gardener").text
+    assert (gallery.run_id in seen, other in seen) == (True, False)
+    assert "No run that you may see" in gallery.get("/flux/", user="nobody").text
+
+
+def test_the_run_s_page_shows_each_job_once_and_says_what_made_no_image(gallery: Gallery) -> None:
+    page = gallery.get("")
+    assert page.text.count('class="card"') == 48
+    assert "Images 1 to 48 of 53." in text_of(page)
+    assert text_of(page).count(gallery.told()["id"]) == 1
+    assert "moderated failed and made no image" in text_of(page)
+    assert "nothing" not in re.findall(r"<li>(\w+)", page.text)
+    second = gallery.get("?page=2")
+    assert second.text.count('class="card"') == 5
+    assert gallery.get("/tasks/generate/{MAP_INDEX}").text.count('class="card"') == 3
+    assert gallery.get("/tasks/generate/1").text.count('class="card"') == 1
+    assert "nothing ended" in text_of(gallery.get("/tasks/nothing/{MAP_INDEX}"))
+    assert gallery.get("/tasks/no_such_task/-1").status_code == 404
+
+
+def test_thumbnails_are_small_and_kept_by_the_browser(gallery: Gallery) -> None:
+    (source,) = re.findall(r'<img src="([^"]+)"', gallery.get("/tasks/generate/0").text)
+    small = gallery.get(source)
+    assert Image.open(io.BytesIO(small.content)).size == (320, 240)
+    assert (small.headers["Content-Type"], "immutable" in small.headers["Cache-Control"]) == ("image/webp", True)
+    unnamed = gallery.get(source.partition("?")[0])
+    assert "no-cache" in unnamed.headers["Cache-Control"]
+    again = gallery.get(source, headers={"If-None-Match": small.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_the_full_image_is_the_stored_one_and_harmless(gallery: Gallery) -> None:
+    image = gallery.get("/tasks/generate/0/images/0")
+    assert hashlib.sha256(image.content).hexdigest() == gallery.told()["sha256"]
+    assert image.headers["Content-Type"] == "image/jpeg"
+    assert image.headers["X-Content-Type-Options"] == "nosniff"
+    assert "sandbox" in image.headers["Content-Security-Policy"]
+    policy = gallery.get("").headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+
+
+def test_the_recipe_comes_from_the_receipt(gallery: Gallery) -> None:
+    recipe = gallery.get("/tasks/generate/0/images/0/recipe").json()
+    assert recipe["prompt"] == PROMPTS[0]
+    assert recipe["recipe"] == {"model": "flux-dev", "prompt": PROMPTS[0], "width": 512, "height": 384, "seed": 7}
+    assert "No receipt" in gallery.get("/tasks/many/-1/images/0/recipe").json()["note"]
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        "/tasks/generate/0/images/1",
+        "/tasks/generate/3/images/0",
+        "/tasks/nothing/-1/images/0",
+        "/tasks/generate/{MAP_INDEX}/images/0",
+        "/tasks/generate/0/images/s3%3A%2F%2Fflux%2Fsecret.png",
+        "/tasks/generate/0/images/..%2F..%2Fsecret",
+        "/flux/static/..%2F..%2Fgallery.py",
+        "/flux/static/%2Fetc%2Fpasswd",
+        "/flux/openapi.json",
+        "/flux/docs",
+    ],
+)
+def test_what_no_result_names_is_not_there(gallery: Gallery, route: str) -> None:
+    assert gallery.get(route).status_code in (404, 422)
+
+
+def test_the_query_string_names_no_place(gallery: Gallery) -> None:
+    secret = gallery.put("secret.txt", b"secret")
+    image = gallery.get("/tasks/generate/0/images/0", params={"uri": secret["uri"], "task_id": "nothing", "number": 1})
+    assert hashlib.sha256(image.content).hexdigest() == gallery.told()["sha256"]
+
+
+def test_only_images_that_the_result_has_the_hash_of_are_shown(gallery: Gallery) -> None:
+    text = gallery.put("gallery/page.png", b"<script>alert(1)</script>")
+    other = {**gallery.told(), "sha256": "0" * 64}
+    local = {**text, "uri": "file:///etc/passwd"}
+    web = {**text, "uri": f"{gallery.stack.airflow.url}/flux/"}
+    gallery.tell([text, other, local, web, {**text, "uri": "s3://flux/../x"}])
+    for number in range(5):
+        for form in ("", "/thumbnail"):
+            answer = gallery.get(f"/tasks/nothing/-1/images/{number}{form}")
+            assert answer.status_code == 502
+            assert b"script" not in answer.content
+
+
+def test_what_results_say_is_escaped(gallery: Gallery) -> None:
+    evil = """"><img src=x onerror=alert(1)><script>alert('1')</script>"""
+    line = {"index": 0, "state": "failed", "error": evil, "id": evil, "model": evil, "seed": evil, "cost": evil}
+    place = gallery.put("gallery/evil.jsonl", json.dumps(line).encode())
+    gallery.tell({"manifest": place["uri"], "counts": {}, "cost": 0})
+    page = gallery.get("/tasks/nothing/-1")
+    assert page.text.count("<script") == 2  # our own
+    assert "onerror" not in re.sub(r"&lt;.*?&gt;", "", page.text)
+    assert text_of(page).count(evil) == 4
+
+
+def test_a_batch_is_shown_by_its_manifest(gallery: Gallery) -> None:
+    stored = {**gallery.told(), "index": 1, "state": "stored"}
+    lost = {"index": 0, "state": "failed", "error": "It was moderated.", "model": "flux-dev"}
+    manifest = gallery.put("gallery/manifest.jsonl", "\n".join(map(json.dumps, [stored, lost])).encode())
+    gallery.tell({"manifest": manifest["uri"], "counts": {"stored": 1, "failed": 1}, "cost": 2.5})
+    page = gallery.get("/tasks/nothing/-1")
+    assert "Images 1 to 2 of 2." in text_of(page)
+    assert "It was moderated." in text_of(page)
+    full = gallery.get("/tasks/nothing/-1/images/1").content
+    assert hashlib.sha256(full).hexdigest() == stored["sha256"]
+    assert gallery.get("/tasks/nothing/-1/images/0").status_code == 404
+
+
+def test_a_store_that_cannot_be_read_leaves_the_facts(gallery: Gallery) -> None:
+    gallery.tell({"manifest": "s3://no-such-bucket/manifest.jsonl", "counts": {}})
+    page = gallery.get("/tasks/nothing/-1")
+    assert page.status_code == 200
+    assert "The manifest could not be read by the API server" in text_of(page)
+    gallery.tell({**gallery.told(), "id": "job-of-elsewhere", "uri": "s3://no_such_connection@flux/x.png"})
+    page = gallery.get("/tasks/nothing/-1")
+    assert "job-of-elsewhere" in text_of(page)
+    assert gallery.get("/tasks/nothing/-1/images/0/thumbnail").status_code == 502
+    assert "could not be read" in gallery.get("/tasks/nothing/-1/images/0/recipe").json()["note"]
+
+
+def test_a_thousand_mapped_images_are_paged_and_the_page_reads_no_store(gallery: Gallery) -> None:
+    gone = {"model": "flux-dev", "status": "Ready", "sha256": "0" * 64, "uri": "s3://no-such-bucket/x.png"}
+    gallery.tell_all("nothing", {index: {**gone, "id": f"job-{index}"} for index in range(1000)})
+    first = gallery.get("/tasks/nothing/{MAP_INDEX}")
+    assert "Images 1 to 48 of 1000." in text_of(first)
+    last = gallery.get("/tasks/nothing/{MAP_INDEX}?page=21")
+    assert re.findall(r"job-\d+", last.text) == [f"job-{index}" for index in range(960, 1000)]
+    assert "none on this page" in gallery.get("/tasks/nothing/{MAP_INDEX}?page=22").text
+    assert gallery.get("/tasks/nothing/{MAP_INDEX}?page=0").status_code == 422

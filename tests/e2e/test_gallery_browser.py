@@ -1,0 +1,95 @@
+"""The gallery in a real browser, within Airflow's own pages: Chromium logs in, opens the tab and looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.e2e.dags.gallery import PROMPTS
+from tests.e2e.gallery import Gallery
+from tests.servers.browser import MISSING, Browser, open_browser
+
+pytestmark = [pytest.mark.e2e, pytest.mark.skipif(bool(MISSING), reason=MISSING)]
+
+
+@pytest.fixture
+def browser(gallery: Gallery, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A window with a logged-in viewer."""
+    with open_browser(tmp_path_factory.mktemp("chromium")) as browser:
+        browser.log_in(gallery.stack.airflow, "viewer")
+        yield browser
+
+
+def open_tab(browser: Browser, gallery: Gallery, under: str = "", route: str = "flux_run_images") -> None:
+    browser.driver.get(f"{gallery.ui}{under}/plugin/{route}")
+    browser.enter_frame()
+    browser.wait_for(".card img")
+
+
+def widths(browser: Browser) -> list[int]:
+    """Natural widths of all images, each scrolled to."""
+    browser.run("document.querySelectorAll('.card img').forEach((image) => { image.loading = 'eager'; })")
+    script = "return [...document.querySelectorAll('.card img')].map((i) => i.complete ? i.naturalWidth : 0)"
+    browser.until(lambda: all(browser.run(script)), "all images")
+    found: list[int] = browser.run(script)
+    return found
+
+
+def test_the_run_s_tab_shows_images_page_by_page_and_asks_no_other_host(gallery: Gallery, browser: Browser) -> None:
+    browser.complaints(), browser.hosts()
+    open_tab(browser, gallery)
+    assert len(widths(browser)) == 48
+    assert max(widths(browser)) == 320
+    browser.until(lambda: PROMPTS[0] in [p.text for p in browser.all(".prompt")], "the prompt")
+    assert PROMPTS[0] in [image.get_attribute("alt") for image in browser.all(".card img")]
+    browser.wait_for("a[rel=next]").click()
+    browser.until(lambda: len(browser.all(".card")) == 5, "the second page")
+    assert len(widths(browser)) == 5
+    assert browser.run("return document.title") != "broken"
+    assert browser.complaints() == []
+    assert browser.hosts() == {urlsplit(gallery.stack.airflow.url).netloc}
+
+
+def test_the_keyboard_opens_the_full_image_and_escape_closes_it(gallery: Gallery, browser: Browser) -> None:
+    open_tab(browser, gallery, "/tasks/generate/mapped/0", "flux_task_images")
+    assert len(browser.all(".card")) == 1
+    before = browser.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert not [name for name in before if "/images/0?" in name]
+    browser.run("document.querySelector('.picture').focus()")
+    browser.driver.switch_to.active_element.send_keys("\n")
+    shown = "const i = document.querySelector('dialog[open] img'); return i && i.naturalWidth"
+    browser.until(lambda: browser.run(shown) == 512, "the full image")
+    browser.driver.switch_to.active_element.send_keys("\ue00c")  # Escape
+    browser.until(lambda: not browser.all("dialog[open]"), "the dialog to close")
+    assert browser.run("return document.activeElement.className") == "picture"
+
+
+def test_copy_recipe(gallery: Gallery, browser: Browser) -> None:
+    open_tab(browser, gallery, "/tasks/generate/mapped/0", "flux_task_images")
+    browser.run("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    browser.wait_for("button.copy").click()
+    browser.until(lambda: browser.run("return window.copied"), "the copied recipe")
+    assert browser.run("return JSON.parse(window.copied)")["prompt"] == PROMPTS[0]
+
+
+def test_it_follows_airflow_s_theme_and_fits_a_phone(gallery: Gallery, browser: Browser) -> None:
+    colours = set()
+    for theme in ("light", "dark"):
+        browser.set_theme(theme)
+        open_tab(browser, gallery)
+        colours.add(browser.run("return getComputedStyle(document.body).backgroundColor"))
+    assert colours == {"rgb(255, 255, 255)", "rgb(15, 17, 21)"}
+    browser.driver.set_window_size(500, 800)
+    browser.driver.get(gallery.stack.airflow.url + gallery.path)
+    browser.run("document.body.style.width = '320px'")
+    assert browser.run("return document.body.scrollWidth") <= 320
+
+
+def test_the_navigation_s_page_leads_to_the_run(gallery: Gallery, browser: Browser) -> None:
+    browser.driver.get(f"{gallery.stack.airflow.url}/plugin/flux")
+    browser.enter_frame()
+    browser.wait_for(f"a[href='{gallery.path}']").click()
+    browser.wait_for(".card img")
+    assert browser.complaints() == []
