@@ -38,7 +38,7 @@ def widths(browser: Browser) -> list[int]:
 
 
 def test_the_run_s_tab_shows_images_page_by_page_and_asks_no_other_host(gallery: Gallery, browser: Browser) -> None:
-    browser.complaints(), browser.hosts()
+    browser.errors(), browser.hosts()
     open_tab(browser, gallery)
     assert len(widths(browser)) == 48
     assert max(widths(browser)) == 320
@@ -48,7 +48,7 @@ def test_the_run_s_tab_shows_images_page_by_page_and_asks_no_other_host(gallery:
     browser.until(lambda: len(browser.all(".card")) == 5, "the second page")
     assert len(widths(browser)) == 5
     assert browser.run("return document.title") != "broken"
-    assert browser.complaints() == []
+    assert browser.errors() == []
     assert browser.hosts() == {urlsplit(gallery.stack.airflow.url).netloc}
 
 
@@ -92,4 +92,4 @@ def test_the_navigation_s_page_leads_to_the_run(gallery: Gallery, browser: Brows
     browser.enter_frame()
     browser.wait_for(f"a[href='{gallery.path}']").click()
     browser.wait_for(".card img")
-    assert browser.complaints() == []
+    assert browser.errors() == []

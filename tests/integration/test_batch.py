@@ -213,11 +213,12 @@ def test_killed_twice_in_the_middle_it_pays_for_each_image_once(flux_connection:
                 [sys.executable, "-c", SCRIPT, str(folder)], stdout=file, stderr=file, env={**os.environ}
             )
 
+    def until(stored: int) -> None:
+        wait_for(lambda: folder.exists() and len(images(folder)) >= stored, timeout=120, what=f"{stored} images")
+
     for stored in (20, 55):
         process = start()
-        wait_for(
-            lambda least=stored: folder.exists() and len(images(folder)) >= least, timeout=120, what=f"{stored} images"
-        )
+        until(stored)
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert start().wait(300) == 0, log.read_text()

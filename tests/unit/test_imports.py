@@ -31,6 +31,11 @@ def test_a_dag_file_loads_no_http_client_no_boto_and_no_pillow() -> None:
     assert loaded_by(OURS) - loaded_by("") == set()
 
 
+def test_the_plugin_that_every_component_imports_loads_no_web_framework_either() -> None:
+    base = "import airflow.plugins_manager\n"
+    assert loaded_by(base + "import airflow_provider_flux.plugins.flux_plugin") - loaded_by(base) == set()
+
+
 def imports(file: Path) -> set[str]:
     tree = ast.parse(file.read_text())
     found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}

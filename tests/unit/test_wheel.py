@@ -24,4 +24,7 @@ def test_the_wheel_holds_the_package_alone(tmp_path: Path) -> None:
     assert not [name for name in names if "tests/" in name or "/test_" in name]
     entry_points = zipfile.ZipFile(wheel).read(wheel.name.replace("-py3-none-any.whl", ".dist-info/entry_points.txt"))
     assert b"[apache_airflow_provider]" in entry_points
+    assert b"[airflow.plugins]" in entry_points
     assert "airflow_provider_flux/py.typed" in names
+    assert "airflow_provider_flux/plugins/static/gallery.css" in names
+    assert "airflow_provider_flux/plugins/templates/images.html" in names
