@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +21,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from airflow_provider_flux.images.recipe import shareable
 from airflow_provider_flux.plugins import pages, reading, runs, thumbnails
 from airflow_provider_flux.plugins.access import IMAGE_POLICY, MAY_READ_DAG, add_headers, permitted
-from airflow_provider_flux.plugins.images import Image, Returned, images_in, manifest_of, one_for_each_job
+from airflow_provider_flux.plugins.images import Image, images_in, one_for_each_job
 from airflow_provider_flux.plugins.notes import notes_on
 
 STATIC = {path.name: path for path in (Path(__file__).parent / "static").iterdir()}
@@ -85,29 +84,27 @@ async def _show(request: Request, page: int, *names: Any) -> HTMLResponse:
     if not tasks:
         raise HTTPException(404, "There is no such run or task.")
     returned = await run_in_threadpool(runs.returned, *names)
-    found, problems = await _images(returned)
-    made = {(image.task_id, image.map_index) for image in found}
-    asked_for_one_task = len(names) > 2
-    silent = [
-        task for task in tasks if (task.task_id, task.map_index) not in made and (task.is_flux or asked_for_one_task)
-    ]
-    notes = [*problems, *notes_on(silent)]
-    return pages.images_page(request, names, one_for_each_job(found), notes, page)
+    answers = await asyncio.gather(*map(reading.manifest, returned), return_exceptions=True)
 
+    def make_page() -> HTMLResponse:
+        found, notes, told = [], [], set()
+        for item, answer in zip(returned, answers, strict=True):
+            if isinstance(answer, reading.UnreadableError):
+                images, problem = [], [f"{item.task_id}: {answer}"]
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                images, problem = list(images_in(item, answer)), []
+            found += images
+            notes += problem
+            if images or problem:
+                told.add((item.task_id, item.map_index))
+        one_task = len(names) > 2
+        silent = [t for t in tasks if (t.task_id, t.map_index) not in told and (t.is_flux or one_task)]
+        return pages.images_page(request, names, one_for_each_job(found), [*notes, *notes_on(silent)], page)
 
-async def _images(returned: Iterable[Returned]) -> tuple[list[Image], list[str]]:
-    """Return the images, and a sentence for each manifest that could not be read."""
-
-    async def read(item: Returned) -> list[Image] | str:
-        try:
-            lines = await reading.in_thread(reading.manifest, item) if manifest_of(item.value) else []
-        except reading.UnreadableError as error:
-            return f"{item.task_id}: {error}"
-        return list(images_in(item, lines))
-
-    answers = await asyncio.gather(*map(read, returned))
-    found = [image for answer in answers if not isinstance(answer, str) for image in answer]
-    return found, [answer for answer in answers if isinstance(answer, str)]
+    # Not on the event loop: a batch may be of a hundred thousand images.
+    return await run_in_threadpool(make_page)
 
 
 async def thumbnail(
@@ -132,8 +129,8 @@ async def full_image(
         return Response(status_code=304, headers=headers)
     data = await reading.in_thread(reading.read_image, image)
     content_type, suffix = reading.content_type_of(data)
-    name = f"{task_id}-{image.job_id or number}.{suffix}"
-    headers["Content-Disposition"] = f'inline; filename="{name}"' if name.isascii() else "inline"
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", f"{task_id}-{image.job_id or number}.{suffix}")
+    headers["Content-Disposition"] = f'inline; filename="{name}"'
     return Response(data, media_type=content_type, headers=headers)
 
 
@@ -165,7 +162,9 @@ async def _find(dag_id: str, run_id: str, task_id: str, map_index: str, number: 
     if index is None:
         raise HTTPException(404, "Which of the task's instances?")
     for returned in await run_in_threadpool(runs.returned, dag_id, run_id, task_id, index):
-        lines = await reading.in_thread(reading.manifest, returned) if manifest_of(returned.value) else []
+        lines = await reading.manifest(returned)
+        if lines is not None:
+            lines = {number: lines[number]} if number in lines else {}
         for image in images_in(returned, lines):
             if image.number == number and image.uri:
                 return image

@@ -81,8 +81,8 @@ def manifest_of(value: Any) -> str | None:
     return None
 
 
-def read_manifest(data: bytes) -> list[dict[str, Any]]:
-    """Return the lines of a manifest (JSON Lines); the last one about an index counts.
+def read_manifest(data: bytes) -> dict[int, dict[str, Any]]:
+    """Return the lines of a manifest (JSON Lines) by their index; the last one about an index counts.
 
     :raises ValueError: if it is none.
     """
@@ -94,21 +94,20 @@ def read_manifest(data: bytes) -> list[dict[str, Any]]:
         if not isinstance(line, dict) or type(line.get("index")) is not int or line["index"] < 0:
             raise ValueError("a line names no index")
         lines[line["index"]] = line
-    return [lines[index] for index in sorted(lines)]
+    return lines
 
 
-def images_in(returned: Returned, lines: Iterable[dict[str, Any]] = ()) -> Iterator[Image]:
+def images_in(returned: Returned, lines: Mapping[int, Mapping[str, Any]] | None = None) -> Iterator[Image]:
     """Yield what one task instance made; nothing if its result tells of no image.
 
-    :param lines: The manifest's lines, if the result is a batch's.
+    :param lines: The manifest's lines by index, if the result is a batch's.
     """
-    value = returned.value
-    if manifest_of(value):
-        told = [(line["index"], line) for line in lines]
-    else:
+    told = lines
+    if told is None:
+        value = returned.value
         items = value if isinstance(value, list | tuple) else [value]
-        told = [(number, item) for number, item in enumerate(items) if _tells_of_an_image(item)]
-    for number, item in told:
+        told = {number: item for number, item in enumerate(items) if _tells_of_an_image(item)}
+    for number, item in told.items():
         yield Image(returned.task_id, returned.map_index, number, item, returned.at)
 
 

@@ -97,17 +97,18 @@ def content_type_of(data: bytes) -> tuple[str, str]:
     raise UnreadableError("What lies there is no PNG, JPEG or WebP image.")
 
 
-def manifest(returned: Returned) -> list[dict[str, Any]]:
-    """Return the lines of the manifest that a batch returned.
+async def manifest(returned: Returned) -> dict[int, dict[str, Any]] | None:
+    """Return the lines of the manifest that a batch returned, by index; None if it is no batch's result.
 
     :raises UnreadableError: if it cannot be read.
     """
+    uri = manifest_of(returned.value)
     # A task that ran again may have written another manifest to the same place.
-    return _manifest(manifest_of(returned.value) or "", str(returned.at))
+    return await in_thread(_manifest, uri, str(returned.at)) if uri else None
 
 
-@functools.lru_cache(maxsize=16)
-def _manifest(uri: str, _version: str) -> list[dict[str, Any]]:
+@functools.lru_cache(maxsize=4)
+def _manifest(uri: str, _version: str) -> dict[int, dict[str, Any]]:
     try:
         return read_manifest(_read(uri, "The manifest", MAX_BYTES))
     except (ValueError, RecursionError):

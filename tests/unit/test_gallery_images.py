@@ -55,7 +55,7 @@ def test_a_job_is_shown_once_where_it_was_stored_last_and_keeps_its_place() -> N
 
 def test_the_manifest_s_last_word_on_an_index_counts() -> None:
     text = b'{"index": 1, "state": "submitted"}\n{"index": 0}\n\n{"index": 1, "state": "stored"}\n'
-    assert read_manifest(text) == [{"index": 0}, {"index": 1, "state": "stored"}]
+    assert read_manifest(text) == {0: {"index": 0}, 1: {"index": 1, "state": "stored"}}
     for wrong in (b"<html>", b"[1]", b'{"index": "0"}', b'{"index": -1}'):
         with pytest.raises(ValueError):
             read_manifest(wrong)
