@@ -67,7 +67,12 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_flux.operators.flux", "airflow_provider_flux.operators.batch"],
             }
         ],
-        "triggers": [{"integration-name": "FLUX", "python-modules": ["airflow_provider_flux.triggers.flux"]}],
+        "triggers": [
+            {
+                "integration-name": "FLUX",
+                "python-modules": ["airflow_provider_flux.triggers.flux", "airflow_provider_flux.triggers.pause"],
+            }
+        ],
         "transfers": [
             {
                 "source-integration-name": "FLUX",

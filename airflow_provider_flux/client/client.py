@@ -34,7 +34,7 @@ from airflow_provider_flux.client.errors import (
     FluxUncertainSubmitError,
     about,
 )
-from airflow_provider_flux.client.gateways import BFL, Endpoint
+from airflow_provider_flux.client.gateways import BFL, Endpoint, fetched
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.polling import Poller
 from airflow_provider_flux.client.validation import prepare, strangers
@@ -273,7 +273,7 @@ class FluxClient:
                 yield Delivery(response.headers.get("content-type", ""), response.iter_bytes())
             except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
                 raise FluxServiceError(
-                    f"Fetching the image of job {job_id} failed ({type(error).__name__}).",
+                    f"Fetching {fetched(job_id)} failed ({type(error).__name__}).",
                     job_id=job_id,
                     money=FluxBadImageError._money(job_id),
                 ) from error
@@ -287,7 +287,7 @@ class FluxClient:
                 _check_delivered(response, job_id)
                 return response
             url = urljoin(url, location)
-        raise FluxBadImageError(f"The delivery URL of job {job_id} redirects without end.", job_id=job_id)
+        raise FluxBadImageError(f"The URL of {fetched(job_id)} redirects without end.", job_id=job_id)
 
     def check(self) -> str:
         """Find out, for nothing, whether the API is there and takes the key; return one sentence.
@@ -335,14 +335,14 @@ def _check_delivered(response: httpx.Response, job_id: str | None) -> None:
     if code == 200:
         return
     if code in (401, 403, 404, 410):
-        raise FluxImageExpiredError(f"The delivery URL of job {job_id} has expired (HTTP {code}).", job_id=job_id)
+        raise FluxImageExpiredError(f"The URL of {fetched(job_id)} has expired (HTTP {code}).", job_id=job_id)
     if code >= 500 or code in (408, 425, 429):
         raise FluxServiceError(
-            f"The delivery host failed for the image of job {job_id} (HTTP {code}).",
+            f"The delivery host failed for {fetched(job_id)} (HTTP {code}).",
             job_id=job_id,
             money=FluxBadImageError._money(job_id),
         )
-    raise FluxBadImageError(f"The delivery host gave no image for job {job_id} (HTTP {code}).", job_id=job_id)
+    raise FluxBadImageError(f"The delivery host did not give {fetched(job_id)} (HTTP {code}).", job_id=job_id)
 
 
 class AsyncFluxClient:

@@ -92,14 +92,19 @@ class Endpoint:
         if parts is None or not host or parts.scheme != "https" or parts.username or parts.password:
             scheme = parts.scheme if parts is not None else "no"
             raise FluxUnsafeUrlError(
-                f"The delivery URL of job {job_id} was not fetched: it must be https, not {scheme} to {host!r}.",
+                f"The URL of {fetched(job_id)} was not fetched: it must be https, not {scheme} to {host!r}.",
                 job_id=job_id,
             )
         if not all(ipaddress.ip_address(address).is_global for address in _addresses(host, port or 443)):
             raise FluxUnsafeUrlError(
-                f"The delivery URL of job {job_id} was not fetched: {host!r} is not a public address.",
+                f"The URL of {fetched(job_id)} was not fetched: {host!r} is not a public address.",
                 job_id=job_id,
             )
+
+
+def fetched(job_id: str | None) -> str:
+    """Return what is fetched, in words: the image of a job, or an author's own that no job has made."""
+    return f"the image of job {job_id}" if job_id else "the input image"
 
 
 def _addresses(host: str, port: int) -> list[str]:

@@ -192,6 +192,8 @@ class InputImages:
             raise ValueError(str(error)) from None
         except FluxBadImageError as error:
             raise ValueError(f"cannot be fetched: {error.what}") from None
+        except FluxServiceError as error:
+            raise FluxServiceError(error.what) from error
         return file.getvalue()
 
 

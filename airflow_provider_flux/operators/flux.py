@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -11,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import BaseOperator
 
 from airflow_provider_flux import metrics
-from airflow_provider_flux.client.errors import FluxBadRequestError, FluxError, FluxModeratedError
+from airflow_provider_flux.client.errors import FluxBadRequestError, FluxError, FluxModeratedError, FluxRateLimitError
 from airflow_provider_flux.client.jobs import Job, is_nothing, read_mapping
 from airflow_provider_flux.client.models import check_model
 from airflow_provider_flux.client.validation import prepare
@@ -21,6 +22,7 @@ from airflow_provider_flux.images.inputs import InputImages
 from airflow_provider_flux.images.recipe import describe, describe_job, image_name
 from airflow_provider_flux.links.flux import FluxImageLink
 from airflow_provider_flux.operators.purchase import Purchase, check_policies, outcome_noted, retry_sentence, run_of
+from airflow_provider_flux.operators.queueing import Queued, defer_submit
 from airflow_provider_flux.operators.waiting import (
     GRACE,
     deadline_for,
@@ -96,7 +98,8 @@ class FluxGenerateOperator(BaseOperator):
     :param wait_for_completion: Whether to wait for the image; if not, the job is returned once submitted.
     :param deferrable: Wait in the triggerer, so that no worker is held.
     :param grace: Seconds to wait on the worker before deferring.
-    :param timeout: Seconds after the submit at which waiting ends; ``execution_timeout`` ends it sooner.
+    :param timeout: Seconds after the submit at which waiting ends; ``execution_timeout`` ends it sooner. As long,
+        at most, it waits before for room at the API (HTTP 429), in the triggerer too.
     :param poll_interval: Seconds between polls; default: from when such jobs usually finish.
     :param max_bytes: Largest image that is taken, in bytes.
     :param reuse: When an image or job that was paid for is taken instead of a new one, if its recipe (model and
@@ -188,6 +191,7 @@ class FluxGenerateOperator(BaseOperator):
         self.on_expired = on_expired
         self.on_moderated = on_moderated
         self._job: Job | None = None
+        self._queued: Queued | None = None
         self._remembers = True
 
     @property
@@ -218,7 +222,13 @@ class FluxGenerateOperator(BaseOperator):
                 store = self._store(uri)
                 store.check()
             book = self._book(store, context)
-            receipt = self._purchase(request, images, store, book, context).obtain(self._hook)
+            purchase = self._purchase(request, images, store, book, context)
+            try:
+                receipt = purchase.obtain(self._hook)
+            except FluxRateLimitError as error:
+                if self.deferrable:
+                    defer_submit(self, error, self._queued or Queued(time.time() + self.timeout))
+                raise
             if receipt.state == "stored":
                 return self._reused(receipt)
             self._job = job = receipt.paid_job()
@@ -237,6 +247,11 @@ class FluxGenerateOperator(BaseOperator):
                     max_bytes=self.max_bytes,
                 )
             return self._finish(result, store, book)
+
+    def execute_queued(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Submit again, after waiting in the triggerer for room at the API."""
+        self._queued = Queued.read(event)
+        return self.execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Go on after the triggerer has waited."""
@@ -334,7 +349,16 @@ class FluxGenerateOperator(BaseOperator):
                 "a retry of this task cannot find its job and pays again."
             )
         return Purchase(
-            self.model, request, images, run_of(context), book, store, self.reuse, self.on_orphan, self.on_expired
+            self.model,
+            request,
+            images,
+            run_of(context),
+            book,
+            store,
+            self.reuse,
+            self.on_orphan,
+            self.on_expired,
+            queue=not self.deferrable,
         )
 
     def _retry(self, error: FluxError) -> str:

@@ -101,14 +101,14 @@ def wait_or_defer(
             poll_interval=poll_interval,
             store=store,
             max_bytes=max_bytes,
-            not_before=now + _settling(),
+            not_before=now + settling(),
         ),
         method_name="execute_complete",
         timeout=timedelta(seconds=deadline - now + NET),
     )
 
 
-def _settling() -> float:
+def settling() -> float:
     """Return the seconds that Airflow needs to notice that this process has ended.
 
     A task that is resumed sooner is failed by the scheduler, which takes the end of the deferring process for

@@ -47,8 +47,11 @@ def fire(trigger: BaseTrigger) -> dict[str, Any]:
 
 def run(operator: Any, map_index: int = -1, **about: Any) -> tuple[dict[str, Any], bool]:
     """Return what the operator returned, and whether it was deferred on the way."""
-    try:
-        return operator.execute(context(map_index, **about)), False
-    except TaskDeferred as deferral:
-        method = getattr(operator, deferral.method_name)
-        return method(context(map_index, **about), event=fire(deferral.trigger)), True
+    event: dict[str, Any] = {}
+    method, deferred = operator.execute, False
+    while True:
+        try:
+            return method(context(map_index, **about), **event), deferred
+        except TaskDeferred as deferral:
+            method, event = getattr(operator, deferral.method_name), {"event": fire(deferral.trigger)}
+            deferred = True

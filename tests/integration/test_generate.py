@@ -16,6 +16,7 @@ from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.images import stores
 from airflow_provider_flux.operators.flux import REQUEST_FIELDS, FluxGenerateOperator
 from airflow_provider_flux.triggers.flux import FluxResultTrigger
+from airflow_provider_flux.triggers.pause import PauseTrigger
 from tests.integration.running import context, fire, run
 from tests.servers.seaweed import SeaweedFS
 
@@ -113,9 +114,11 @@ def test_parameters_carry_any_other_field_and_one_line_names_those_not_known(
 
 
 def test_the_connection_s_gateway_decides_what_is_taken(flux: FluxEmulator) -> None:
-    operator = generate(prompt=None, image_prompt="https://example.com/kite.png")
-    says = "prompt is empty" if operator._hook.endpoint.gateway == "cometapi" else "image_prompt must be .* base64"
-    with pytest.raises(AirflowFailException, match=says):
+    # CometAPI wants a prompt; Black Forest Labs wants the image itself, which nobody here can reach.
+    operator = generate(prompt=None, image_prompt="https://pictures.invalid/kite.png")
+    comet = operator._hook.endpoint.gateway == "cometapi"
+    says = "prompt is empty" if comet else "Fetching the input image failed .*Nothing was paid"
+    with pytest.raises(errors.FluxError, match=says):
         run(operator)
     assert flux.stats()["submit_requests"] == 0
 
@@ -306,3 +309,43 @@ def test_an_image_of_another_format_than_its_name_says_is_told(
     assert "right.jpg (256x256" in told
     assert told.count("is image/jpeg, though its name is") == 1
     assert f"though its name is file://{tmp_path}/wrong.png" in told
+
+
+def test_without_room_at_the_api_no_worker_is_held(
+    flux: FluxEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.uniform", lambda low, high: 0.01)
+    flux.settings(max_active=0)
+    operator = generate(output_uri=f"file://{tmp_path}/kite.jpeg")
+    with pytest.raises(TaskDeferred) as deferral:
+        operator.execute(context())
+    assert isinstance(deferral.value.trigger, PauseTrigger)
+    with pytest.raises(TaskDeferred) as again:
+        getattr(operator, again_method(deferral.value))(context(), fire(deferral.value.trigger))
+    assert fire(again.value.trigger)["refusals"] == 2
+    assert flux.stats()["submit_requests"] == 2
+    flux.settings(max_active=24)
+    resumed = generate(output_uri=f"file://{tmp_path}/kite.jpeg")  # a new process
+    told = resumed.execute_queued(context(), fire(again.value.trigger))
+    assert (told["status"], flux.stats()["submits"]) == ("Ready", 1)
+
+
+def again_method(deferral: TaskDeferred) -> str:
+    assert deferral.method_name == "execute_queued"
+    return deferral.method_name
+
+
+def test_waiting_for_room_ends_at_the_timeout(flux: FluxEmulator) -> None:
+    flux.settings(max_active=0)
+    with pytest.raises(
+        errors.FluxRateLimitError, match=r"Nothing was paid.* A retry of this task tries again"
+    ) as caught:
+        run(generate(timeout=0.5))
+    assert not isinstance(caught.value, AirflowFailException)
+    with pytest.raises(errors.FluxRateLimitError):
+        generate().execute_queued(context(), {"give_up": 1.0, "refusals": 3})
+
+
+@pytest.mark.parametrize("event", [None, {}, {"give_up": "soon", "refusals": 1}])
+def test_an_odd_event_starts_the_wait_anew(flux: FluxEmulator, event: Any) -> None:
+    assert generate().execute_queued(context(), event)["status"] == "Ready"
