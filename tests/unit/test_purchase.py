@@ -48,7 +48,7 @@ class Hook:
         self.requests: list[dict[str, Any]] = []
         self.error = error
 
-    def submit(self, model: str, parameters: dict[str, Any]) -> Job:
+    def submit(self, model: str, parameters: dict[str, Any], queue: bool = True) -> Job:
         self.requests.append(parameters)
         if self.error is not None:
             raise self.error
