@@ -35,7 +35,7 @@ def main() -> None:
     report(
         "Batch",
         f"Jobs of {DURATION:g} s, at most {MAX_ACTIVE} active: no more than {ceiling:g} images a second. CPU is that\n"
-        "of all of Airflow, less what it takes when idle. Mapped tasks run 16 at once.",
+        "of the workers' processes. Mapped tasks run 16 at once.",
         ["by", "images", "images a second", "CPU an image", "of ours", "worker held an image"],
         rows,
         goal("Throughput, of the ceiling", rates["bench_batch"] / ceiling * 100, 95, least=True, unit=" %"),

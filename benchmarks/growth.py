@@ -17,8 +17,8 @@ def main() -> None:
     ]
     report(
         "Growth",
-        "One FluxGenerateBatchOperator. CPU is that of all of Airflow, less what it takes when idle, and so has the\n"
-        "cost of one task in it, shared by all its images.",
+        "One FluxGenerateBatchOperator. CPU is that of its worker, and so has the cost of\n"
+        "starting one task in it, shared by all its images.",
         ["images", "CPU an image", "CPU of the run", "wall"],
         rows,
         goal("CPU an image, 1,000 over 100", cpu[1000] / cpu[100], 1.1),

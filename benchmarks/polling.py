@@ -60,7 +60,7 @@ def warm(median: float, spread: float, count: int = 2000) -> tuple[float, float,
     return _compare(jobs, wait_for_all(jobs, durations))
 
 
-def cold(median: float, spread: float, count: int = 2000) -> tuple[float, float, float]:
+def cold(median: float, spread: float, count: int = 8000) -> tuple[float, float, float]:
     """Return the same for the first job of a process that knows nothing of its model."""
     jobs = draw(median, spread, count)
     return _compare(jobs, [wait(takes, Durations()) for takes in jobs])
@@ -97,7 +97,7 @@ def main() -> None:
         ["median", "spread", "polls, warm", "delay", "share", "polls, cold", "delay", "share"],
         rows,
         *(goal(f"Warm, spread {spread}, the largest share", shares[spread], most) for spread, most in SPREADS.items()),
-        goal("Cold, the largest share", max(cold_shares), 1.02),
+        goal("Cold, the largest share (its jitter costs 0.3 %, the sample errs by 1 %)", max(cold_shares), 1.02),
     )
 
 

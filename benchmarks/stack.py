@@ -28,7 +28,7 @@ LOOK = 0.25
 class Run:
     """What a run of a DAG took.
 
-    :param cpu: CPU seconds of all of Airflow, less what it takes when idle.
+    :param cpu: CPU seconds of the workers' processes.
     :param wall: Seconds.
     :param held: Seconds for which its task ``work`` held a worker, all map indexes together.
     :param tasks: The instances of ``work``.
@@ -47,7 +47,6 @@ class Stack:
     flux: FluxEmulator
     s3: SeaweedFS
     airflow: AirflowStack
-    idle: float = 0.0
 
     def run(self, dag_id: str, **params: Any) -> Run:
         """Run the DAG to its end; it must succeed."""
@@ -65,7 +64,7 @@ class Stack:
         if state != "success":
             logs = [api.task_log(dag_id, run_id, "work", 1, ti["map_index"])[-3000:] for ti in tasks[:1]]
             raise RuntimeError(f"{dag_id} ended as {state}: {logs}")
-        return Run(dag_id, run_id, self.cpu() - cpu - self.idle * wall, wall, held, tasks)
+        return Run(dag_id, run_id, self.cpu() - cpu, wall, held, tasks)
 
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         return [ti for ti in self.airflow.api.task_instances(dag_id, run_id) if ti["task_id"] == "work"]
@@ -79,23 +78,15 @@ class Stack:
         return self.airflow.api.xcom(run.dag_id, run.run_id, "work", run.tasks[0]["map_index"])
 
     def cpu(self) -> float:
-        """Return the CPU seconds of all that Airflow has run so far, tasks that have ended too."""
-        total = 0.0
-        for process in self.airflow.processes.values():
-            for pid in process.pids():
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    times = psutil.Process(pid).cpu_times()
-                    total += times.user + times.system + times.children_user + times.children_system
+        """Return the CPU seconds of the workers so far: of all that the scheduler has started, and not its own."""
+        scheduler, *workers = self.airflow.pids("scheduler")
+        times = psutil.Process(scheduler).cpu_times()
+        total = times.children_user + times.children_system
+        for pid in workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = psutil.Process(pid).cpu_times()
+                total += times.user + times.system + times.children_user + times.children_system
         return total
-
-    def measure_idle(self, dag_id: str, seconds: float = 10) -> None:
-        """Measure what Airflow takes while nothing runs, and somebody looks as often as :meth:`run` does."""
-        cpu, began = self.cpu(), time.monotonic()
-        while time.monotonic() - began < seconds:
-            self.airflow.api.request("GET", f"/dags/{dag_id}/dagRuns")
-            self.airflow.api.request("GET", f"/dags/{dag_id}/dagRuns")
-            time.sleep(LOOK)
-        self.idle = (self.cpu() - cpu) / (time.monotonic() - began)
 
 
 @contextmanager
@@ -112,5 +103,4 @@ def running(duration: float, parallelism: int = 4) -> Iterator[Stack]:
         stack = Stack(flux, s3, servers.enter_context(airflow))
         stack.airflow.api.wait_for_dag("bench_one")
         stack.run("bench_one")  # what is loaded on first use does not count
-        stack.measure_idle("bench_one")
         yield stack

@@ -19,8 +19,8 @@ MEMORY = 30
 CLOSEST, WIDEST = 0.25, 15.0
 """Bounds of the seconds between two polls."""
 
-# Before anything was seen, a third or three times the typical time is no surprise. That counts as half a job.
-_PRIOR_SPREAD, _PRIOR_WEIGHT = 1.0, 0.5
+# Before anything was seen, half or twice the typical time is no surprise. That counts as half a job.
+_PRIOR_SPREAD, _PRIOR_WEIGHT = 0.8, 0.5
 _LEAST_SPREAD = 0.1
 
 
@@ -44,7 +44,7 @@ class Schedule(NamedTuple):
 class Durations:
     """How long one model's jobs take, and so when to poll.
 
-    The first poll comes when one job in seven has finished, the next ones at a quarter of the spread. For
+    The first poll comes when one job in seven has finished, the next ones at a third of the spread. For
     log-normal durations that is close to the least number of polls for a given mean delay between ready and
     noticed, which spaces them by sqrt(2 / (lambda h(t))) for a hazard rate h(t).
 
@@ -67,8 +67,8 @@ class Durations:
         """Return when to poll a job, as far as is known now."""
         mean, variance, *_ = self._state
         spread = max(_LEAST_SPREAD, math.sqrt(variance))
-        step = max(CLOSEST, math.exp(mean) * spread / 4)
-        return Schedule(math.exp(mean - 1.1 * spread), step, math.exp(mean + 4 * spread))
+        step = max(CLOSEST, math.exp(mean) * spread / 3)
+        return Schedule(math.exp(mean - 1.1 * spread), step, math.exp(mean + 5 * spread))
 
 
 _MOST = 256

@@ -42,7 +42,7 @@ def test_warm_it_needs_a_share_of_the_polls_of_a_fixed_interval(median: float, s
 @pytest.mark.parametrize("median", MEDIANS)
 @pytest.mark.parametrize("spread", SPREADS)
 def test_cold_it_never_needs_more_polls_than_a_fixed_interval(median: float, spread: float) -> None:
-    assert cold(median, spread)[2] <= 1.02  # that is the jitter
+    assert cold(median, spread)[2] <= 1.02  # the jitter costs 0.3 %, the sample errs by 1 %
 
 
 @pytest.mark.parametrize(("before", "after"), [(30, 3), (3, 30)])
