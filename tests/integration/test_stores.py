@@ -1,0 +1,214 @@
+"""Stores when something breaks: what is written lies there whole or not at all; what is unreadable stops a purchase.
+
+Writers of files are killed with SIGKILL; S3 is a real server behind a line that breaks in the middle of a body.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import pytest
+
+from airflow_provider_flux.emulator import FluxEmulator
+from airflow_provider_flux.hooks.flux import FluxHook
+from airflow_provider_flux.images.inputs import InputImages
+from airflow_provider_flux.images.receipts import BesideImage, FluxReceiptError, Receipt, Run
+from airflow_provider_flux.images.recipe import fingerprint
+from airflow_provider_flux.images.s3_store import S3Store
+from airflow_provider_flux.images.stores import FluxStoreError, open_store
+from airflow_provider_flux.operators.purchase import Purchase
+from tests.servers.seaweed import SeaweedFS
+
+WRITER = """
+import os, shutil, signal, sys
+from pathlib import Path
+from airflow_provider_flux.images.stores import open_store
+
+def die(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def half(source, target):
+    data = source.read()
+    target.write(data[: len(data) // 2])
+    target.flush()
+    die()
+
+uri, path, what, moment = sys.argv[1:]
+store = open_store(uri, None)
+if moment == "half written":
+    shutil.copyfileobj = half
+else:
+    os.fsync = die
+if what == "image":
+    store.put(Path(path), "image/png", {})
+else:
+    store.write_note(Path(path).read_bytes())
+"""
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """An image that is too large for any buffer on the way."""
+    path = tmp_path / "captured"
+    PIL.Image.effect_noise((1500, 1500), 90).save(path, "PNG")
+    assert path.stat().st_size > 1_000_000
+    return path
+
+
+@pytest.mark.parametrize("earlier", [b"the earlier one", None], ids=["over", "new"])
+@pytest.mark.parametrize("moment", ["half written", "not yet in its place"])
+@pytest.mark.parametrize("what", ["image", "receipt"])
+def test_a_killed_writer_leaves_the_earlier_file_or_none(
+    tmp_path: Path, image: Path, what: str, moment: str, earlier: bytes | None
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    target = folder / ("kite.png" if what == "image" else "kite.png.json")
+    if earlier is not None:
+        target.write_bytes(earlier)
+    uri = f"file://{folder}/kite.png"
+    killed = subprocess.run([sys.executable, "-c", WRITER, uri, image, what, moment], capture_output=True, check=False)
+    assert killed.returncode == -9, killed.stderr.decode()
+    # What is left of the new one is hidden from who lists images.
+    assert [path.name for path in folder.glob("[!.]*")] == ([target.name] if earlier else [])
+    assert [path.suffix for path in folder.glob(".*")] == [".part"]
+    assert (target.read_bytes() if target.exists() else None) == earlier
+    store = open_store(uri, None)
+    store.put(image, "image/png", {})
+    assert (folder / "kite.png").read_bytes() == image.read_bytes()
+
+
+class BreakingLine:
+    """A TCP line to a server that breaks once a connection has carried so many bytes there."""
+
+    def __init__(self, port: int, carries: int) -> None:
+        self.port, self.carries, self.broken = port, carries, 0
+        self._door = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._door.getsockname()[1]}"
+
+    def close(self) -> None:
+        self._door.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._door.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._carry, args=(client,), daemon=True).start()
+
+    def _carry(self, client: socket.socket) -> None:
+        carried = 0
+        with client, socket.create_connection(("127.0.0.1", self.port)) as server:
+            while True:
+                for ready in select.select([client, server], [], [])[0]:
+                    data = ready.recv(16_384)
+                    if not data:
+                        return
+                    (server if ready is client else client).sendall(data)
+                    carried += len(data) * (ready is client)
+                if carried > self.carries:
+                    self.broken += 1
+                    return
+
+
+@pytest.fixture
+def line(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> Iterator[BreakingLine]:
+    """aws_default, over a line that carries 200 kB to the server."""
+    line = BreakingLine(int(s3.endpoint_url.rpartition(":")[2]), 200_000)
+    connect(s3, monkeypatch, endpoint_url=line.url)
+    yield line
+    line.close()
+
+
+def connect(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, endpoint_url: str = "", **changes: Any) -> None:
+    connection = {**s3.connection(), **changes}
+    connection["extra"] = {**connection["extra"], "endpoint_url": endpoint_url or s3.endpoint_url}
+    connection["extra"]["config_kwargs"] = {
+        **connection["extra"]["config_kwargs"],
+        "retries": {"total_max_attempts": 1},
+        "read_timeout": 1,
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
+
+
+def in_s3(s3: SeaweedFS) -> dict[str, bytes]:
+    client = s3.client()
+    keys = [item["Key"] for item in client.list_objects_v2(Bucket=s3.bucket).get("Contents", [])]
+    return {key: client.get_object(Bucket=s3.bucket, Key=key)["Body"].read() for key in keys}
+
+
+@pytest.mark.parametrize("earlier", [{"kite.png": b"earlier", "kite.png.json": b"{}"}, {}], ids=["over", "new"])
+def test_a_line_that_breaks_leaves_the_earlier_object_or_none(
+    s3: SeaweedFS, line: BreakingLine, image: Path, earlier: dict[str, bytes]
+) -> None:
+    for key, body in earlier.items():
+        s3.client().put_object(Bucket=s3.bucket, Key=key, Body=body)
+    store = S3Store(s3.bucket, "kite.png", "aws_default")
+    store.check()
+    with pytest.raises(Exception, match=r"(?i)connection|timeout"):
+        store.put(image, "image/png", {"job-id": "abc"})
+    with pytest.raises(Exception, match=r"(?i)connection|timeout"):
+        store.write_note(image.read_bytes())
+    assert line.broken == 2
+    assert in_s3(s3) == earlier
+    line.carries = 10**9
+    store.put(image, "image/png", {"job-id": "abc"})
+    assert in_s3(s3) == {**earlier, "kite.png": image.read_bytes()}
+
+
+def buy(s3: SeaweedFS) -> Receipt:
+    """Buy with what an earlier try of the same task has left in S3."""
+    hook, request = FluxHook(), {"prompt": "a red kite"}
+    store = S3Store(s3.bucket, "kite.png", "aws_default")
+    images = InputImages("flux-dev", hook.get_conn(), None)
+    run = Run("dag", "generate", "run-1")
+    return Purchase("flux-dev", request, images, run, BesideImage(store), store).obtain(hook)
+
+
+@pytest.mark.parametrize("why", ["refused", "silent", "foreign", "newer", "cut off"])
+def test_a_receipt_that_s3_does_not_tell_stops_the_purchase(
+    s3: SeaweedFS, flux_connection: FluxEmulator, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    receipt = Receipt("submitted", fingerprint("flux-dev", {"prompt": "a red kite"}), job={"id": "abc"}).to_json()
+    newer = json.dumps({**json.loads(receipt), "version": 2})
+    body = {"foreign": '{"caption": "mine"}', "newer": newer, "cut off": receipt[:-20]}.get(why, receipt)
+    s3.client().put_object(Bucket=s3.bucket, Key="kite.png.json", Body=body.encode())
+    connect(s3, monkeypatch, **({"password": "wrong"} if why == "refused" else {}))
+    says = {
+        "refused": r"cannot be read \(ClientError: .*SignatureDoesNotMatch",
+        "silent": r"cannot be read \(ReadTimeoutError",
+        "foreign": "is not a receipt of this provider",
+        "newer": "is a receipt of version 2, which is not known here",
+        "cut off": "is not JSON",
+    }[why]
+    error = FluxStoreError if why in ("refused", "silent") else FluxReceiptError
+    told = pytest.raises(error, match=rf"s3://flux/kite\.png\.json {says}")
+    with s3.paused() if why == "silent" else contextlib.nullcontext(), told as caught:
+        buy(s3)
+    assert "Nothing was paid." in str(caught.value)
+    assert flux_connection.stats()["submit_requests"] == 0
+    assert in_s3(s3) == {"kite.png.json": body.encode()}
+
+
+def test_without_a_receipt_the_same_purchase_is_made(
+    s3: SeaweedFS, flux_connection: FluxEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(s3, monkeypatch)
+    assert buy(s3).state == "submitted"
+    assert buy(s3).state == "submitted"
+    assert flux_connection.stats()["submit_requests"] == 1
