@@ -53,7 +53,7 @@ def _place(store: Store, image: Image) -> dict[str, Any]:
 def fetch_image(client: FluxClient, result: Result, path: Path, max_bytes: int = MAX_BYTES) -> Image:
     """Write the image of a finished job to ``path`` and return what it is.
 
-    A failed or broken transfer is tried again, and a dead link is asked for anew once: the image is paid for.
+    A failed or broken transfer is tried again, and a dead link is asked for anew: the image is paid for.
 
     :param max_bytes: A larger image is refused.
     :raises FluxBadImageError: if no whole image came.

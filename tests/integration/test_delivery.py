@@ -1,0 +1,157 @@
+"""The way of an image from its link, over real HTTP, for the hook and the operator: slow, too large, led astray, dead.
+
+Whatever happens, the error names the job and says that it is paid, nothing half lies at the image's place, and a retry
+buys nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_flux.client import errors
+from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.emulator import FluxEmulator
+from airflow_provider_flux.hooks.flux import FluxHook
+from airflow_provider_flux.images import delivery
+from airflow_provider_flux.operators.flux import FluxGenerateOperator
+from tests.integration.running import run
+
+RECIPE: dict[str, Any] = {"model": "flux-dev", "prompt": "a red kite", "width": 256, "height": 256}
+Take = Callable[..., Any]
+
+
+@pytest.fixture
+def flux(flux_connection: FluxEmulator, monkeypatch: pytest.MonkeyPatch) -> FluxEmulator:
+    connection = flux_connection.connection()
+    connection["extra"] = {**connection["extra"], "timeout": 0.4}
+    monkeypatch.setenv("AIRFLOW_CONN_FLUX_DEFAULT", json.dumps(connection))
+    monkeypatch.setattr(delivery, "ATTEMPTS", 2)
+    return flux_connection
+
+
+@pytest.fixture(params=["hook", "worker", "triggerer"])
+def take(request: pytest.FixtureRequest, flux: FluxEmulator, tmp_path: Path) -> Take:
+    """Take the image of the one job there is, or submit it first; a try of a task, or a call of the hook."""
+    jobs: list[Job] = []
+
+    def by_hook(max_bytes: int = 10**7) -> Any:
+        hook = FluxHook()
+        if not jobs:
+            jobs.append(hook.submit("flux-dev", RECIPE))
+        return hook.download(hook.wait(jobs[0], 20, 0.1), tmp_path / "kite.jpeg", max_bytes).to_dict()
+
+    def by_task(max_bytes: int = 10**7) -> Any:
+        grace = 0 if request.param == "triggerer" else 20
+        uri = f"file://{tmp_path}/kite.jpeg"
+        operator = FluxGenerateOperator(
+            task_id="generate", output_uri=uri, grace=grace, poll_interval=0.1, max_bytes=max_bytes, **RECIPE
+        )
+        return run(operator)[0]
+
+    return by_hook if request.param == "hook" else by_task
+
+
+def lies_there(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".json"))
+
+
+def hits(flux: FluxEmulator) -> int:
+    """Return how often the fault that was ordered first has struck."""
+    faults = httpx.get(f"{flux.url}/emulator/faults", trust_env=False).json()
+    return int(faults[0]["hits"])
+
+
+def refused(take: Take, flux: FluxEmulator, folder: Path, error: type[errors.FluxError], **arguments: Any) -> Any:
+    with pytest.raises(error) as caught:
+        take(**arguments)
+    job_id = flux.stats()["jobs"][0]["id"]
+    assert type(caught.value).__name__ == error.__name__
+    assert caught.value.job_id == job_id
+    assert f"Job {job_id} is finished and paid for." in str(caught.value)
+    assert "sig=" not in str(caught.value)
+    assert lies_there(folder) == []
+    return caught.value
+
+
+@pytest.mark.parametrize("fault", [{"drip": 2}, {"delay": 2}], ids=str)
+def test_a_delivery_slower_than_the_read_timeout(
+    take: Take, flux: FluxEmulator, tmp_path: Path, fault: dict[str, Any]
+) -> None:
+    flux.fault(on="download", times=None, **fault)
+    refused(take, flux, tmp_path, errors.FluxServiceError)
+    assert hits(flux) >= delivery.ATTEMPTS
+    flux.clear_faults()
+    flux.fault(on="download", times=delivery.ATTEMPTS - 1, **fault)
+    assert take()["bytes"] == (tmp_path / "kite.jpeg").stat().st_size
+    assert flux.stats()["submits"] == 1
+
+
+def test_an_image_that_grows_beyond_the_cap(take: Take, flux: FluxEmulator, tmp_path: Path) -> None:
+    flux.fault(on="download", pad=3_000_000, times=None)
+    error = refused(take, flux, tmp_path, errors.FluxImageTooLargeError, max_bytes=2_000_000)
+    assert isinstance(error, AirflowFailException)
+    assert "max_bytes=2000000" in str(error)
+    assert take(max_bytes=4_000_000)["bytes"] > 3_000_000
+    assert flux.stats()["submits"] == 1
+
+
+@pytest.mark.parametrize("way", ["redirect", "sample"])
+@pytest.mark.parametrize("target", ["http://169.254.169.254/latest", "file:///etc/passwd", "the same server"])
+def test_a_delivery_that_leads_into_a_private_network(
+    take: Take, flux: FluxEmulator, tmp_path: Path, target: str, way: str
+) -> None:
+    if target == "the same server":
+        # It would answer, if it were asked by this name, which is not the API's own.
+        link = FluxHook().wait(FluxHook().submit("flux-dev", RECIPE), 20, 0.1).sample
+        assert link is not None
+        target = link.replace("127.0.0.1", "localhost")
+        assert httpx.get(target, trust_env=False).status_code == 200
+    before = flux.stats()["downloads"]
+    if way == "redirect":
+        flux.fault(on="download", redirect=target, times=None)
+    else:
+        flux.fault(on="poll", sample=target, times=None)
+    with pytest.raises(errors.FluxUnsafeUrlError, match=r"Job .* is finished and paid for") as caught:
+        take()
+    assert isinstance(caught.value, AirflowFailException)
+    assert "sig=" not in str(caught.value)
+    assert (lies_there(tmp_path), flux.stats()["downloads"]) == ([], before)
+
+
+def test_redirects_without_end(take: Take, flux: FluxEmulator, tmp_path: Path) -> None:
+    flux.fault(on="download", redirect="?again", times=None)
+    error = refused(take, flux, tmp_path, errors.FluxBadImageError)
+    assert "redirects without end" in str(error)
+    assert not isinstance(error, AirflowFailException)
+
+
+def test_a_dead_link_is_asked_for_anew(take: Take, flux: FluxEmulator, tmp_path: Path) -> None:
+    flux.settings(renew_links=True)
+    flux.fault(on="download", http=403)
+    assert take()["bytes"] == (tmp_path / "kite.jpeg").stat().st_size
+    assert (flux.stats()["submits"], flux.stats()["downloads"]) == (1, 1)
+
+
+def test_links_that_are_all_dead_are_not_asked_for_without_end(take: Take, flux: FluxEmulator, tmp_path: Path) -> None:
+    flux.settings(renew_links=True)
+    flux.fault(on="download", http=403, times=None)
+    error = refused(take, flux, tmp_path, errors.FluxBadImageError)
+    assert not isinstance(error, AirflowFailException)
+    assert hits(flux) <= 2 * delivery.ATTEMPTS
+    flux.clear_faults()
+    take()
+    assert flux.stats()["submits"] == 1
+
+
+def test_a_link_that_died_for_good(take: Take, flux: FluxEmulator, tmp_path: Path) -> None:
+    flux.fault(on="download", http=403, times=None)
+    error = refused(take, flux, tmp_path, errors.FluxImageExpiredError)
+    assert isinstance(error, AirflowFailException)
+    assert flux.stats()["submits"] == 1
