@@ -176,8 +176,8 @@ class Purchase:
             raise
         submitted = intent.become("submitted", job=job.to_dict())
         log.info("Submitted job %s to %s%s.", job.id, self.model, "" if job.cost is None else f" ({job.cost} credits)")
-        metrics.submitted(metrics.tags(self.model, hook.endpoint.gateway))
         self._write_if_possible(submitted)
+        metrics.submitted(metrics.tags(self.model, hook.endpoint.gateway))
         return submitted
 
     def _write_if_possible(self, receipt: Receipt) -> None:

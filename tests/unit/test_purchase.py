@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_flux import metrics
 from airflow_provider_flux.client import errors
 from airflow_provider_flux.client.client import FluxClient
 from airflow_provider_flux.client.gateways import make_endpoint
@@ -43,6 +44,8 @@ CASES = [(row[0], *column.split("/"), end) for row in ROWS for column, end in zi
 
 class Hook:
     """Counts what is bought."""
+
+    endpoint = CLIENT.endpoint
 
     def __init__(self, error: errors.FluxError | None = None) -> None:
         self.requests: list[dict[str, Any]] = []
@@ -169,3 +172,11 @@ def test_a_submit_whose_answer_was_lost_is_tried_again_only_if_told(on_orphan: s
             purchase(book, reuse=reuse, on_orphan=on_orphan).obtain(Hook(lost))  # type: ignore[arg-type]
         assert caught.value.retryable is (on_orphan == "resubmit")
         assert read_receipt(book.text or "", "here").state == "intent"
+
+
+def test_the_receipt_of_a_paid_job_is_written_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    book = Book(None)
+    monkeypatch.setattr(metrics, "submitted", lambda tags: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        purchase(book).obtain(Hook())  # type: ignore[arg-type]
+    assert read_receipt(book.text or "", "here").paid_job().id == "new"
