@@ -25,10 +25,15 @@ os.environ.update(
     NO_PROXY="127.0.0.1,localhost",
 )
 
-import pytest  # noqa: E402 - Airflow's configuration comes first
+import hypothesis  # noqa: E402 - Airflow's configuration comes first
+import pytest  # noqa: E402
 
 from airflow_provider_flux.emulator import FluxEmulator  # noqa: E402
 from tests.servers.seaweed import SeaweedFS  # noqa: E402
+
+# No deadline: how long an example takes tells of the machine and what else it does.
+hypothesis.settings.register_profile("flux", deadline=None)
+hypothesis.settings.load_profile("flux")
 
 
 def pytest_configure() -> None:
