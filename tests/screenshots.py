@@ -19,6 +19,7 @@ from tests.servers.process import exit_on_signals
 from tests.servers.seaweed import SeaweedFS
 
 OUTPUT = Path(__file__).parent.parent / "docs" / "images"
+MAX_BYTES = 195_000
 DAG = """
 from airflow.sdk import DAG
 
@@ -84,7 +85,9 @@ def keep(browser: Browser, name: str) -> None:
     browser.until(lambda: all("white table" in prompt.text for prompt in browser.all(".prompt")), "the prompts")
     image = PIL.Image.open(io.BytesIO(browser.driver.get_screenshot_as_png()))
     file = OUTPUT / f"{name}.png"
-    image.convert("RGB").quantize(128).save(file, optimize=True)
+    image.convert("RGB").save(file, optimize=True)
+    if file.stat().st_size > MAX_BYTES:
+        image.convert("RGB").quantize(256).save(file, optimize=True)
     print(file, file.stat().st_size)
 
 
