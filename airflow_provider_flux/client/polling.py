@@ -28,6 +28,8 @@ NOT_FOUND_PATIENCE = 15.0
 """Seconds for which "Task not found" may be a region that has not heard of the job yet."""
 LINKLESS_PATIENCE = 3
 """Answers that may say "Ready" before the delivery URL is there."""
+LEAST_WAIT = 0.1
+"""Least seconds between two polls, whatever interval was asked for."""
 DOUBT_PATIENCE = 3
 """Answers in a row that may be a web page, or refuse a key that has just been good, before it is believed."""
 
@@ -78,7 +80,7 @@ class Poller:
             wait = _jitter(self._schedule.spacing(age), 0.1)
         if self._errors:
             wait = max(wait, min(30.0, 0.5 * 2 ** min(len(self._errors), 6)), self._errors[-1].retry_after or 0)
-        return max(0.0, min(wait, self.deadline - now))
+        return max(0.0, min(max(LEAST_WAIT, wait) if self.polls else wait, self.deadline - now))
 
     def _age(self, now: float) -> float:
         # Another machine's clock may be ahead of the one that submitted.

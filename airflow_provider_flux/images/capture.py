@@ -58,7 +58,7 @@ def check_max_bytes(value: Any) -> int:
 
     :raises FluxBadRequestError: if it is none; before money is spent.
     """
-    with contextlib.suppress(TypeError, ValueError):
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
         if not isinstance(value, bool) and int(value) >= 1:
             return int(value)
     raise FluxBadRequestError(f"max_bytes is {value!r}; it must be a number of bytes, 1 or more.")

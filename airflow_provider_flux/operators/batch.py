@@ -222,7 +222,7 @@ def _count(name: str, value: Any) -> int:
     try:
         if not isinstance(value, bool) and int(value) >= 0:
             return int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     raise FluxBadRequestError(f"{name} is {value!r}; it must be a whole number, 0 or more.")
 
@@ -231,6 +231,6 @@ def _credits(value: Any) -> float:
     try:
         if not isinstance(value, bool) and 0 <= float(value) < float("inf"):
             return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     raise FluxBadRequestError(f"max_cost is {value!r}; it must be a number of credits, 0 or more.")
