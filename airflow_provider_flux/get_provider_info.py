@@ -80,6 +80,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-module": "airflow_provider_flux.transfers.flux_to_s3",
             }
         ],
+        "task-decorators": [{"name": "flux", "class-name": "airflow_provider_flux.decorators.flux.flux_task"}],
         "extra-links": ["airflow_provider_flux.links.flux.FluxImageLink"],
         "config": CONFIG,
         "connection-types": [

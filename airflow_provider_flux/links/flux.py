@@ -1,4 +1,4 @@
-"""FluxImageLink: from a task in the Airflow UI to the image it stored."""
+"""FluxImageLink: from a task in the Airflow UI to its images in the gallery."""
 
 from __future__ import annotations
 
@@ -12,24 +12,17 @@ if TYPE_CHECKING:
 
 
 class FluxImageLink(BaseOperatorLink):
-    """Open the stored image: in the S3 console, or at its own address. Empty while there is none."""
+    """Open the gallery's page of a task instance: while it waits, and when its images are there.
 
-    name = "Image"
+    Made of the task instance's identity alone, so retries, deferrals and timeouts do not change it.
+    """
+
+    name = "Picture"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        """Return the link, read from what the task returned."""
-        from airflow.providers.common.compat.sdk import XCom
+        """Return the link."""
+        from airflow.configuration import conf
 
-        returned: Any = XCom.get_value(ti_key=ti_key, key="return_value")
-        return link_to(returned.get("uri")) if isinstance(returned, dict) else ""
-
-
-def link_to(uri: str | None) -> str:
-    """Return the web address that shows the object at ``uri``; "" if there is none."""
-    if not uri:
-        return ""
-    scheme, _, rest = uri.partition("://")
-    if scheme == "s3":
-        bucket, _, key = rest.rpartition("@")[2].partition("/")
-        return f"https://console.aws.amazon.com/s3/object/{quote(bucket)}?prefix={quote(key, safe='')}"
-    return uri if scheme in ("http", "https") else ""
+        base_url = conf.get("api", "base_url", fallback="/").rstrip("/")
+        where = ("dags", ti_key.dag_id, "runs", ti_key.run_id, "tasks", ti_key.task_id, str(ti_key.map_index))
+        return f"{base_url}/flux/{'/'.join(quote(part, safe='') for part in where)}"

@@ -16,7 +16,9 @@ from airflow.sdk import BaseOperator
 from airflow_provider_flux.client.errors import FluxBadRequestError, FluxBatchError, FluxError
 from airflow_provider_flux.exceptions import airflow_errors
 from airflow_provider_flux.images.capture import MAX_BYTES, check_max_bytes
+from airflow_provider_flux.links.flux import FluxImageLink
 from airflow_provider_flux.operators.batch_run import BatchRun, Rules
+from airflow_provider_flux.operators.outlets import lineage_of, tell_outlets
 from airflow_provider_flux.operators.purchase import check_policies, run_of
 from airflow_provider_flux.operators.requests import MANIFEST, read_requests
 from airflow_provider_flux.operators.waiting import seconds
@@ -68,6 +70,7 @@ class FluxGenerateBatchOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("requests", "output_uri", "model", "parameters", "aws_conn_id", "flux_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"requests": "json", "parameters": "json"}
+    operator_extra_links = (FluxImageLink(),)
     ui_color = "#e8e4f3"
 
     def __init__(
@@ -135,6 +138,7 @@ class FluxGenerateBatchOperator(BaseOperator):
             told = {"manifest": manifest.uri, "counts": batch.counts, "cost": round(batch.cost, 6)}
             self.log.info("%s; %g credits paid; see %s.", _words(batch.counts), batch.cost, manifest.uri)
             self._check_complete(batch, manifest)
+            tell_outlets(self, context, manifest.uri, {"manifest": manifest.uri, "cost": told["cost"], **batch.counts})
             return told
 
     def on_kill(self) -> None:
@@ -145,6 +149,11 @@ class FluxGenerateBatchOperator(BaseOperator):
                 "Running this task again asks for those jobs first.",
                 ", ".join(self._run.in_flight),
             )
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Return what OpenLineage is told: the stored images."""
+        lines = self._run.lines if self._run is not None else []
+        return lineage_of([line["uri"] for line in lines if line["uri"]])
 
     def _items(self) -> list[Item]:
         return read_requests(self.requests, self.model, self.parameters, self._hook.endpoint.gateway, self.strict)

@@ -21,6 +21,7 @@ from airflow_provider_flux.images.capture import MAX_BYTES, check_max_bytes
 from airflow_provider_flux.images.inputs import InputImages
 from airflow_provider_flux.images.recipe import describe, describe_job, image_name
 from airflow_provider_flux.links.flux import FluxImageLink
+from airflow_provider_flux.operators.outlets import lineage_of, tell_outlets
 from airflow_provider_flux.operators.purchase import Purchase, check_policies, outcome_noted, retry_sentence, run_of
 from airflow_provider_flux.operators.queueing import Queued, defer_submit
 from airflow_provider_flux.operators.waiting import (
@@ -192,6 +193,7 @@ class FluxGenerateOperator(BaseOperator):
         self.on_moderated = on_moderated
         self._job: Job | None = None
         self._queued: Queued | None = None
+        self._image_uri: str | None = None
         self._remembers = True
 
     @property
@@ -230,7 +232,7 @@ class FluxGenerateOperator(BaseOperator):
                     defer_submit(self, error, self._queued or Queued(time.time() + self.timeout))
                 raise
             if receipt.state == "stored":
-                return self._reused(receipt)
+                return self._reused(receipt, context)
             self._job = job = receipt.paid_job()
             if not self.wait_for_completion:
                 return describe_job(job)
@@ -246,7 +248,7 @@ class FluxGenerateOperator(BaseOperator):
                     store={"uri": uri, "aws_conn_id": self.aws_conn_id} if uri else None,
                     max_bytes=self.max_bytes,
                 )
-            return self._finish(result, store, book)
+            return self._finish(result, store, book, context)
 
     def execute_queued(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Submit again, after waiting in the triggerer for room at the API."""
@@ -262,26 +264,31 @@ class FluxGenerateOperator(BaseOperator):
             with outcome_noted(book, self.on_expired):
                 self._job, image, timeout = read_event(event)
                 if image is not None:
-                    return self._stored(image)
+                    return self._stored(image, context)
                 result = self._hook.wait(self._job, timeout)
-            return self._finish(result, store, book)
+            return self._finish(result, store, book, context)
 
     def on_kill(self) -> None:
         """Say which job is left behind; the API cannot cancel it."""
         if self._job is not None:
             self.log.warning(left_behind(self._job.id))
 
-    def _finish(self, result: Result, store: Store | None, book: Book) -> dict[str, Any]:
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Return what OpenLineage is told: the stored image."""
+        return lineage_of([self._image_uri] if self._image_uri else [])
+
+    def _finish(self, result: Result, store: Store | None, book: Book, context: Context) -> dict[str, Any]:
         from airflow_provider_flux.images.delivery import deliver
 
         if store is None:
             self.log.info("Job %s is ready; no output_uri was given, so its link dies in minutes.", result.job.id)
             return self._paid(describe(result))
         with outcome_noted(book, self.on_expired, seed=result.seed):
-            return self._stored(deliver(self._hook.get_conn(), result, store, self.max_bytes))
+            return self._stored(deliver(self._hook.get_conn(), result, store, self.max_bytes), context)
 
-    def _stored(self, image: dict[str, Any]) -> dict[str, Any]:
+    def _stored(self, image: dict[str, Any], context: Context) -> dict[str, Any]:
         log_stored(self.log, image)
+        self._tell(image, context)
         return self._paid(image)
 
     def _paid(self, told: dict[str, Any]) -> dict[str, Any]:
@@ -290,10 +297,15 @@ class FluxGenerateOperator(BaseOperator):
         metrics.ready(told, self._tags)
         return told
 
-    def _reused(self, receipt: Receipt) -> dict[str, Any]:
+    def _tell(self, image: dict[str, Any], context: Context) -> None:
+        self._image_uri = image["uri"]
+        tell_outlets(self, context, image["uri"], image)
+
+    def _reused(self, receipt: Receipt, context: Context) -> dict[str, Any]:
         image = {**(receipt.image or {}), "reused": True}
         self.log.info("The image of job %s is at %s already; nothing was paid.", image["id"], image["uri"])
         metrics.reused(self._tags)
+        self._tell(image, context)
         return image
 
     def _request(self) -> tuple[dict[str, Any], InputImages]:

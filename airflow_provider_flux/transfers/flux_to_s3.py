@@ -14,6 +14,7 @@ from airflow_provider_flux.client.jobs import Job, is_nothing, job_from, read_ma
 from airflow_provider_flux.exceptions import airflow_errors
 from airflow_provider_flux.images.capture import MAX_BYTES, check_max_bytes
 from airflow_provider_flux.links.flux import FluxImageLink
+from airflow_provider_flux.operators.outlets import lineage_of, tell_outlets
 from airflow_provider_flux.operators.purchase import run_of
 from airflow_provider_flux.operators.waiting import deadline_for, log_stored, read_event, seconds, wait_or_defer
 from airflow_provider_flux.triggers.flux import left_behind
@@ -95,6 +96,7 @@ class FluxToS3Operator(BaseOperator):
         self.timeout = timeout
         self.max_bytes = max_bytes
         self._left: Job | None = None
+        self._image_uri: str | None = None
 
     @cached_property
     def _hook(self) -> FluxHook:
@@ -116,10 +118,11 @@ class FluxToS3Operator(BaseOperator):
                 store.check()
                 if (there := find(store, job)) is not None:
                     self.log.info("The image of job %s is at %s already.", job.id, store.uri)
-                    return there
+                    return self._tell(there, context)
                 if (told := self._stored_already()) is not None:
                     try:
-                        return self._log(copy(told, open_store(told["uri"], self.aws_conn_id), store, self.max_bytes))
+                        image = copy(told, open_store(told["uri"], self.aws_conn_id), store, self.max_bytes)
+                        return self._stored(image, context)
                     except (FluxStoreError, FluxBadImageError) as error:
                         self.log.warning("Asking the API for the image instead: %s", error.what)
                 announce(store, job, run_of(context))
@@ -132,15 +135,15 @@ class FluxToS3Operator(BaseOperator):
                 store=self._store_for_triggerer(store),
                 max_bytes=self.max_bytes,
             )
-            return self._upload(result)
+            return self._upload(result, context)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Go on after the triggerer has waited."""
         with airflow_errors(_retry):
             self._left, image, timeout = read_event(event)
             if image is not None:
-                return self._log(image)
-            return self._upload(self._hook.wait(self._left, timeout))
+                return self._stored(image, context)
+            return self._upload(self._hook.wait(self._left, timeout), context)
 
     def on_kill(self) -> None:
         """Say which job is left behind; the API cannot cancel it."""
@@ -153,13 +156,22 @@ class FluxToS3Operator(BaseOperator):
         except ValueError as error:
             raise FluxBadRequestError(f"generation cannot be used: {error}.") from None
 
-    def _upload(self, result: Result) -> dict[str, Any]:
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Return what OpenLineage is told: the stored image."""
+        return lineage_of([self._image_uri] if self._image_uri else [])
+
+    def _upload(self, result: Result, context: Context) -> dict[str, Any]:
         from airflow_provider_flux.images.delivery import deliver
 
-        return self._log(deliver(self._hook.get_conn(), result, self._store(), self.max_bytes))
+        return self._stored(deliver(self._hook.get_conn(), result, self._store(), self.max_bytes), context)
 
-    def _log(self, image: dict[str, Any]) -> dict[str, Any]:
+    def _stored(self, image: dict[str, Any], context: Context) -> dict[str, Any]:
         log_stored(self.log, image)
+        return self._tell(image, context)
+
+    def _tell(self, image: dict[str, Any], context: Context) -> dict[str, Any]:
+        self._image_uri = image["uri"]
+        tell_outlets(self, context, image["uri"], image)
         return image
 
     def _stored_already(self) -> Mapping[str, Any] | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 
+from airflow.models.asset import AssetEvent
+from airflow.utils.session import create_session
 from PIL import Image
 
 from airflow_provider_flux.emulator import FluxEmulator
@@ -66,6 +68,22 @@ def test_compare_models(run_dag: RunDag, flux_connection: FluxEmulator, s3: Seaw
         image["model"]: image["cost"] for image in returned["generate"]
     }
     assert len(told) == len(keys(s3)) == 4
+
+
+def test_taskflow(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
+    flux_connection.settings(duration=6)  # longer than the grace on the worker, so that the tasks defer
+    returned = run_dag(DAGS_FOLDER / "taskflow.py")
+    prompts = [job["prompt"] for job in flux_connection.stats()["jobs"]]
+    assert sorted(prompts[:2]) == [f"A still life with a {fruit}, oil on canvas" for fruit in ("fig", "pear")]
+    assert {"input_image", "input_image_2"} <= flux_connection.stats()["jobs"][2]["parameters"].keys()
+    assert (returned["poster"][0]["width"], len(keys(s3))) == (1024, 3)
+
+
+def test_assets(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
+    (told,) = run_dag(DAGS_FOLDER / "assets.py")["generate"]
+    with create_session() as session:
+        events = {event.asset.uri: event.extra for event in session.query(AssetEvent)}
+    assert events[told["uri"]]["id"] == told["id"]
 
 
 def test_every_example_is_tested_here() -> None:

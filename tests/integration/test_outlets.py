@@ -1,0 +1,56 @@
+"""What a task's assets, its asset aliases and OpenLineage are told of the image it made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import Asset, AssetAlias
+from airflow.sdk.execution_time.context import OutletEventAccessors
+
+from airflow_provider_flux.emulator import FluxEmulator
+from airflow_provider_flux.operators.batch import FluxGenerateBatchOperator
+from airflow_provider_flux.operators.flux import FluxGenerateOperator
+from airflow_provider_flux.operators.outlets import _dataset
+from tests.integration.running import context
+
+
+def test_assets_and_aliases_get_the_image_bought_or_found(flux_connection: FluxEmulator, tmp_path: Path) -> None:
+    asset, alias = Asset(name="pear", uri="flux://pear"), AssetAlias("pears")
+    for reused in (False, True):
+        events = OutletEventAccessors()
+        operator = FluxGenerateOperator(
+            task_id="generate",
+            model="flux-dev",
+            prompt="a pear",
+            output_uri=f"file://{tmp_path}/pear.jpeg",
+            outlets=[asset, alias],
+        )
+        told = operator.execute(context() | {"outlet_events": events})
+        assert events[asset].extra == told
+        (event,) = events[alias].asset_alias_events
+        assert (event.dest_asset_key.uri, event.extra) == (told["uri"], told)
+        assert told.get("reused", False) is reused
+
+
+def test_of_a_batch_they_get_the_manifest(flux_connection: FluxEmulator, tmp_path: Path) -> None:
+    asset, events = Asset(name="pears", uri="flux://pears"), OutletEventAccessors()
+    operator = FluxGenerateBatchOperator(
+        task_id="generate", model="flux-dev", requests=["a pear"], output_uri=f"file://{tmp_path}", outlets=[asset]
+    )
+    told = operator.execute(context() | {"outlet_events": events})
+    assert events[asset].extra["manifest"] == told["manifest"]
+    assert events[asset].extra["stored"] == 1
+
+
+@pytest.mark.parametrize(
+    ("uri", "dataset"),
+    [
+        ("s3://bucket/a/b.png", ("s3://bucket", "a/b.png")),
+        ("s3://conn@bucket/b?.png", ("s3://bucket", "b?.png")),
+        ("file:///tmp/b.png", ("file", "/tmp/b.png")),
+    ],
+)
+def test_datasets_have_the_names_that_openlineage_gives_them(uri: str, dataset: Any) -> None:
+    assert _dataset(uri) == dataset
