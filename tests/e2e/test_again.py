@@ -40,6 +40,7 @@ def test_a_task_that_is_marked_failed_says_what_became_of_its_job(stack: Stack) 
     if hasattr(BaseTrigger, "on_kill"):
         says = f"Job {job_id} was left behind: the API cannot cancel it"
         until(lambda: says in run.log("generate"), "the trigger's last words")
+    assert run.wait() == "failed"
     stack.flux.clear_faults()
     run.clear("generate")
     assert run.wait() == "success"
