@@ -58,7 +58,7 @@ def test_a_dict_that_a_template_turned_into_text(flux: FluxEmulator, s3: Seaweed
 def test_a_job_that_is_not_ready_is_waited_for_in_the_triggerer(
     flux: FluxEmulator, s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flux.settings(duration=6.5)
+    flux.settings(duration=15)  # surely longer than the grace on the worker
     told, deferred = upload(generated(wait_for_completion=False))
     assert deferred
     assert s3.client().head_object(Bucket=s3.bucket, Key="kite.jpeg")["ContentLength"] == told["bytes"]
