@@ -51,8 +51,7 @@ def stack(_running: Stack) -> Stack:
 
 
 @pytest.fixture(scope="session")
-def gallery(_running: Stack) -> Gallery:
-    """A finished run of ``e2e_gallery``."""
+def _finished(_running: Stack) -> Gallery:
     _running.flux.reset()
     _running.flux.settings(duration=0.5)
     api = _running.airflow.api
@@ -60,3 +59,10 @@ def gallery(_running: Stack) -> Gallery:
     run_id = api.trigger("e2e_gallery")
     assert api.wait_for_run("e2e_gallery", run_id) == "failed"  # for its moderated task
     return Gallery(_running, run_id)
+
+
+@pytest.fixture
+def gallery(_finished: Gallery) -> Gallery:
+    """A finished run of ``e2e_gallery``, without what another test let a task of it tell."""
+    _finished.tell("no image")
+    return _finished
