@@ -16,9 +16,10 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from PIL import Image
 
@@ -29,6 +30,13 @@ from tests.servers.seaweed import SeaweedFS
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 REAL_API = "https://api.cometapi.com"
+SHEET = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+<style>body {{ font: 1rem sans-serif; display: flex; flex-wrap: wrap; gap: 1rem; color-scheme: light dark }}
+figure {{ margin: 0 }} img {{ height: 16rem; max-width: 100% }}</style>
+{figures}
+</html>
+"""
 
 
 @dataclass
@@ -41,6 +49,8 @@ class Demo:
     output: Path = CHECKOUT / "demo-output"
     keep: bool = False
     started: float = field(default_factory=time.monotonic)
+    fetched: list[tuple[str, Json]] = field(default_factory=list)
+    gallery: str = ""
 
     def run(self) -> bool:
         """True if the DAG run succeeded and every image arrived whole."""
@@ -59,6 +69,7 @@ class Demo:
             good = self.run_dag(airflow, s3)
             if self.keep:
                 print(f"\nAirflow is at {airflow.url}, its files in {self.work}. Ctrl-C stops everything.", flush=True)
+                print(f"The gallery of this run: {self.gallery}", flush=True)
                 with suppress(KeyboardInterrupt):
                     signal.pause()
             self.say("stopping")
@@ -86,6 +97,8 @@ class Demo:
         images = {result["uri"]: result for result in results if isinstance(result, dict) and result.get("uri")}
         width = max(map(len, images), default=0)
         arrived = [self.fetch(image, s3, width) for image in images.values()]
+        self.write_contact_sheet()
+        self.gallery = f"{airflow.url}/dags/{self.dag_id}/runs/{quote(run_id)}/plugin/flux_run_images"
         if not images:
             print("no task returned an image")
         return state == "success" and bool(arrived) and all(arrived)
@@ -99,9 +112,20 @@ class Demo:
         with Image.open(io.BytesIO(body)) as picture:
             size = f"{picture.width}x{picture.height}"
         good = hashlib.sha256(body).hexdigest() == image["sha256"]
+        self.fetched.append((file.name, image))
         shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
         print(f"{image['uri']:<{width}} {size:>10} {len(body):>9} bytes  {shown}{'' if good else '  WRONG SHA256'}")
         return good
+
+    def write_contact_sheet(self) -> None:
+        """Write a page that shows the images side by side."""
+        figures = "\n".join(
+            f'<figure><a href="{quote(name)}"><img src="{quote(name)}" alt="{escape(image["uri"], quote=True)}"></a>'
+            f"<figcaption>{escape(str(image['model']))}, seed {image['seed']}, {image['cost']} credits</figcaption>"
+            "</figure>"
+            for name, image in self.fetched
+        )
+        (self.output / "index.html").write_text(SHEET.format(title=escape(self.dag_id), figures=figures))
 
     def say(self, what: str) -> None:
         print(f"{time.monotonic() - self.started:6.1f}s  {what}", flush=True)
