@@ -40,7 +40,8 @@ def deliver(client: FluxClient, result: Result, store: Store, max_bytes: int = M
         image = fetch_image(client, result, path, max_bytes)
         told = {**describe(result), **_place(store, image)}
         earlier = BesideImage(store).read()
-        if earlier is None or (earlier.job or {}).get("id") != result.job.id:
+        # One without a job is the intent whose job could not be written down: its recipe is this image's.
+        if earlier is None or (earlier.job is not None and earlier.job.get("id") != result.job.id):
             earlier = Receipt("submitted", f"job {result.job.id}", result.job.model)
         _keep(store, path, image, told, replace(earlier, job=result.job.to_dict()))
     return told

@@ -21,7 +21,7 @@ from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.hooks.flux import FluxHook
 from airflow_provider_flux.images import delivery
 from airflow_provider_flux.images.path_store import PathStore
-from airflow_provider_flux.images.receipts import FluxReceiptError
+from airflow_provider_flux.images.receipts import BesideImage, FluxReceiptError, Receipt
 from airflow_provider_flux.images.s3_store import S3Store
 from airflow_provider_flux.images.stores import FluxStoreError
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
@@ -415,3 +415,20 @@ def test_without_any_place_for_a_receipt_the_log_says_what_that_means(
     run(FluxGenerateOperator(task_id="generate", **RECIPE))
     told = caplog.text + capsys.readouterr().out
     assert told.count("a retry of this task cannot find its job and pays again") == 1
+
+
+def test_a_receipt_that_could_not_be_written_after_the_submit_is_made_good_with_the_image(
+    storing: Task, flux: FluxEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = BesideImage.write
+
+    def write(book: BesideImage, receipt: Receipt) -> None:
+        if receipt.state == "submitted" and receipt.image is None:
+            raise FluxStoreError("The receipt cannot be written.")
+        real(book, receipt)
+
+    monkeypatch.setattr(BesideImage, "write", write)
+    storing.run()
+    assert storing.receipt()["parameters"]["prompt"] == RECIPE["prompt"]
+    assert storing.run()["reused"]
+    assert flux.stats()["submits"] == 1
