@@ -71,7 +71,7 @@ class Image:
     @property
     def problem(self) -> str | None:
         """Why there is no image, in the batch's words; None if it does not say."""
-        return self._text("error")
+        return self._text("error") or self._text("state")
 
 
 def manifest_of(value: Any) -> str | None:

@@ -106,7 +106,7 @@ def _card(image: Image, root: str, dag_id: str, run_id: str) -> dict[str, Any]:
         "thumbnail": f"{href}/thumbnail{version}",
         "recipe": f"{href}/recipe",
         "alt": f"Image by {image.model or 'FLUX'}, made by {task}",
-        "problem": image.problem or f"Not stored by {task}.",
+        "problem": f"Not stored by {task}{f': {image.problem}' if image.problem else '.'}",
         "facts": {
             "Model": image.model,
             "Seed": None if seed is None else f"{seed:.0f}",

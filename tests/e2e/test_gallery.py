@@ -7,6 +7,7 @@ import html
 import io
 import json
 import re
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -152,7 +153,21 @@ def test_what_results_say_is_escaped(gallery: Gallery) -> None:
     assert text_of(page).count(evil) == 3  # as error, model and job
 
 
-def test_a_batch_is_shown_by_its_manifest(gallery: Gallery) -> None:
+def test_a_batch_is_shown_with_its_prompts_and_what_it_lacks(gallery: Gallery) -> None:
+    api = gallery.stack.airflow.api
+    api.wait_for_dag("e2e_gallery_batch")
+    run_id = api.trigger("e2e_gallery_batch")
+    assert api.wait_for_run("e2e_gallery_batch", run_id) == "success"
+    run = f"/flux/dags/e2e_gallery_batch/runs/{quote(run_id, safe='')}"
+    page = gallery.get(run)
+    assert "Images 1 to 3 of 3." in text_of(page)
+    assert "Not stored by batch: FluxModeratedError" in text_of(page)
+    assert gallery.get(f"{run}/tasks/batch/-1/images/2/recipe").json()["prompt"] == "A fig"
+    assert gallery.get(f"{run}/tasks/batch/-1/images/2/thumbnail").status_code == 200
+    assert gallery.get(f"{run}/tasks/batch/-1/images/1").status_code == 404
+
+
+def test_a_manifest_is_read_from_wherever_the_result_says(gallery: Gallery) -> None:
     stored = {**gallery.told(), "index": 1, "state": "stored"}
     lost = {"index": 0, "state": "failed", "error": "It was moderated.", "model": "flux-dev"}
     manifest = gallery.put("gallery/manifest.jsonl", "\n".join(map(json.dumps, [stored, lost])).encode())

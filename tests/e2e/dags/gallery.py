@@ -6,6 +6,7 @@ from typing import Any
 
 from airflow.sdk import DAG, task
 
+from airflow_provider_flux.operators.batch import FluxGenerateBatchOperator
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
 
@@ -54,3 +55,12 @@ with DAG("e2e_gallery", schedule=None):
 
     many()
     nothing()
+
+with DAG("e2e_gallery_batch", schedule=None):
+    FluxGenerateBatchOperator(
+        task_id="batch",
+        model="flux-dev",
+        requests=["A pear", "nsfw", "A fig"],
+        output_uri="s3://flux/gallery/batch/{{ run_id }}/",
+        on_moderated="skip",
+    )
