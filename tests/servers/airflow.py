@@ -37,7 +37,7 @@ REPORTED = {
     "second-triggerer": "triggerer",
 }
 # What the user of this machine has configured for himself must not reach the tests, nor a key by accident.
-FOREIGN = ("AIRFLOW_", "AWS_", "FLUX_", "XDG_")
+FOREIGN = ("AIRFLOW_", "AWS_", "COVERAGE_", "FLUX_", "XDG_")
 LOCAL = "127.0.0.1,localhost"
 
 
@@ -68,7 +68,7 @@ class AirflowStack:
             **(env or {}),
         }
         self.processes = {
-            name: ChildProcess([sys.executable, "-m", "airflow", *command], log=self.log(name), env=self.env)
+            name: ChildProcess([sys.executable, "-m", "airflow", *command], log=self.log(name), env=self._env_of(name))
             for name, command in COMMANDS.items()
         }
 
@@ -134,6 +134,11 @@ class AirflowStack:
         """Its first answer takes the api-server seconds, in which a first task would run into its timeout."""
         nobody: Any = {"Authorization": None}  # it would take our token for a task's
         return self.api.session.get(f"{self.url}/execution/health", headers=nobody, timeout=60).ok
+
+    def _env_of(self, name: str) -> dict[str, str]:
+        # Of a test run that measures its coverage, only the api-server runs code of ours that nothing else runs.
+        measured = {key: value for key, value in os.environ.items() if key.startswith("COVERAGE_PROCESS")}
+        return {**self.env, **measured} if name == "api-server" else self.env
 
     def _migrate(self) -> None:
         migration = ChildProcess(

@@ -99,8 +99,20 @@ class AirflowApi:
 
     def backfill(self, dag_id: str, logical_date: str) -> str:
         """Let Airflow make the run of one date, which has none; returns the run id."""
-        dates = {"from_date": logical_date, "to_date": logical_date}
-        self.request("POST", "/backfills", body={"dag_id": dag_id, **dates, "dag_run_conf": {}})
+        body = {"dag_id": dag_id, "from_date": logical_date, "to_date": logical_date, "dag_run_conf": {}}
+
+        def ask() -> Any:
+            try:
+                return self.request("POST", "/backfills", body=body)
+            except ApiError as error:
+                if error.status != 503:  # SQLite was locked by another writer, perhaps half-way
+                    raise
+            for half in self.request("GET", "/backfills", params={"dag_id": dag_id})["backfills"]:
+                if not half["completed_at"]:
+                    self.request("PUT", f"/backfills/{half['id']}/cancel")
+            return None
+
+        wait_for(ask, timeout=60, what=f"a backfill of {dag_id}")
         runs = self.request("GET", f"/dags/{_quote(dag_id)}/dagRuns", params={"run_type": "backfill"})["dag_runs"]
         (run_id,) = (run["dag_run_id"] for run in runs)
         return run_id
