@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_flux.client.jobs import Job
-from airflow_provider_flux.client.models import output_format
-from airflow_provider_flux.client.values import ImageToken
 
 if TYPE_CHECKING:
     from airflow_provider_flux.client.answers import Result
@@ -27,6 +25,8 @@ def fingerprint(model: str, request: Mapping[str, Any]) -> str:
 
 def image_name(task_id: str, map_index: int | None, model: str, request: Mapping[str, Any]) -> str:
     """Return a file name that is the same for each try of a task and differs between recipes."""
+    from airflow_provider_flux.client.models import output_format
+
     index = [] if map_index is None or map_index < 0 else [str(map_index)]
     stem = "-".join([task_id[:150], *index, fingerprint(model, request)[:12]])
     return f"{stem}.{output_format(model, request)}"
@@ -57,6 +57,8 @@ def public(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unsigned(value: Any) -> Any:
+    from airflow_provider_flux.client.values import ImageToken
+
     if isinstance(value, list):
         return [_unsigned(item) for item in value]
     return value.partition("?")[0] if isinstance(value, ImageToken) else value

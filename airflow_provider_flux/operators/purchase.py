@@ -20,7 +20,6 @@ from airflow_provider_flux.client.errors import (
     FluxOrphanError,
     FluxUncertainSubmitError,
 )
-from airflow_provider_flux.client.models import takes
 from airflow_provider_flux.images.recipe import fingerprint, public
 
 if TYPE_CHECKING:
@@ -104,6 +103,8 @@ class Purchase:
         if earlier.state == "intent":
             return self._submit(hook, self.request, orphans=self._orphans(earlier))
         if earlier.state == "expired":
+            from airflow_provider_flux.client.models import takes
+
             self._allow_expired(earlier)
             seed = {} if earlier.seed is None or not takes(self.model, "seed") else {"seed": earlier.seed}
             return self._submit(hook, {**seed, **self.request}, orphans=earlier.orphans)
