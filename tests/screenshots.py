@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -62,6 +63,15 @@ def main() -> int:
                 browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
                 browser.driver.get(f"{airflow.url}/flux/{run}")
                 keep(browser, f"gallery-{theme}")
+            airflow.api.wait_for_dag("flux_approval")
+            run_id = airflow.api.trigger("flux_approval")
+            airflow.api.wait_for_task("flux_approval", run_id, "approve_1", ["awaiting_input", "deferred"])
+            task = f"dags/flux_approval/runs/{quote(run_id, safe='')}/tasks/approve_1"
+            browser.set_theme("light")
+            browser.driver.get(f"{airflow.url}/{task}/required_actions")
+            shown = "return [...document.querySelectorAll('img[alt=\"The image\"]')].some((i) => i.naturalWidth)"
+            browser.until(lambda: browser.run(shown), "the image to approve")
+            save(browser, "approval")
     return 0
 
 
@@ -72,6 +82,7 @@ def running() -> Iterator[AirflowStack]:
         folder = Path(name)
         (folder / "dags").mkdir()
         (folder / "dags" / "fruit.py").write_text(DAG)
+        shutil.copy(Path(__file__).parent.parent / "dags_examples" / "approval.py", folder / "dags")
         with FluxEmulator(duration=(1, 2)) as flux, SeaweedFS(folder / "s3") as s3:
             connections = {"flux_default": flux.connection(), "aws_default": s3.connection()}
             with AirflowStack(folder / "airflow", folder / "dags", connections, users={"admin": "admin"}) as airflow:
@@ -83,6 +94,11 @@ def keep(browser: Browser, name: str) -> None:
     shown = "return [...document.querySelectorAll('.card img')].filter((i) => i.naturalWidth).length"
     browser.until(lambda: browser.run(shown) == 8, "the images")
     browser.until(lambda: all("white table" in prompt.text for prompt in browser.all(".prompt")), "the prompts")
+    save(browser, name)
+
+
+def save(browser: Browser, name: str) -> None:
+    """Write what the window shows."""
     image = PIL.Image.open(io.BytesIO(browser.driver.get_screenshot_as_png()))
     file = OUTPUT / f"{name}.png"
     image.convert("RGB").save(file, optimize=True)

@@ -199,6 +199,15 @@ class AirflowApi:
                 raise
             return None
 
+    def request_to_people(self, dag_id: str, run_id: str, task_id: str) -> Json:
+        """What a human-in-the-loop task asks: subject, body, options."""
+        return self.request("GET", f"{_run_path(dag_id, run_id)}/taskInstances/{_quote(task_id)}/-1/hitlDetails")
+
+    def answer_request(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
+        """As the person would who is asked by a human-in-the-loop task."""
+        path = f"{_run_path(dag_id, run_id)}/taskInstances/{_quote(task_id)}/-1/hitlDetails"
+        self.request("PATCH", path, body={"chosen_options": [option], "params_input": {}})
+
     def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
         path = f"{_run_path(dag_id, run_id)}/taskInstances/{_quote(task_id)}/logs/{try_number}"
         answer = self.request("GET", path, params={"map_index": map_index, "full_content": True})

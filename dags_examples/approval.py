@@ -1,0 +1,62 @@
+"""A person approves an image before it is published; rejected, it is made again with another seed, up to three times.
+
+The request shows the image: the gallery serves it to whom may read this DAG. It is found in Airflow's UI under
+"Required Actions". Where Airflow's UI has a path of its own (``[api] base_url``), put it before ``/flux``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.providers.standard.operators.hitl import HITLBranchOperator
+from airflow.sdk import DAG, Param, task
+
+from airflow_provider_flux.operators.flux import FluxGenerateOperator
+
+ROUNDS = 3
+GALLERY = "/flux/dags/{{ dag.dag_id }}/runs/{{ run_id | urlencode }}/tasks"
+
+with DAG(
+    dag_id="flux_approval",
+    schedule=None,
+    params={
+        "bucket": Param("flux", type="string"),
+        "prompt": Param("A shop window at dusk, gouache", type="string"),
+        "seed": Param(1, type="integer"),
+    },
+    tags=["flux"],
+    doc_md=__doc__,
+) as dag:
+
+    @task(trigger_rule="none_failed_min_one_success")
+    def publish(*, ti: Any) -> str:
+        """Stand-in for what publishes it: return where the approved image lies, which is the last one made."""
+        made = [ti.xcom_pull(task_ids=f"generate_{n}") for n in range(1, ROUNDS + 1)]
+        return [image for image in made if image][-1]["uri"]
+
+    @task
+    def give_up() -> None:
+        """Let the run fail, so that somebody hears of it."""
+        raise RuntimeError(f"None of {ROUNDS} images was approved.")
+
+    published, given_up, before = publish(), give_up(), None
+    for n in range(1, ROUNDS + 1):
+        generate = FluxGenerateOperator(
+            task_id=f"generate_{n}",
+            model="flux-dev",
+            prompt="{{ params.prompt }}",
+            seed=f"{{{{ params.seed + {n - 1} }}}}",
+            output_uri=f"s3://{{{{ params.bucket }}}}/approval/{{{{ dag_run.run_after | ts_nodash }}}}/{n}.jpeg",
+        )
+        approve = HITLBranchOperator(
+            task_id=f"approve_{n}",
+            subject=f"Shall this image be published? ({n} of {ROUNDS})",
+            body=f"{{{{ params.prompt }}}}\n\n![The image]({GALLERY}/generate_{n}/-1/images/0)",
+            options=["Approve", "Reject"],
+            options_mapping={"Approve": "publish", "Reject": f"generate_{n + 1}" if n < ROUNDS else "give_up"},
+        )
+        generate >> approve >> published
+        if before:
+            before >> generate
+        before = approve
+    before >> given_up

@@ -1,0 +1,70 @@
+"""Content of every day: retries that buy nothing twice, and somebody who hears of it when they do not help.
+
+The image is bought once a day: a retry asks for the job that was paid for. What no retry can mend (a bad prompt, an
+empty account) fails at once. From Airflow 3.3 on, a policy treats the other outcomes apart.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, BaseNotifier, Param
+
+from airflow_provider_flux.client.errors import FluxRateLimitError, FluxServiceError, FluxTimeoutError
+from airflow_provider_flux.operators.flux import FluxGenerateOperator
+
+try:
+    from airflow.sdk import ExceptionRetryPolicy, RetryRule
+except ImportError:  # before Airflow 3.3
+    policy: dict[str, Any] = {}
+else:
+    policy = {
+        "retry_policy": ExceptionRetryPolicy(
+            rules=[
+                RetryRule(FluxRateLimitError, retry_delay=timedelta(minutes=10), reason="The account is busy."),
+                RetryRule(FluxServiceError, retry_delay=timedelta(minutes=2), reason="FLUX is out of order."),
+                RetryRule(FluxTimeoutError, retry_delay=timedelta(minutes=5), reason="The job takes long."),
+            ]
+        )
+    }
+
+
+class TellTheTeam(BaseNotifier):
+    """Stand-in for SmtpNotifier, SlackNotifier and the like: writes what failed into the log of the task."""
+
+    template_fields = ("message",)
+
+    def __init__(self, message: str) -> None:
+        super().__init__()
+        self.message = message
+
+    def notify(self, context: Any) -> None:
+        """Send the message, with the error's one sentence on the image and the money."""
+        self.log.error("%s: %s", self.message, context.get("exception"))
+
+
+with DAG(
+    dag_id="flux_daily_content",
+    schedule="@daily",
+    catchup=False,
+    params={"bucket": Param("flux", type="string")},
+    default_args={
+        "retries": 3,
+        "retry_delay": timedelta(minutes=1),
+        "retry_exponential_backoff": True,
+        "on_failure_callback": TellTheTeam("No image of {{ dag_run.run_after | ds }}: {{ ti.task_id }} has failed"),
+        **policy,
+    },
+    tags=["flux"],
+    doc_md=__doc__,
+) as dag:
+    FluxGenerateOperator(
+        task_id="image_of_the_day",
+        model="flux-pro-1.1",
+        prompt="A breakfast table on {{ dag_run.run_after | ds }}, morning light",
+        width=1024,
+        height=768,
+        output_uri="s3://{{ params.bucket }}/daily/{{ dag_run.run_after | ds }}.jpeg",
+        reuse="always",
+    )

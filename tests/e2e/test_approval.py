@@ -1,0 +1,64 @@
+"""The approval example on a running Airflow: a person rejects an image, sees the next one, and approves it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Stack
+from tests.e2e.gallery import Gallery
+from tests.e2e.running import Run
+from tests.servers.browser import MISSING, open_browser
+
+pytestmark = pytest.mark.e2e
+WAITING = ("awaiting_input", "deferred")  # since Airflow 3.3, and before
+
+
+@pytest.fixture
+def run(stack: Stack) -> Run:
+    """A run that asks for its first approval."""
+    stack.flux.settings(duration=1)
+    run = Run(stack, "flux_approval")
+    run.wait_for_task("approve_1", *WAITING)
+    return run
+
+
+def answer(run: Run, task_id: str, option: str) -> None:
+    run.wait_for_task(task_id, *WAITING)
+    run.api.answer_request(run.dag_id, run.id, task_id, option)
+
+
+def test_a_rejected_image_is_made_again_with_another_seed(run: Run) -> None:
+    answer(run, "approve_1", "Reject")
+    run.wait_for_task("approve_2", *WAITING)
+    second = run.told("generate_2")
+    body = run.api.request_to_people(run.dag_id, run.id, "approve_2")["body"]
+    (address,) = re.findall(r"!\[.*\]\((.*)\)", body)
+    shown = Gallery(run.stack, run.id).get(address)
+    assert hashlib.sha256(shown.content).hexdigest() == second["sha256"]
+    answer(run, "approve_2", "Approve")
+    assert run.wait() == "success"
+    assert run.told("publish") == second["uri"]
+    assert [run.told(f"generate_{n}")["seed"] for n in (1, 2)] == [1, 2]
+    assert {run.task(name)["state"] for name in ("generate_3", "give_up")} == {"skipped"}
+    assert run.stack.flux.stats()["submits"] == 2
+
+
+def test_three_rejections_fail_the_run(run: Run) -> None:
+    for n in (1, 2, 3):
+        answer(run, f"approve_{n}", "Reject")
+    assert run.wait() == "failed"
+    assert (run.task("give_up")["state"], run.task("publish")["state"]) == ("failed", "skipped")
+
+
+@pytest.mark.skipif(bool(MISSING), reason=MISSING)
+def test_the_person_sees_the_image(run: Run, tmp_path: Path) -> None:
+    with open_browser(tmp_path) as browser:
+        browser.log_in(run.stack.airflow, "admin")
+        browser.driver.get(f"{run.stack.airflow.url}/dags/flux_approval/runs/{run.id}/tasks/approve_1/required_actions")
+        script = "return [...document.querySelectorAll('img[alt=\"The image\"]')].map((i) => i.naturalWidth)"
+        browser.until(lambda: any(browser.run(script)), "the image")
+        assert browser.hosts() == {run.stack.airflow.url.removeprefix("http://")}
