@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk import Asset, AssetAlias
+from airflow.providers.openlineage.extractors.manager import ExtractorManager
+from airflow.sdk import DAG, Asset, AssetAlias
 from airflow.sdk.execution_time.context import OutletEventAccessors
+from airflow.utils.state import TaskInstanceState
 
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.operators.batch import FluxGenerateBatchOperator
@@ -42,6 +45,19 @@ def test_of_a_batch_they_get_the_manifest(flux_connection: FluxEmulator, tmp_pat
     told = operator.execute(context() | {"outlet_events": events})
     assert events[asset].extra["manifest"] == told["manifest"]
     assert events[asset].extra["stored"] == 1
+
+
+def test_openlineage_finds_the_image_by_itself(flux_connection: FluxEmulator, tmp_path: Path) -> None:
+    with DAG("pears"):
+        operator = FluxGenerateOperator(
+            task_id="generate", model="flux-dev", prompt="a pear", output_uri=f"file://{tmp_path}/pear.jpeg"
+        )
+    operator.execute(context())
+    about: Any = SimpleNamespace(run_id="manual")
+    lineage = ExtractorManager().extract_metadata(
+        about, operator, task_instance_state=TaskInstanceState.SUCCESS, task_instance=about
+    )
+    assert [(dataset.namespace, dataset.name) for dataset in lineage.outputs] == [("file", f"{tmp_path}/pear.jpeg")]
 
 
 @pytest.mark.parametrize(
