@@ -92,6 +92,7 @@ class Result:
     :param cost: Credits paid.
     :param duration: Seconds the API worked.
     :param reason: Why it failed or was moderated, in the API's words.
+    :param polls: How often the API was asked until this was the answer; 0 if nobody counted.
     """
 
     job: Job
@@ -102,6 +103,7 @@ class Result:
     cost: float | None = None
     duration: float | None = None
     reason: str = ""
+    polls: int = 0
 
 
 def read_result(answer: Answer, job: Job) -> Result:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 import random
+from dataclasses import replace
 
 from airflow_provider_flux.client.answers import KNOWN_WAITING, Result, State
 from airflow_provider_flux.client.durations import Durations
@@ -99,11 +100,12 @@ class Poller:
             done = self._judge(answer, now)
         if done is not None:
             self._learn(now)
-        if done is None and now >= self.deadline:
+            return replace(done, polls=self.polls)
+        if now >= self.deadline:
             if self._errors and not self._errors[-1].retryable:
                 raise self._about_job(self._errors[-1])
             raise self._timeout(now)
-        return done
+        return None
 
     def _judge(self, result: Result, now: float) -> Result | None:
         self._errors.clear()

@@ -14,11 +14,8 @@ from airflow.sdk import BaseOperator
 from airflow_provider_flux import metrics
 from airflow_provider_flux.client.errors import FluxBadRequestError, FluxError, FluxModeratedError, FluxRateLimitError
 from airflow_provider_flux.client.jobs import Job, is_nothing, read_mapping
-from airflow_provider_flux.client.models import check_model
-from airflow_provider_flux.client.validation import prepare
 from airflow_provider_flux.exceptions import airflow_errors
 from airflow_provider_flux.images.capture import MAX_BYTES, check_max_bytes
-from airflow_provider_flux.images.inputs import InputImages
 from airflow_provider_flux.images.recipe import describe, describe_job, image_name
 from airflow_provider_flux.links.flux import FluxImageLink
 from airflow_provider_flux.operators.outlets import lineage_of, tell_outlets
@@ -40,6 +37,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_flux.client.answers import Result
     from airflow_provider_flux.hooks.flux import FluxHook
+    from airflow_provider_flux.images.inputs import InputImages
     from airflow_provider_flux.images.receipts import Book, Receipt
     from airflow_provider_flux.images.stores import Store
 
@@ -262,7 +260,7 @@ class FluxGenerateOperator(BaseOperator):
             store = self._store(uri) if uri else None
             book = self._book(store, context)
             with outcome_noted(book, self.on_expired):
-                self._job, image, timeout = read_event(event)
+                self._job, image, timeout = read_event(event, self.log)
                 if image is not None:
                     return self._stored(image, context)
                 result = self._hook.wait(self._job, timeout)
@@ -310,6 +308,11 @@ class FluxGenerateOperator(BaseOperator):
 
     def _request(self) -> tuple[dict[str, Any], InputImages]:
         """Return the request's fields as the API takes them, and its images; or fail before money is spent."""
+        # Here, so that a DAG file does not wait for the catalogue.
+        from airflow_provider_flux.client.models import check_model
+        from airflow_provider_flux.client.validation import prepare
+        from airflow_provider_flux.images.inputs import InputImages
+
         check_policies(
             reuse=self.reuse,
             on_orphan=self.on_orphan,

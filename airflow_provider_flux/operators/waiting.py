@@ -136,9 +136,10 @@ def log_stored(log: Any, image: dict[str, Any]) -> None:
     )
 
 
-def read_event(event: dict[str, Any] | None) -> Waited:
+def read_event(event: dict[str, Any] | None, log: Any) -> Waited:
     """Return what the trigger's event says, if the job ended well or may still do.
 
+    :param log: Is told what the triggerer did.
     :raises FluxError: the job's outcome, if it is not an image.
     """
     outcome = event.get("outcome") if isinstance(event, dict) else None
@@ -147,6 +148,8 @@ def read_event(event: dict[str, Any] | None) -> Waited:
             f"The trigger told nothing that can be understood ({event!r}).",
             money="The job it waited for may be finished and paid for.",
         )
+    if history := event.get("history"):
+        log.info("%s", str(history)[:500])
     if outcome == FAILED:
         raise error_from_dict(event)
     # An event of another version may tell less; the worker then stores the image.

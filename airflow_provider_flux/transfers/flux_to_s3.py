@@ -140,7 +140,7 @@ class FluxToS3Operator(BaseOperator):
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Go on after the triggerer has waited."""
         with airflow_errors(_retry):
-            self._left, image, timeout = read_event(event)
+            self._left, image, timeout = read_event(event, self.log)
             if image is not None:
                 return self._stored(image, context)
             return self._upload(self._hook.wait(self._left, timeout), context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import socket
 import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ GAVE_UP = "gave up"
 
 CAPTURES = 4
 """Images that one triggerer captures at once: each takes a thread, and memory to decode it."""
+
+_NOT_OF_THE_IMAGE = {"version", "outcome", "deadline", "polls", "history"}
 
 _places: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 _storing: set[asyncio.Future[dict[str, Any]]] = set()  # a loop holds its tasks only weakly
@@ -95,7 +98,11 @@ class FluxResultTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, store, then yield the one event."""
+        began = time.monotonic()
         outcome = await self._outcome()
+        history = _history(outcome, time.monotonic() - began)
+        self.log.info(history)
+        outcome["history"] = history  # for the worker's log: the triggerer's own may get lost
         await asyncio.sleep(max(0.0, self.not_before - time.time()))
         yield TriggerEvent(outcome)
 
@@ -120,6 +127,7 @@ class FluxResultTrigger(BaseTrigger):
         except Exception:
             self.log.exception("Waiting in the triggerer failed; the worker will wait instead.")
             return {**told, "outcome": GAVE_UP}
+        told["polls"] = result.polls
         if self.store is None:
             return {**told, "outcome": READY}
         try:
@@ -161,6 +169,14 @@ class FluxResultTrigger(BaseTrigger):
             return await asyncio.shield(storing)
 
 
+def _history(outcome: dict[str, Any], waited: float) -> str:
+    """Return the sentence that tells what the triggerer did."""
+    ends = {STORED: "it stored the image", READY: "the worker is to take the image", FAILED: "there is no image"}
+    polls = f" (polls: {outcome['polls']})" if "polls" in outcome else ""
+    end = ends.get(outcome["outcome"], "the worker is to wait")
+    return f"The triggerer at {socket.gethostname()} waited {waited:.0f} s for job {outcome.get('id')}{polls}: {end}."
+
+
 def left_behind(job_id: str) -> str:
     """Return the sentence for the log of a task that is ended while its job goes on."""
     return (
@@ -171,7 +187,7 @@ def left_behind(job_id: str) -> str:
 
 def told_image(event: dict[str, Any]) -> dict[str, Any]:
     """Return from an event what the task returns of the image, the same as if the worker had stored it."""
-    told = {name: value for name, value in event.items() if name not in ("version", "outcome", "deadline")}
+    told = {name: value for name, value in event.items() if name not in _NOT_OF_THE_IMAGE}
     if told.get("polling_url") is None:
         told.pop("polling_url", None)
     return told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -270,12 +271,18 @@ def test_the_trigger_s_constructor_never_raises(flux_connection: FluxEmulator, k
     assert fire(FluxResultTrigger(**kwargs))["outcome"] in ("failed", "gave up")
 
 
-def test_a_store_that_fails_after_the_job_says_that_the_image_is_paid_for(flux: FluxEmulator, tmp_path: Path) -> None:
+def test_what_the_triggerer_did_is_told_and_its_image_can_be_stored_again(
+    flux: FluxEmulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     operator = generate(grace=0, output_uri=f"file://{tmp_path}/folder/x.jpeg")
     with pytest.raises(TaskDeferred) as deferral:
         operator.execute(context())
     event = fire(deferral.value.trigger)
     assert event["outcome"] == "stored"
+    capsys.readouterr()
+    assert operator.execute_complete(context(), event).keys().isdisjoint({"history", "polls"})
+    told = rf"The triggerer at .* for job {event['id']} \(polls: \d+\): it stored the image"
+    assert re.search(told, capsys.readouterr().out)
     shutil.rmtree(tmp_path / "folder")
     (tmp_path / "folder").write_text("in the way")
     with pytest.raises(stores.FluxStoreError, match=r"paid for if it finishes.*buys nothing"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from typing import Any
 
@@ -19,12 +20,14 @@ from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.polling import Poller
 from airflow_provider_flux.operators.waiting import read_event
 
+log = logging.getLogger(__name__)
 JOB = Job("abc-1", submitted_at=0.0)
 ENDPOINTS = [make_endpoint(None, "the-api-key"), make_endpoint(None, "the-api-key", "bfl")]
 WORDS = ["Ready", "SUCCESS", "succeeded", "Pending", "Error", "failed", "Content Moderated", "Task not found"]
 NAMES = ["id", "task_id", "status", "result", "data", "sample", "seed", "output", "details", "error", "detail"]
 NAMES += ["loc", "msg", "message", "code", "cost", "duration", "polling_url", "fail_reason"]
 EVENT = ["id", "error", "what", "job_id", "money", "deadline", "uri", "width", "height", "format", "bytes"]
+EVENT += ["history", "polls"]
 URLS = ["https://delivery.bfl.ai/x.png?sig=1", "https://api.bfl.ai/v1/get_result?id=1", "", " "]
 DATES = ["Wed, 21 Oct 2099 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00 +9999999999999"]
 
@@ -110,7 +113,7 @@ def test_any_answer_to_a_submit_is_a_job_that_can_be_polled_or_an_error(endpoint
 @example({"outcome": "ready", "id": "abc-1", "deadline": 10**400})
 def test_any_event_of_a_trigger_is_a_job_or_an_error(event: Any) -> None:
     try:
-        waited = read_event(event)
+        waited = read_event(event, log)
     except FluxError as error:
         assert str(error)
     else:
@@ -121,5 +124,5 @@ def test_any_event_of_a_trigger_is_a_job_or_an_error(event: Any) -> None:
 
 
 def test_an_event_says_how_long_the_worker_may_still_wait() -> None:
-    waited = read_event({"outcome": "ready", "id": "abc-1", "deadline": time.time() + 1000})
+    waited = read_event({"outcome": "ready", "id": "abc-1", "deadline": time.time() + 1000}, log)
     assert 900 < waited.timeout <= 1000
