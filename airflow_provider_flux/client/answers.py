@@ -103,7 +103,7 @@ class Result:
     cost: float | None = None
     duration: float | None = None
     reason: str = ""
-    polls: int = 0
+    polls: int = field(default=0, compare=False)
 
 
 def read_result(answer: Answer, job: Job) -> Result:

@@ -37,7 +37,7 @@ def run(answer_at: Callable[[float], Result | errors.FluxError], deadline: float
 
 def test_ready_is_noticed_soon_and_cheaply() -> None:
     done, noticed, polls = run(lambda now: READY if now >= 100 else PENDING)
-    assert done is READY
+    assert done == READY
     assert noticed - 100 <= 2
     assert polls < 80
 
@@ -68,12 +68,12 @@ def test_the_deadline_ends_waiting_and_says_how_the_last_poll_went() -> None:
 
 
 def test_a_deadline_in_the_past_still_takes_a_finished_image() -> None:
-    assert Poller(JOB, 0.0, None, 50.0).feed(READY, 50.0) is READY
+    assert Poller(JOB, 0.0, None, 50.0).feed(READY, 50.0) == READY
 
 
 def test_task_not_found_is_believed_only_after_a_while() -> None:
-    assert run(lambda now: READY if now > 10 else MISSING)[0] is READY
-    assert run(lambda now: MISSING if 20 < now < 30 else READY if now > 40 else PENDING)[0] is READY
+    assert run(lambda now: READY if now > 10 else MISSING)[0] == READY
+    assert run(lambda now: MISSING if 20 < now < 30 else READY if now > 40 else PENDING)[0] == READY
     with pytest.raises(errors.FluxJobNotFoundError, match="job abc"):
         run(lambda now: MISSING)
 
@@ -88,7 +88,7 @@ def test_final_states_end_at_once(state: State, error: type[Exception]) -> None:
 
 def test_ready_without_link_is_asked_again_a_few_times() -> None:
     answers = iter([result(State.READY), READY])
-    assert run(lambda now: next(answers))[0] is READY
+    assert run(lambda now: next(answers))[0] == READY
     with pytest.raises(errors.FluxJobFailedError, match="has no image"):
         run(lambda now: result(State.READY))
 
@@ -101,7 +101,7 @@ def test_a_refused_key_ends_waiting_and_names_the_job() -> None:
 
 def test_a_web_page_is_believed_only_when_it_stays() -> None:
     page = errors.FluxConfigurationError("a web page")
-    assert run(lambda now: READY if now > 1 else page)[0] is READY
+    assert run(lambda now: READY if now > 1 else page)[0] == READY
     with pytest.raises(errors.FluxConfigurationError):
         run(lambda now: page)
 
@@ -116,4 +116,4 @@ def test_a_fixed_interval_is_kept() -> None:
 def test_one_web_page_or_refusal_among_failed_polls_is_not_believed() -> None:
     for doubtful in (errors.FluxConfigurationError("a web page"), errors.FluxAuthenticationError("HTTP 403")):
         answers = iter([OUTAGE] * 4 + [doubtful] * 2 + [OUTAGE, doubtful, READY])
-        assert run(lambda now, answers=answers: next(answers))[0] is READY  # type: ignore[misc]
+        assert run(lambda now, answers=answers: next(answers))[0] == READY  # type: ignore[misc]
