@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import io
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,9 @@ JOB_PATIENCE = 600.0
 
 _FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "MPO": "image/jpeg"}
 _WEB = ("http://", "https://")
+
+# A batch fills its requests in threads, and Airflow 3.1 mixes up the answers if two of them look up a connection.
+_one_at_a_time = threading.Lock()
 
 
 class InputImages:
@@ -154,7 +158,8 @@ class InputImages:
     def _read_store(self, uri: str) -> bytes:
         file = _Capped()
         try:
-            open_store(uri, self._aws_conn_id).get(file)
+            with _one_at_a_time:
+                open_store(uri, self._aws_conn_id).get(file)
         except _TooLargeError as error:
             raise ValueError(str(error)) from None
         except FluxError as error:

@@ -192,7 +192,8 @@ class FluxGenerateBatchOperator(BaseOperator):
     def _write(self, manifest: Store, lines: list[dict[str, Any]]) -> None:
         with tempfile.TemporaryDirectory(prefix="flux-") as folder:
             path = Path(folder) / MANIFEST
-            path.write_text("".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines))
+            text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
+            path.write_text(text, encoding="utf-8", errors="replace")
             manifest.put(path, "application/x-ndjson", {})
 
     def _check_complete(self, batch: BatchRun, manifest: Store) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_provider_flux import metrics
 from airflow_provider_flux.client.errors import (
     FluxError,
+    FluxImageExpiredError,
     FluxJobFailedError,
     FluxModeratedError,
     FluxRateLimitError,
@@ -45,6 +46,8 @@ log = logging.getLogger(__name__)
 STORED, MODERATED, FAILED, NOT_SUBMITTED = "stored", "moderated", "failed", "not submitted"
 CAPTURES = 4
 """Images that are checked and stored at once: each takes memory to decode it."""
+STORE_AGAIN = (2.0, 10.0, 30.0)
+"""Seconds after which an image that could not be stored is stored again."""
 
 T = TypeVar("T")
 
@@ -142,10 +145,11 @@ class BatchRun:
         """Return what there is to tell of the image; None if the batch was stopped before it was bought."""
         store = self.folder.beside(item.file_name)
         async with self._slots.one():
-            if self._stopped:
-                return None
             async with self._budget.one(item.model) as settle:
-                purchase, receipt = await self._buy(item, store)
+                bought = await self._buy(item, store)
+                if bought is None:
+                    return None
+                purchase, receipt = bought
                 image, job = receipt.image or {}, receipt.paid_job()
                 if receipt.state == "stored":
                     settle(self._own(item, receipt, image.get("cost")))
@@ -158,13 +162,25 @@ class BatchRun:
             # A slot is given back only while few results wait to be stored: their links live ten minutes.
             await self._backlog.acquire()
         try:
-            return await self._in(self._captures, lambda: self._store(result, store, purchase))
+            return await self._store_patiently(result, store, purchase)
         finally:
             self._backlog.release()
 
-    async def _buy(self, item: Item, store: Store) -> tuple[Purchase, Receipt]:
+    async def _store_patiently(self, result: Result, store: Store, purchase: Purchase) -> dict[str, Any]:
+        """Store the image, now or a little later: the retry of a long batch comes when its link is dead."""
+        for pause in (*STORE_AGAIN, None):
+            try:
+                return await self._in(self._captures, lambda: self._store(result, store, purchase))
+            except FluxError as error:
+                if pause is None or not error.retryable or isinstance(error, FluxImageExpiredError):
+                    raise
+                log.info("Storing the image of job %s again in %g s: %s", result.job.id, pause, error.what)
+                await asyncio.sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _buy(self, item: Item, store: Store) -> tuple[Purchase, Receipt] | None:
         give_up, attempt = time.monotonic() + self.rules.timeout, 0
-        while True:
+        while not self._stopped:
             try:
                 purchase, receipt = await self._in(self._threads, lambda: self._obtain(item, store))
                 self._slots.accepted()
@@ -177,6 +193,7 @@ class BatchRun:
                     raise
                 log.info("No room for another job; %d at once from now on. %s", int(self._slots.limit), error.what)
                 await asyncio.sleep(wait)
+        return None
 
     def _obtain(self, item: Item, store: Store) -> tuple[Purchase, Receipt]:
         from airflow_provider_flux.images.receipts import BesideImage

@@ -36,7 +36,7 @@ class Budget:
         """
         while self._most is not None and model not in self._prices and self._open[model]:
             await self._changed.wait()
-        if self._most is not None and self._expected(model) > self._most:
+        if self._most is not None and self._expected(model) > self._most + 1e-9:
             raise OverBudgetError
         self._open[model] += 1
         settled = False
@@ -61,4 +61,4 @@ class Budget:
         """Return the credits that will have been spent, if a job of ``model`` is submitted now."""
         prices = sum(self._prices.get(name, 0.0) * number for name, number in self._open.items())
         # One whose price is unknown costs something at least.
-        return self._spent + prices + self._prices.get(model, 1e-9)
+        return self._spent + prices + self._prices.get(model, 1e-6)

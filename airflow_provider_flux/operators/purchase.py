@@ -89,7 +89,7 @@ class Purchase:
         """
         earlier = self.book.read()
         if earlier is None or not self._is_mine(earlier):
-            return self._submit(hook, self.request)
+            return self._submit(hook)
         if earlier.image is not None and self.store is not None and earlier.state in ("submitted", "stored"):
             if self._lies_there(self.store, earlier.image):
                 if earlier.state != "stored":
@@ -101,14 +101,10 @@ class Purchase:
             log.info("Found job %s, which is paid for already; nothing is submitted.", earlier.paid_job().id)
             return replace(earlier, state="submitted", image=None)
         if earlier.state == "intent":
-            return self._submit(hook, self.request, orphans=self._orphans(earlier))
+            return self._submit(hook, earlier.seed, self._orphans(earlier))
         if earlier.state == "expired":
-            from airflow_provider_flux.client.models import takes
-
             self._allow_expired(earlier)
-            seed = {} if earlier.seed is None or not takes(self.model, "seed") else {"seed": earlier.seed}
-            return self._submit(hook, {**seed, **self.request}, orphans=earlier.orphans)
-        return self._submit(hook, self.request, orphans=earlier.orphans)
+        return self._submit(hook, earlier.seed, earlier.orphans)
 
     def _lies_there(self, store: Store, image: dict[str, Any]) -> bool:
         from airflow_provider_flux.images.stores import FluxStoreError
@@ -154,9 +150,12 @@ class Purchase:
             )
         log.warning("The image of job %s was lost; buying it anew (on_expired='resubmit').", job_id)
 
-    def _submit(self, hook: FluxHook, request: dict[str, Any], orphans: int = 0) -> Receipt:
+    def _submit(self, hook: FluxHook, seed: int | None = None, orphans: int = 0) -> Receipt:
+        """Buy the image, with the seed of one that was lost; the receipt keeps it until there is another image."""
+        from airflow_provider_flux.client.models import takes
         from airflow_provider_flux.images.receipts import Receipt
 
+        request = {"seed": seed, **self.request} if seed is not None and takes(self.model, "seed") else self.request
         body = self.images.fill(request)
         intent = Receipt(
             "intent",
@@ -164,6 +163,7 @@ class Purchase:
             self.model,
             public(request),
             self.run,
+            seed=seed,
             orphans=orphans,
         ).become("intent")
         self.book.write(intent)
@@ -233,10 +233,11 @@ def outcome_noted(book: Book, on_expired: str, seed: int | None = None) -> Itera
     try:
         yield
     except (FluxModeratedError, FluxJobFailedError) as error:
-        _note(book, error, "failed")
+        # The same seed would be moderated again.
+        _note(book, error, "failed", seed=None)
         raise
     except (FluxImageExpiredError, FluxJobNotFoundError) as error:
-        _note(book, error, "expired", seed=seed)
+        _note(book, error, "expired", **({} if seed is None else {"seed": seed}))
         error.retryable = on_expired == "resubmit"
         raise
 

@@ -121,6 +121,6 @@ def _file_name(given: Any, index: int, model: str, body: Mapping[str, Any]) -> s
     if is_nothing(given):
         return f"{index:04d}-{fingerprint(model, body)[:12]}.{extension}"
     name = str(given).strip()
-    if "/" in name or name in (".", "..", MANIFEST) or name.endswith(".json"):
+    if not name.isprintable() or "/" in name or name in (".", "..", MANIFEST) or name.endswith(".json"):
         raise FluxBadRequestError(f"file_name {name!r} cannot name an image in the folder output_uri.")
     return name if "." in name else f"{name}.{extension}"

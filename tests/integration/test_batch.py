@@ -102,6 +102,7 @@ def test_in_s3_and_run_again_it_buys_nothing(flux: FluxEmulator, s3: SeaweedFS) 
         ([{"prompt": "a", "file_name": "x"}, {"prompt": "b", "file_name": "x.jpeg"}], "2 requests have the file name"),
         (["a", "", {"prompt": "b", "width": 3}, 4.5, ["c"]], "3 problems: request 1: .*request 2: .*width.*request 4"),
         ([{"prompt": "a", "file_name": "../x.png"}], "cannot name an image"),
+        ([{"prompt": "a", "file_name": "\ud83d.png"}], "cannot name an image"),
         ([{"prompt": "a", "seed": 1, "parameters": {"seed": 2}}], "given twice"),
     ],
 )
@@ -155,16 +156,26 @@ def test_moderated_requests_are_counted_apart(flux: FluxEmulator, tmp_path: Path
     assert manifest(tmp_path)[1]["state"] == "moderated"
 
 
-@pytest.mark.parametrize("arguments", [{"on_failure": "stop"}, {"max_failures": 0}, {"max_failures": 2}])
+# The others wait for the price that the first one tells.
+STOP_AT_ONCE = {"on_failure": "stop", "max_cost": 100, "max_active": 8}
+
+
+@pytest.mark.parametrize("arguments", [{"on_failure": "stop"}, {"max_failures": 0}, {"max_failures": 2}, STOP_AT_ONCE])
 def test_after_failures_nothing_more_is_submitted(
     flux_connection: FluxEmulator, tmp_path: Path, arguments: dict[str, Any]
 ) -> None:
     flux_connection.fault(on="submit", http=422, json={"detail": "no"}, times=None)
     with pytest.raises(errors.FluxBatchError):
-        run(tmp_path, [f"pear {number}" for number in range(8)], max_active=1, **arguments)
+        run(tmp_path, [f"pear {number}" for number in range(8)], **{"max_active": 1, **arguments})
     tried = 3 if arguments.get("max_failures") else 1
     assert flux_connection.stats()["submit_requests"] == tried
     assert Counter(line["state"] for line in manifest(tmp_path)) == {"failed": tried, "not submitted": 8 - tried}
+
+
+def test_an_image_that_cannot_be_had_at_once_is_asked_for_again(flux: FluxEmulator, tmp_path: Path) -> None:
+    flux.fault(on="download", http=500, times=4)  # more often than one download tries
+    assert run(tmp_path, ["a pear"])["counts"]["stored"] == 1
+    assert flux.stats()["submits"] == 1
 
 
 @pytest.mark.parametrize(("model", "price"), [("flux-dev", 2.5), ("flux-3-image", 6)])

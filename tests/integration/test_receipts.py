@@ -278,6 +278,9 @@ def test_an_image_whose_link_died_is_bought_anew_only_if_told(
             storing.run()
         assert flux.stats()["submits"] == 1
     else:
+        flux.fault(on="submit", http=422, json={"detail": "no"}, times=1)
+        with pytest.raises(errors.FluxBadRequestError):
+            storing.run(on_expired=policy)
         assert storing.run(on_expired=policy)["seed"] == seed
         assert flux.stats()["submits"] == 2
 

@@ -17,7 +17,7 @@ from airflow_provider_flux.images.inputs import InputImages
 from airflow_provider_flux.images.receipts import FluxReceiptError, Receipt, Run, read_receipt
 from airflow_provider_flux.images.recipe import fingerprint
 from airflow_provider_flux.images.stores import FluxStoreError
-from airflow_provider_flux.operators.purchase import Purchase
+from airflow_provider_flux.operators.purchase import Purchase, outcome_noted
 
 CLIENT = FluxClient(make_endpoint(None, "key"))
 REQUEST = {"prompt": "a red kite"}
@@ -122,7 +122,8 @@ def test_what_is_bought(state: str, reuse: str, run: str, end: str, on_orphan: s
             continue
         receipt = wanted.obtain(hook)  # type: ignore[arg-type]
         assert receipt.paid_job().id == ("old" if end == "found" else "new")
-        assert hook.requests == ([] if end == "found" else [{"seed": 7, **REQUEST} if end == "lost" else REQUEST])
+        wanted_request = REQUEST if end == "buy" else {"seed": 7, **REQUEST}
+        assert hook.requests == ([] if end == "found" else [wanted_request])
         assert receipt.state == ("stored" if state == "stored" and end == "found" else "submitted")
         assert receipt.orphans == {"orphan": 3, "buy": 0}.get(end, 2)
         if end != "found":
@@ -161,6 +162,19 @@ def test_what_is_no_receipt_of_this_version_stops_every_policy(change: dict[str,
     with pytest.raises(FluxReceiptError, match=r"memory\.json is .*Nothing was paid"):
         purchase(book, reuse=reuse).obtain(hook)  # type: ignore[arg-type]
     assert (hook.requests, book.text) == ([], text)
+
+
+@pytest.mark.parametrize(
+    ("error", "seed"), [(errors.FluxModeratedError("no"), None), (errors.FluxJobNotFoundError("gone"), 7)]
+)
+def test_a_lost_image_is_bought_again_with_its_seed_unless_that_was_moderated(
+    error: errors.FluxError, seed: int | None
+) -> None:
+    book, hook = Book(earlier("submitted").to_json()), Hook()
+    with pytest.raises(type(error)), outcome_noted(book, "resubmit"):
+        raise error
+    purchase(book, on_expired="resubmit").obtain(hook)  # type: ignore[arg-type]
+    assert hook.requests[0].get("seed") == seed
 
 
 @pytest.mark.parametrize("on_orphan", ["fail", "resubmit"])
