@@ -51,12 +51,14 @@ class InputImages:
     :param model: The model that is asked.
     :param client: The client of the API that is asked.
     :param aws_conn_id: Airflow connection for ``s3://``.
+    :param unread: Leave images that lie in a store unread; only to find out what is wrong with a request.
     """
 
-    def __init__(self, model: str, client: FluxClient, aws_conn_id: str | None) -> None:
+    def __init__(self, model: str, client: FluxClient, aws_conn_id: str | None, unread: bool = False) -> None:
         self._model = model
         self._client = client
         self._aws_conn_id = aws_conn_id
+        self._unread = unread
         self._readers: dict[str, Callable[[], bytes]] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
 
@@ -125,7 +127,7 @@ class InputImages:
         if text[:5].lower() == "data:":
             return self._keep(_read_data_uri(text))
         if "://" in text[:64]:
-            return self._keep(self._read_store(text))
+            return ImageToken(f"unread:{text}") if self._unread else self._keep(self._read_store(text))
         return self._keep(_decode(text))
 
     def _token_of_result(self, told: Mapping[str, Any]) -> ImageToken:

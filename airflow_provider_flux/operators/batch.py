@@ -17,10 +17,8 @@ from airflow_provider_flux.client.errors import FluxBadRequestError, FluxBatchEr
 from airflow_provider_flux.exceptions import airflow_errors
 from airflow_provider_flux.images.capture import MAX_BYTES, check_max_bytes
 from airflow_provider_flux.links.flux import FluxImageLink
-from airflow_provider_flux.operators.batch_run import BatchRun, Rules
 from airflow_provider_flux.operators.outlets import lineage_of, tell_outlets
 from airflow_provider_flux.operators.purchase import check_policies, run_of
-from airflow_provider_flux.operators.requests import MANIFEST, read_requests
 from airflow_provider_flux.operators.waiting import seconds
 
 if TYPE_CHECKING:
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_flux.hooks.flux import FluxHook
     from airflow_provider_flux.images.stores import Store
+    from airflow_provider_flux.operators.batch_run import BatchRun, Rules
     from airflow_provider_flux.operators.requests import Item
 
 
@@ -51,9 +50,11 @@ class FluxGenerateBatchOperator(BaseOperator):
     :param parameters: Fields of all requests; a request's own come before.
     :param max_active: Jobs in flight at most; the API allows 24 an account, 6 for ``flux-kontext-max``.
     :param on_failure: If a request fails: ``"continue"`` with the others, or ``"stop"`` to submit more.
-    :param max_failures: Failed requests after which nothing more is submitted; default: no limit.
+    :param max_failures: Failed requests that are borne: once there are more, nothing more is submitted;
+        default: no limit.
     :param max_cost: Credits that this run may pay; nothing is submitted that would pass it. What an image costs is
-        learned from the first of each model, so one image alone may pass it.
+        learned from the first of each model, so one image alone may pass it. If the API does not tell what a model
+        costs, only its first image is submitted.
     :param timeout: Seconds after its submit at which waiting for an image ends.
     :param poll_interval: Seconds between polls; default: from when such jobs usually finish.
     :param max_bytes: Largest image that is taken, in bytes.
@@ -125,6 +126,8 @@ class FluxGenerateBatchOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check all requests, bring each to its end, write the manifest."""
+        from airflow_provider_flux.operators.batch_run import BatchRun
+
         with airflow_errors(self._retry):
             rules, items = self._rules(), self._items()
             manifest = self._manifest()
@@ -147,7 +150,7 @@ class FluxGenerateBatchOperator(BaseOperator):
             self.log.warning(
                 "Jobs %s were left behind: the API cannot cancel them, and they are paid for if they finish. "
                 "Running this task again asks for those jobs first.",
-                ", ".join(self._run.in_flight),
+                ", ".join(self._run.in_flight.values()),
             )
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
@@ -156,9 +159,13 @@ class FluxGenerateBatchOperator(BaseOperator):
         return lineage_of([line["uri"] for line in lines if line["uri"]])
 
     def _items(self) -> list[Item]:
-        return read_requests(self.requests, self.model, self.parameters, self._hook.endpoint.gateway, self.strict)
+        from airflow_provider_flux.operators.requests import read_requests
+
+        return read_requests(self.requests, self.model, self.parameters, self._hook.get_conn(), self.strict)
 
     def _rules(self) -> Rules:
+        from airflow_provider_flux.operators.batch_run import Rules
+
         policies = {
             "reuse": self.reuse,
             "on_orphan": self.on_orphan,
@@ -183,6 +190,7 @@ class FluxGenerateBatchOperator(BaseOperator):
 
     def _manifest(self) -> Store:
         from airflow_provider_flux.images.stores import open_store
+        from airflow_provider_flux.operators.requests import MANIFEST
 
         folder = str(self.output_uri or "").strip()
         if not folder:
@@ -191,7 +199,7 @@ class FluxGenerateBatchOperator(BaseOperator):
 
     def _write(self, manifest: Store, lines: list[dict[str, Any]]) -> None:
         with tempfile.TemporaryDirectory(prefix="flux-") as folder:
-            path = Path(folder) / MANIFEST
+            path = Path(folder) / "lines"
             text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
             path.write_text(text, encoding="utf-8", errors="replace")
             manifest.put(path, "application/x-ndjson", {})
@@ -207,7 +215,7 @@ class FluxGenerateBatchOperator(BaseOperator):
             return
         reasons = Counter(f"{type(error).__name__} ({error.what})" for error in batch.errors)
         why = "; ".join(f"{number} x {reason}" for reason, number in reasons.most_common(3))
-        why = why or "max_cost is reached"
+        why = "; ".join(part for part in (why, batch.stopped) if part)
         error = FluxBatchError(
             f"{missing} of {counts['requested']} images are missing ({_words(counts)}): {why}.",
             money=f"This run paid {batch.cost:g} credits; what succeeded is stored, see {manifest.uri}.",

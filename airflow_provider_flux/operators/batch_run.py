@@ -20,24 +20,25 @@ from airflow_provider_flux import metrics
 from airflow_provider_flux.client.errors import (
     FluxError,
     FluxImageExpiredError,
-    FluxJobFailedError,
     FluxModeratedError,
     FluxRateLimitError,
     FluxServiceError,
 )
 from airflow_provider_flux.client.slots import Slots
 from airflow_provider_flux.client.validation import prepare
+from airflow_provider_flux.images.delivery import deliver
 from airflow_provider_flux.images.inputs import InputImages
+from airflow_provider_flux.images.receipts import BesideImage, FluxReceiptError, Receipt
 from airflow_provider_flux.operators.budget import Budget, OverBudgetError
 from airflow_provider_flux.operators.progress import Progress
-from airflow_provider_flux.operators.purchase import Purchase, outcome_noted
+from airflow_provider_flux.operators.purchase import BOUGHT, Purchase, outcome_noted
 
 if TYPE_CHECKING:
     from airflow_provider_flux.client.answers import Result
     from airflow_provider_flux.client.client import AsyncFluxClient
     from airflow_provider_flux.client.jobs import Job
     from airflow_provider_flux.hooks.flux import FluxHook
-    from airflow_provider_flux.images.receipts import Receipt, Run
+    from airflow_provider_flux.images.receipts import Book, Run
     from airflow_provider_flux.images.stores import Store
     from airflow_provider_flux.operators.requests import Item
 
@@ -85,32 +86,65 @@ class BatchRun:
     rules: Rules
     lines: list[dict[str, Any]] = field(default_factory=list)
     errors: list[FluxError] = field(default_factory=list)
-    in_flight: dict[str, None] = field(default_factory=dict)
-    _costs: dict[int, float] = field(default_factory=dict)
+    in_flight: dict[int, str] = field(default_factory=dict)
+    """The job of each item that has one and has not come to its end."""
+    stopped: str = ""
+    """Why nothing more is submitted, if so."""
 
     @property
     def cost(self) -> float:
-        """Credits that this run, with all its tries, pays."""
-        return sum(self._costs.values())
+        """Credits that this run, with all its tries, pays, as far as the API told."""
+        return self._budget.paid
 
     async def finish(self) -> None:
-        """Bring every item to its end; afterwards ``lines`` tells of each, in the order given."""
+        """Bring every item to its end; afterwards ``lines`` tells of each, in the order given.
+
+        :raises FluxStoreError: if the receipts cannot be read; nothing was submitted.
+        """
         from airflow_provider_flux.client.client import shared_client
 
         self._slots, self._budget = Slots(self.rules.max_active), Budget(self.rules.max_cost)
         self._backlog = asyncio.Semaphore(2 * self.rules.max_active)
-        self._progress, self._stopped = Progress(len(self.items)), False
+        self._progress = Progress(len(self.items))
         self._threads = ThreadPoolExecutor(self.rules.max_active, "flux-submit")
         self._captures = ThreadPoolExecutor(CAPTURES, "flux-capture")
-        self.lines = [self._line(item, NOT_SUBMITTED) for item in self.items]
         try:
+            known = await self._take_stock()
+            self.lines = [self._line(item, NOT_SUBMITTED) for item in self.items]
             async with shared_client(self.hook.endpoint) as client, asyncio.TaskGroup() as group:
-                for item in self.items:
-                    group.create_task(self._one(item, client))
+                # What is paid for comes first: links to images live ten minutes.
+                for item in sorted(self.items, key=lambda item: item.index not in known):
+                    group.create_task(self._one(item, client, item.index in known))
+        except BaseExceptionGroup as ended:
+            # An item's own errors end the item alone; this one ends the task, such as its execution_timeout.
+            raise ended.exceptions[0] from None
         finally:
             # What a thread has begun goes on to its end: a submit's answer must find its receipt.
             self._threads.shutdown(cancel_futures=True)
-            self._captures.shutdown(cancel_futures=True)
+            self._captures.shutdown(wait=not self.in_flight, cancel_futures=True)
+            for index, job_id in self.in_flight.items():
+                told = "The task ended before the image was there; running it again asks for this job first."
+                self.lines[index] = {**self._line(self.items[index], FAILED), "id": job_id, "error": told}
+
+    async def _take_stock(self) -> set[int]:
+        """Return the places of those items that have receipts, and count what this run has paid for them."""
+        receipts = await asyncio.gather(*(self._in(self._threads, self._reader(item)) for item in self.items))
+        for receipt in receipts:
+            if isinstance(receipt, Receipt) and receipt.run == self.run and receipt.state not in ("intent", "failed"):
+                cost = (receipt.image or {}).get("cost") or receipt.paid_job().cost
+                if cost is not None:
+                    self._budget.add(receipt.model, cost)
+        return {item.index for item, receipt in zip(self.items, receipts, strict=True) if receipt is not None}
+
+    def _reader(self, item: Item) -> Callable[[], Receipt | FluxReceiptError | None]:
+        def read() -> Receipt | FluxReceiptError | None:
+            try:
+                return self._book(item).read()
+            except FluxReceiptError as error:
+                # It will fail its item alone.
+                return error
+
+        return read
 
     @property
     def counts(self) -> dict[str, int]:
@@ -120,12 +154,12 @@ class BatchRun:
         told = {"requested": len(states), "stored": states.count(STORED), "reused": reused}
         return {**told, **{name.replace(" ", "_"): states.count(name) for name in (MODERATED, FAILED, NOT_SUBMITTED)}}
 
-    async def _one(self, item: Item, client: AsyncFluxClient) -> None:
+    async def _one(self, item: Item, client: AsyncFluxClient, is_known: bool) -> None:
         tags = metrics.tags(item.model, self.hook.endpoint.gateway)
         try:
-            image = await self._buy_and_store(item, client)
-        except OverBudgetError:
-            self._stop("max_cost is reached")
+            image = await self._image(item, client, is_known)
+        except OverBudgetError as error:
+            self._stop(str(error))
             return
         except FluxError as error:
             metrics.failed(type(error).__name__, tags)
@@ -141,50 +175,37 @@ class BatchRun:
         (metrics.reused(tags) if image.get("reused") else metrics.ready(image, tags))
         self._end(item, STORED, **{name: value for name, value in image.items() if name not in ("status", "model")})
 
-    async def _buy_and_store(self, item: Item, client: AsyncFluxClient) -> dict[str, Any] | None:
+    async def _image(self, item: Item, client: AsyncFluxClient, is_known: bool) -> dict[str, Any] | None:
         """Return what there is to tell of the image; None if the batch was stopped before it was bought."""
-        store = self.folder.beside(item.file_name)
+        found = await self._in(self._threads, lambda: self._purchase(item).find()) if is_known else None
+        if found is not None and found.state == "stored":
+            return {**(found.image or {}), "reused": True}
         async with self._slots.one():
-            async with self._budget.one(item.model) as settle:
-                bought = await self._buy(item, store)
-                if bought is None:
-                    return None
-                purchase, receipt = bought
-                image, job = receipt.image or {}, receipt.paid_job()
-                if receipt.state == "stored":
-                    settle(self._own(item, receipt, image.get("cost")))
-                    return {**image, "reused": True}
-                if job.cost is not None:
-                    settle(self._own(item, receipt, job.cost))
-                result = await self._wait(client, job, purchase)
-                if job.cost is None:
-                    settle(self._own(item, receipt, result.cost))
+            if found is not None and found.state in BOUGHT:
+                result = await self._wait(item, client, found.paid_job())
+            else:
+                async with self._budget.one(item.model) as charge:
+                    receipt = await self._buy(item)
+                    if receipt is None or receipt.state == "stored":
+                        charge.refund()
+                        return None if receipt is None else {**(receipt.image or {}), "reused": True}
+                    charge.tell(receipt.paid_job().cost)
+                    result = await self._wait(item, client, receipt.paid_job())
+                    charge.tell(result.cost)
             # A slot is given back only while few results wait to be stored: their links live ten minutes.
             await self._backlog.acquire()
         try:
-            return await self._store_patiently(result, store, purchase)
+            return await self._store_patiently(item, result)
         finally:
             self._backlog.release()
 
-    async def _store_patiently(self, result: Result, store: Store, purchase: Purchase) -> dict[str, Any]:
-        """Store the image, now or a little later: the retry of a long batch comes when its link is dead."""
-        for pause in (*STORE_AGAIN, None):
-            try:
-                return await self._in(self._captures, lambda: self._store(result, store, purchase))
-            except FluxError as error:
-                if pause is None or not error.retryable or isinstance(error, FluxImageExpiredError):
-                    raise
-                log.info("Storing the image of job %s again in %g s: %s", result.job.id, pause, error.what)
-                await asyncio.sleep(pause)
-        raise AssertionError("the last attempt returns or raises")
-
-    async def _buy(self, item: Item, store: Store) -> tuple[Purchase, Receipt] | None:
+    async def _buy(self, item: Item) -> Receipt | None:
         give_up, attempt = time.monotonic() + self.rules.timeout, 0
-        while not self._stopped:
+        while not self.stopped:
             try:
-                purchase, receipt = await self._in(self._threads, lambda: self._obtain(item, store))
+                receipt = await self._in(self._threads, lambda: self._obtain(item))
                 self._slots.accepted()
-                return purchase, receipt
+                return receipt
             except FluxRateLimitError as error:
                 self._slots.refused()
                 wait = max(error.retry_after or 0.0, min(30.0, 2.0**attempt) * random.uniform(0.5, 1.0))  # noqa: S311
@@ -195,45 +216,52 @@ class BatchRun:
                 await asyncio.sleep(wait)
         return None
 
-    def _obtain(self, item: Item, store: Store) -> tuple[Purchase, Receipt]:
-        from airflow_provider_flux.images.receipts import BesideImage
+    def _obtain(self, item: Item) -> Receipt:
+        receipt = self._purchase(item).obtain(self.hook)
+        # Noted in the thread: its answer counts even if nobody waits for it any more.
+        self.in_flight[item.index] = receipt.paid_job().id
+        return receipt
 
-        rules = self.rules
+    def _purchase(self, item: Item) -> Purchase:
+        rules, store = self.rules, self.folder.beside(item.file_name)
         images = InputImages(item.model, self.hook.get_conn(), rules.aws_conn_id)
         fields, problems = images.name(item.fields)
         request = prepare(item.model, fields, self.hook.endpoint.gateway, rules.strict, problems)
         policies = (rules.reuse, rules.on_orphan, rules.on_expired)
-        purchase = Purchase(item.model, request, images, self.run, BesideImage(store), store, *policies, queue=False)
-        return purchase, purchase.obtain(self.hook)
+        return Purchase(item.model, request, images, self.run, self._book(item), store, *policies, queue=False)
 
-    async def _wait(self, client: AsyncFluxClient, job: Job, purchase: Purchase) -> Result:
-        self.in_flight[job.id] = None
+    def _book(self, item: Item) -> BesideImage:
+        return BesideImage(self.folder.beside(item.file_name))
+
+    async def _wait(self, item: Item, client: AsyncFluxClient, job: Job) -> Result:
+        self.in_flight[item.index] = job.id
         began = time.time() if job.submitted_at is None else job.submitted_at
         # An old job that a retry has found is looked at all the same.
         deadline = max(began + self.rules.timeout, time.time() + 5.0)
         try:
             return await client.wait(job, deadline, self.rules.poll_interval)
         except FluxError as error:
-            await self._in(self._threads, functools.partial(_note, purchase, self.rules.on_expired, error))
+            await self._in(self._threads, functools.partial(_note, self._book(item), self.rules.on_expired, error))
             raise
-        finally:
-            self.in_flight.pop(job.id, None)
 
-    def _store(self, result: Result, store: Store, purchase: Purchase) -> dict[str, Any]:
-        from airflow_provider_flux.images.delivery import deliver
+    async def _store_patiently(self, item: Item, result: Result) -> dict[str, Any]:
+        """Store the image, now or a little later: the retry of a long batch comes when its link is dead."""
+        for pause in (*STORE_AGAIN, None):
+            try:
+                return await self._in(self._captures, lambda: self._store(item, result))
+            except FluxError as error:
+                if pause is None or not error.retryable or isinstance(error, FluxImageExpiredError):
+                    raise
+                log.info("Storing the image of job %s again in %g s: %s", result.job.id, pause, error.what)
+                await asyncio.sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
 
-        with outcome_noted(purchase.book, self.rules.on_expired, seed=result.seed):
+    def _store(self, item: Item, result: Result) -> dict[str, Any]:
+        store = self.folder.beside(item.file_name)
+        with outcome_noted(self._book(item), self.rules.on_expired, seed=result.seed):
             return deliver(self.hook.get_conn(), result, store, self.rules.max_bytes)
 
-    def _own(self, item: Item, receipt: Receipt, cost: float | None) -> float | None:
-        """Return and note what an image costs this run; one that another run has paid for costs it nothing."""
-        own = cost if receipt.run == self.run else None
-        self._costs[item.index] = own or 0.0
-        return own
-
     def _fail(self, item: Item, error: FluxError) -> None:
-        if isinstance(error, (FluxModeratedError, FluxJobFailedError)):
-            self._costs.pop(item.index, None)
         told = {"id": error.job_id, "error": f"{type(error).__name__}: {error.what}"}
         if isinstance(error, FluxModeratedError):
             self._end(item, MODERATED, **told)
@@ -247,11 +275,12 @@ class BatchRun:
             self._stop(f"{len(self.errors)} requests have failed")
 
     def _stop(self, why: str) -> None:
-        if not self._stopped:
+        if not self.stopped:
             log.warning("Nothing more is submitted: %s. What is in flight is waited for and stored.", why)
-        self._stopped = True
+            self.stopped = why
 
     def _end(self, item: Item, state: str, **told: Any) -> None:
+        self.in_flight.pop(item.index, None)
         self.lines[item.index] = {**self._line(item, state), **told}
         self._progress.end(state, self._slots.active, self.cost)
 
@@ -263,10 +292,10 @@ class BatchRun:
         return await asyncio.get_running_loop().run_in_executor(threads, function)
 
 
-def _note(purchase: Purchase, on_expired: str, error: FluxError) -> None:
+def _note(book: Book, on_expired: str, error: FluxError) -> None:
     """Write into the receipt how the job ended."""
     try:
-        with outcome_noted(purchase.book, on_expired):
+        with outcome_noted(book, on_expired):
             raise error
     except FluxError:
         pass

@@ -40,6 +40,9 @@ POLICIES = {
     "on_failure": ("continue", "stop"),
 }
 
+BOUGHT = ("submitted", "stored")
+"""States of a receipt whose image need not be bought."""
+
 
 def check_policies(**given: Any) -> None:
     """Refuse a policy's name that does not exist.
@@ -87,24 +90,33 @@ class Purchase:
         :raises FluxReceiptError: if what lies in the receipt's place is none; nothing was submitted.
         :raises FluxError: if the policies forbid to submit, or the submit failed.
         """
+        earlier = self.find()
+        return earlier if earlier is not None and earlier.state in BOUGHT else self._buy(hook, earlier)
+
+    def find(self) -> Receipt | None:
+        """Return the receipt that an earlier try left of this recipe; None: there is none, or it may not be used.
+
+        Its state is ``stored`` if the image is there, ``submitted`` if its job is paid for; in any other state the
+        image is yet to be bought.
+
+        :raises FluxReceiptError: if what lies in the receipt's place is none.
+        :raises FluxError: if the policies forbid to buy the image again.
+        """
         earlier = self.book.read()
         if earlier is None or not self._is_mine(earlier):
-            return self._submit(hook)
-        if earlier.image is not None and self.store is not None and earlier.state in ("submitted", "stored"):
+            return None
+        if earlier.image is not None and self.store is not None and earlier.state in BOUGHT:
             if self._lies_there(self.store, earlier.image):
                 if earlier.state != "stored":
                     earlier = earlier.become("stored")
                     self.book.write(earlier)
                 return earlier
             log.warning("The image of job %s is not (whole) at %s.", earlier.paid_job().id, self.store.uri)
-        if earlier.state in ("submitted", "stored"):
+        if earlier.state in BOUGHT:
             log.info("Found job %s, which is paid for already; nothing is submitted.", earlier.paid_job().id)
             return replace(earlier, state="submitted", image=None)
-        if earlier.state == "intent":
-            return self._submit(hook, earlier.seed, self._orphans(earlier))
-        if earlier.state == "expired":
-            self._allow_expired(earlier)
-        return self._submit(hook, earlier.seed, earlier.orphans)
+        self._allow(earlier)
+        return earlier
 
     def _lies_there(self, store: Store, image: dict[str, Any]) -> bool:
         from airflow_provider_flux.images.stores import FluxStoreError
@@ -125,36 +137,38 @@ class Purchase:
             return receipt.state == "intent" and receipt.run == self.run
         return self.reuse == "always" or receipt.run == self.run
 
-    def _orphans(self, earlier: Receipt) -> int:
+    def _allow(self, earlier: Receipt) -> None:
         when = earlier.times.get("intent", "an unknown time")
-        if self.on_orphan == "fail":
+        if earlier.state == "intent" and self.on_orphan == "fail":
             raise FluxOrphanError(
                 f"An earlier try was about to submit at {when} and never learned a job id. {self.book.where} holds "
                 f"its receipt: delete it, or set on_orphan='resubmit', to submit again."
             )
-        log.warning(
-            "ORPHAN: an earlier try was about to submit at %s and never learned a job id (%s). Perhaps one image was "
-            "paid for that nobody can find; submitting again (on_orphan='resubmit').",
-            when,
-            self.book.where,
-        )
-        return earlier.orphans + 1
-
-    def _allow_expired(self, earlier: Receipt) -> None:
-        job_id = earlier.paid_job().id
-        if self.on_expired == "fail":
+        if earlier.state == "expired" and self.on_expired == "fail":
+            job_id = earlier.paid_job().id
             raise FluxImageExpiredError(
                 f"The image of job {job_id} was lost: {earlier.reason} To buy it anew, set on_expired='resubmit' "
                 f"or delete {self.book.where}.",
                 job_id=job_id,
             )
-        log.warning("The image of job %s was lost; buying it anew (on_expired='resubmit').", job_id)
 
-    def _submit(self, hook: FluxHook, seed: int | None = None, orphans: int = 0) -> Receipt:
+    def _buy(self, hook: FluxHook, earlier: Receipt | None) -> Receipt:
         """Buy the image, with the seed of one that was lost; the receipt keeps it until there is another image."""
         from airflow_provider_flux.client.models import takes
         from airflow_provider_flux.images.receipts import Receipt
 
+        seed, orphans = (None, 0) if earlier is None else (earlier.seed, earlier.orphans)
+        if earlier is not None and earlier.state == "intent":
+            orphans += 1
+            log.warning(
+                "ORPHAN: an earlier try was about to submit at %s and never learned a job id (%s). Perhaps one image "
+                "was paid for that nobody can find; submitting again (on_orphan='resubmit').",
+                earlier.times.get("intent", "an unknown time"),
+                self.book.where,
+            )
+        if earlier is not None and earlier.state == "expired":
+            job_id = earlier.paid_job().id
+            log.warning("The image of job %s was lost; buying it anew (on_expired='resubmit').", job_id)
         request = {"seed": seed, **self.request} if seed is not None and takes(self.model, "seed") else self.request
         body = self.images.fill(request)
         intent = Receipt(

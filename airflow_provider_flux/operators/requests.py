@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_flux.client.errors import FluxBadRequestError
 from airflow_provider_flux.client.jobs import is_nothing, read_mapping
 from airflow_provider_flux.client.models import check_model, output_format
-from airflow_provider_flux.client.validation import image_forms, prepare
-from airflow_provider_flux.client.values import ImageToken
+from airflow_provider_flux.client.validation import prepare
+from airflow_provider_flux.images.inputs import InputImages
 from airflow_provider_flux.images.recipe import fingerprint
+
+if TYPE_CHECKING:
+    from airflow_provider_flux.client.client import FluxClient
 
 MANIFEST = "manifest.jsonl"
 _TOLD = 20
@@ -37,13 +39,16 @@ class Item:
     file_name: str
 
 
-def read_requests(requests: Any, model: str | None, parameters: Any, gateway: str, strict: bool = False) -> list[Item]:
+def read_requests(
+    requests: Any, model: str | None, parameters: Any, client: FluxClient, strict: bool = False
+) -> list[Item]:
     """Return the items of a batch.
 
     :param requests: A list of prompts or of dicts, also as text; a dict may hold ``model``, ``parameters``,
         ``file_name`` and any field of the request.
     :param model: The model of those that name none.
     :param parameters: Fields of all requests; those of a request come before.
+    :param client: The client of the API that is asked.
     :raises FluxBadRequestError: listing everything that is wrong.
     """
     shared = {} if is_nothing(parameters) else read_mapping(parameters)
@@ -52,7 +57,7 @@ def read_requests(requests: Any, model: str | None, parameters: Any, gateway: st
     items, problems = [], []
     for index, request in enumerate(_read_list(requests)):
         try:
-            items.append(_read_item(index, request, model, shared, gateway, strict))
+            items.append(_read_item(index, request, model, shared, client, strict))
         except FluxBadRequestError as error:
             problems.append(f"request {index}: {error.what}")
     names = Counter(item.file_name for item in items)
@@ -80,7 +85,7 @@ def _read_list(requests: Any) -> list[Any]:
 
 
 def _read_item(
-    index: int, request: Any, model: str | None, shared: Mapping[str, Any], gateway: str, strict: bool
+    index: int, request: Any, model: str | None, shared: Mapping[str, Any], client: FluxClient, strict: bool
 ) -> Item:
     if isinstance(request, Mapping):
         given = dict(request)
@@ -97,23 +102,10 @@ def _read_item(
     fields = {**shared, **(own or {}), **given}
     if model is None:
         raise FluxBadRequestError("no model: give one to the operator or to the request.")
-    body = prepare(check_model(model), _without_images(model, fields, gateway), gateway, strict)
+    # An image that lies in a store is read when its request's turn has come.
+    named, problems = InputImages(check_model(model), client, None, unread=True).name(fields)
+    body = prepare(model, named, client.endpoint.gateway, strict, problems)
     return Item(index, model, fields, _file_name(file_name, index, model, body))
-
-
-def _without_images(model: str, fields: Mapping[str, Any], gateway: str) -> dict[str, Any]:
-    """Put tokens in the place of input images, which are read when their request's turn has come."""
-    return {
-        name: value
-        if image_forms(model, name, gateway) is None or is_nothing(value)
-        else _token(value, as_list=name == "images")
-        for name, value in fields.items()
-    }
-
-
-def _token(value: Any, as_list: bool) -> Any:
-    token = ImageToken(f"given:{hashlib.sha256(str(value).encode()).hexdigest()}")
-    return [token] if as_list else token
 
 
 def _file_name(given: Any, index: int, model: str, body: Mapping[str, Any]) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.sdk.exceptions import AirflowTaskTimeout
+from airflow.sdk.execution_time.timeout import timeout
 
 from airflow_provider_flux.client import errors
 from airflow_provider_flux.emulator import FluxEmulator
@@ -104,13 +106,17 @@ def test_in_s3_and_run_again_it_buys_nothing(flux: FluxEmulator, s3: SeaweedFS) 
         ([{"prompt": "a", "file_name": "../x.png"}], "cannot name an image"),
         ([{"prompt": "a", "file_name": "\ud83d.png"}], "cannot name an image"),
         ([{"prompt": "a", "seed": 1, "parameters": {"seed": 2}}], "given twice"),
+        ([{"prompt": "a", "image_prompt": 5}], "image_prompt must be one image, not a int"),
+        ([{"prompt": "a", "image_prompt": "a pear"}], "image_prompt is neither a URL"),
+        ([{"prompt": "a", "image_prompt": ["https://host/a.png"]}], "image_prompt must be one image, not a list"),
+        ([{"prompt": "a", "image_prompt": "aGVsbG8="}], "image_prompt is not a PNG, JPEG or WebP image"),
     ],
 )
 def test_wrong_requests_are_told_before_money_is_spent(
     flux_connection: FluxEmulator, tmp_path: Path, requests: Any, said: str
 ) -> None:
     with pytest.raises(AirflowFailException, match=said):
-        run(tmp_path, requests)
+        run(tmp_path, requests, model="flux-pro-1.1", parameters=None)
     assert flux_connection.stats()["submit_requests"] == 0
 
 
@@ -188,6 +194,43 @@ def test_no_submit_passes_the_cost(flux: FluxEmulator, tmp_path: Path, model: st
         assert isinstance(caught.value, AirflowFailException)
         assert flux.stats()["submits"] == 3
     assert run(tmp_path, requests, **{**arguments, "max_cost": 6 * price})["cost"] == 6 * price
+
+
+def test_what_the_tries_before_paid_counts(flux: FluxEmulator, tmp_path: Path) -> None:
+    requests = [f"{when} pear {number}" for when in ("early", "late") for number in range(3)]
+    flux.fault(on="submit", http=422, json={"detail": "no"}, match="early", times=3)
+    with pytest.raises(errors.FluxBatchError, match="3 failed"):
+        run(tmp_path, requests)
+    with pytest.raises(errors.FluxBatchError, match="max_cost is reached"):
+        run(tmp_path, requests, max_cost=4 * 2.5)
+    assert flux.stats()["submits"] == 4
+    assert Counter(line["state"] for line in manifest(tmp_path)) == {"stored": 4, "not submitted": 2}
+
+
+def test_what_is_stored_is_told_by_a_retry_that_stops(flux: FluxEmulator, tmp_path: Path) -> None:
+    requests = ["a bad pear", "a fig", "a quince"]
+    flux.fault(on="submit", http=422, json={"detail": "no"}, match="bad", times=None)
+    for policy in ("continue", "stop"):
+        with pytest.raises(errors.FluxBatchError, match="1 of 3 images are missing"):
+            run(tmp_path, requests, on_failure=policy)
+        assert [line["state"] for line in manifest(tmp_path)] == ["failed", "stored", "stored"]
+    assert flux.stats()["submits"] == 2
+
+
+def test_at_its_execution_timeout_it_says_which_jobs_are_left(
+    flux: FluxEmulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flux.settings(duration=4)
+    operator = batch(tmp_path, ["a pear", "a fig", "a quince"], max_active=2)
+    with pytest.raises(AirflowTaskTimeout), timeout(2):
+        operator.execute(context())
+    operator.on_kill()
+    said = capsys.readouterr().out
+    assert "were left behind" in said
+    assert all(line["id"] in said for line in manifest(tmp_path) if line["state"] == "failed")
+    assert Counter(line["state"] for line in manifest(tmp_path)) == {"failed": 2, "not submitted": 1}
+    assert operator.execute(context())["counts"]["stored"] == 3
+    assert flux.stats()["submits"] == 3
 
 
 def test_an_account_with_less_room_than_asked_for(flux: FluxEmulator, tmp_path: Path) -> None:
