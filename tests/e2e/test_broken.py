@@ -11,6 +11,8 @@ import signal
 import time
 
 import pytest
+from airflow import __version__ as airflow_version
+from packaging.version import Version
 
 from tests.e2e.conftest import Stack
 from tests.e2e.running import Run, hold, jobs_of, polls_of, until
@@ -86,7 +88,10 @@ def test_a_triggerer_that_is_held_until_another_took_over(stack: Stack) -> None:
     finally:
         airflow.signal_component("triggerer", signal.SIGCONT)
         airflow.stop_component("second-triggerer", signal.SIGKILL)
-    assert airflow.processes["triggerer"].returncode is None, "it went on"
+    if airflow.processes["triggerer"].returncode is not None:
+        # Before 3.3, a connection that is looked up in a thread can end the triggerer (apache/airflow#64620).
+        assert Version(airflow_version) < Version("3.3"), "it went on"
+        airflow.start_component("triggerer")
     assert run.check("storing") == told
     run.check("waiting")
     assert run.objects() == {"waiting.jpeg", "waiting.jpeg.json", "storing.jpeg", "storing.jpeg.json"}
