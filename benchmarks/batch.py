@@ -35,7 +35,7 @@ def main() -> None:
     report(
         "Batch",
         f"Jobs of {DURATION:g} s, at most {MAX_ACTIVE} active: no more than {ceiling:g} images a second. CPU is that\n"
-        "of the workers' processes. Mapped tasks run 16 at once.",
+        "of the workers' processes. Mapped tasks run 16 at once. 200 images are taken as 8 whole rounds of 24.",
         ["by", "images", "images a second", "CPU an image", "of ours", "worker held an image"],
         rows,
         goal("Throughput, of the ceiling", rates["bench_batch"] / ceiling * 100, 95, least=True, unit=" %"),
@@ -44,11 +44,14 @@ def main() -> None:
 
 
 def rate(stack: Stack, run: Run) -> float:
-    """Return the images stored a second, from the first submit to the last image, as the stored images tell."""
+    """Return the images stored a second, over as many whole rounds as there are: a last round leaves places empty."""
     listed = stack.s3.client().list_objects_v2(Bucket=stack.s3.bucket, Prefix=f"{run.run_id}/")["Contents"]
     images = sorted(item["LastModified"].timestamp() for item in listed if item["Key"].endswith(".jpeg"))
     assert len(images) == COUNTS[run.dag_id], f"{len(images)} images of {run.dag_id}"
-    return len(images) / (images[-1] - images[0] + DURATION)
+    whole = (len(images) - 1) // MAX_ACTIVE * MAX_ACTIVE
+    if not whole:  # from the first submit to the last image
+        return len(images) / (images[-1] - images[0] + DURATION)
+    return whole / (images[whole] - images[0])
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ RECENT = 600.0
 """Seconds within which all jobs count alike: of many that start together, the shortest are seen first."""
 MEMORY = 30
 """As how many jobs all earlier ones count at least."""
-CLOSEST, WIDEST = 0.25, 15.0
+CLOSEST, WIDEST = 0.1, 15.0
 """Bounds of the seconds between two polls."""
 
 # Before anything was seen, half or twice the typical time is no surprise. That counts as half a job.

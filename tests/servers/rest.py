@@ -39,7 +39,16 @@ class AirflowApi:
         self.session = requests.Session()
         self.session.trust_env = False  # no proxy between us and 127.0.0.1
         # SQLite under load answers a few requests with "database is locked"; asking again is the cure.
-        retry = Retry(5, backoff_factor=0.3, status_forcelist=[500, 503], raise_on_status=False, connect=0)
+        # Nothing was done then, so that this is right for POST and PATCH too.
+        retry = Retry(
+            5,
+            backoff_factor=0.3,
+            status_forcelist=[500, 503],
+            allowed_methods=None,
+            raise_on_status=False,
+            connect=0,
+            read=0,
+        )
         self.session.mount("http://", HTTPAdapter(max_retries=retry))
 
     def request(self, method: str, path: str, *, params: Json | None = None, body: Json | None = None) -> Any:
@@ -105,7 +114,7 @@ class AirflowApi:
             try:
                 return self.request("POST", "/backfills", body=body)
             except ApiError as error:
-                if error.status != 503:  # SQLite was locked by another writer, perhaps half-way
+                if error.status not in (409, 503):  # SQLite was locked by another writer, perhaps half-way
                     raise
             for half in self.request("GET", "/backfills", params={"dag_id": dag_id})["backfills"]:
                 if not half["completed_at"]:
