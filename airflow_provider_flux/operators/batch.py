@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import tempfile
 from collections import Counter
@@ -127,6 +126,7 @@ class FluxGenerateBatchOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Check all requests, bring each to its end, write the manifest."""
         from airflow_provider_flux.operators.batch_run import BatchRun
+        from airflow_provider_flux.operators.interruptible import run_interruptible
 
         with airflow_errors(self._retry):
             rules, items = self._rules(), self._items()
@@ -134,7 +134,7 @@ class FluxGenerateBatchOperator(BaseOperator):
             manifest.check()
             self._run = batch = BatchRun(items, self._hook, manifest, run_of(context), rules)
             try:
-                asyncio.run(batch.finish())
+                run_interruptible(batch.finish())
             finally:
                 if batch.lines:
                     self._write(manifest, batch.lines)

@@ -115,9 +115,6 @@ class BatchRun:
                 # What is paid for comes first: links to images live ten minutes.
                 for item in sorted(self.items, key=lambda item: item.index not in known):
                     group.create_task(self._one(item, client, item.index in known))
-        except BaseExceptionGroup as ended:
-            # An item's own errors end the item alone; this one ends the task, such as its execution_timeout.
-            raise ended.exceptions[0] from None
         finally:
             # What a thread has begun goes on to its end: a submit's answer must find its receipt.
             self._threads.shutdown(cancel_futures=True)
