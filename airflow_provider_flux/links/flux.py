@@ -1,4 +1,4 @@
-"""FluxImageLink: from a task in the Airflow UI to its images in the gallery."""
+"""FluxImageLink: from a task in the Airflow UI to its picture."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 class FluxImageLink(BaseOperatorLink):
-    """Open the gallery's page of a task instance: while it waits, and when its images are there.
+    """Open what a task made: its image when it is there; until then, and for many, the gallery's page of it.
 
-    Made of the task instance's identity alone, so retries, deferrals and timeouts do not change it.
+    Made of the task instance's identity alone, so retries, deferrals and timeouts do not change it: the gallery
+    decides when it is opened.
     """
 
     name = "Picture"
@@ -24,5 +25,14 @@ class FluxImageLink(BaseOperatorLink):
         from airflow.configuration import conf
 
         base_url = conf.get("api", "base_url", fallback="/").rstrip("/")
-        where = ("dags", ti_key.dag_id, "runs", ti_key.run_id, "tasks", ti_key.task_id, str(ti_key.map_index))
+        where = (
+            "dags",
+            ti_key.dag_id,
+            "runs",
+            ti_key.run_id,
+            "tasks",
+            ti_key.task_id,
+            str(ti_key.map_index),
+            "picture",
+        )
         return f"{base_url}/flux/{'/'.join(quote(part, safe='') for part in where)}"

@@ -9,12 +9,13 @@ import asyncio
 import re
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exception_handlers import http_exception_handler
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.middleware.base import BaseHTTPMiddleware
 
@@ -48,6 +49,7 @@ def create_app() -> FastAPI:
     of_a_dag: dict[str, Any] = {
         RUN: show_run,
         TASK: show_task,
+        TASK + "/picture": picture,
         IMAGE: full_image,
         IMAGE + "/thumbnail": thumbnail,
         IMAGE + "/recipe": recipe,
@@ -77,6 +79,19 @@ async def show_task(
 ) -> HTMLResponse:
     """Show what a task made: all of it, or one mapped instance."""
     return await _show(request, page, dag_id, run_id, task_id, _index(map_index))
+
+
+async def picture(request: Request, dag_id: str, run_id: str, task_id: str, map_index: str) -> RedirectResponse:
+    """Lead to the image, if the task has stored a single one; else to the page that says how far it is."""
+    names = dag_id, run_id, task_id, _index(map_index)
+    stored = [
+        image
+        for returned in await run_in_threadpool(runs.returned, *names)
+        for image in images_in(returned)
+        if image.uri
+    ]
+    page = f"../{quote(map_index)}"
+    return RedirectResponse(pages.image_path(request, dag_id, run_id, stored[0]) if len(stored) == 1 else page)
 
 
 async def _show(request: Request, page: int, *names: Any) -> HTMLResponse:

@@ -74,6 +74,11 @@ def message_page(request: Request, status: int, message: str) -> HTMLResponse:
     return _render("message.html", request, status=status, message=message, help=_HELP.get(status, ""))
 
 
+def image_path(request: Request, dag_id: str, run_id: str, image: Image) -> str:
+    """Return the address of a stored image, which a browser may keep."""
+    return _image_path(_root(request), dag_id, run_id, image) + _version(image)
+
+
 def _render(template: str, request: Request, *, status: int = 200, **names: Any) -> HTMLResponse:
     text = _templates.get_template(template).render(static=f"{_root(request)}/static", **names)
     return HTMLResponse(text, status)
@@ -87,6 +92,15 @@ def _run_path(root: str, dag_id: str, run_id: str) -> str:
     return f"{root}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
 
 
+def _image_path(root: str, dag_id: str, run_id: str, image: Image) -> str:
+    task = f"tasks/{quote(image.task_id, safe='')}/{image.map_index}"
+    return f"{_run_path(root, dag_id, run_id)}/{task}/images/{image.number}"
+
+
+def _version(image: Image) -> str:
+    return f"?v={image.sha256[:16]}" if image.sha256 else ""
+
+
 def _task_name(task_id: str, map_index: int) -> str:
     return task_id if map_index < 0 else f"{task_id} [{map_index}]"
 
@@ -94,12 +108,8 @@ def _task_name(task_id: str, map_index: int) -> str:
 def _card(image: Image, root: str, dag_id: str, run_id: str) -> dict[str, Any]:
     width, height = image.number_of("width"), image.number_of("height")
     task = _task_name(image.task_id, image.map_index)
-    href = (
-        f"{_run_path(root, dag_id, run_id)}/tasks/{quote(image.task_id, safe='')}/{image.map_index}"
-        f"/images/{image.number}"
-    )
+    href, version = _image_path(root, dag_id, run_id, image), _version(image)
     seed, size = image.number_of("seed"), image.number_of("bytes")
-    version = f"?v={image.sha256[:16]}" if image.sha256 else ""
     return {
         "is_stored": image.uri is not None,
         "href": href + version,

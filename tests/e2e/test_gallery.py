@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.e2e.dags.gallery import PROMPTS
 from tests.e2e.gallery import Gallery
+from tests.e2e.running import Run, hold
 
 pytestmark = pytest.mark.e2e
 
@@ -22,6 +23,7 @@ ROUTES = [
     "",
     "/tasks/generate/0",
     "/tasks/generate/{MAP_INDEX}",
+    "/tasks/generate/0/picture",
     "/tasks/generate/0/images/0",
     "/tasks/generate/0/images/0/thumbnail",
     "/tasks/generate/0/images/0/recipe",
@@ -140,6 +142,24 @@ def test_only_images_that_the_result_has_the_hash_of_are_shown(gallery: Gallery)
             answer = gallery.get(f"/tasks/nothing/-1/images/{number}{form}")
             assert answer.status_code == 502
             assert b"script" not in answer.content
+
+
+def test_the_link_of_a_task_leads_to_the_gallery_and_then_to_the_image(gallery: Gallery) -> None:
+    hold(gallery.stack)
+    run = Run(gallery.stack, "e2e_money")
+    run.wait_for_task("generate", "deferred")
+
+    def follow() -> requests.Response:
+        (link,) = run.api.links(run.dag_id, run.id, "generate").values()
+        return gallery.get(link.removeprefix(gallery.stack.airflow.url))
+
+    assert "is waiting for its image" in text_of(follow())
+    gallery.stack.flux.clear_faults()
+    assert (
+        hashlib.sha256(follow().content if run.wait() == "success" else b"").hexdigest()
+        == run.told("generate")["sha256"]
+    )
+    assert "Images 1 to 48 of 50." in text_of(gallery.get("/tasks/many/-1/picture"))
 
 
 def test_what_results_say_is_escaped(gallery: Gallery) -> None:

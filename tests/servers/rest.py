@@ -208,6 +208,11 @@ class AirflowApi:
                 raise
             return None
 
+    def links(self, dag_id: str, run_id: str, task_id: str) -> dict[str, str | None]:
+        """What the operator's extra links lead to, by name."""
+        path = f"{_run_path(dag_id, run_id)}/taskInstances/{_quote(task_id)}/links"
+        return self.request("GET", path)["extra_links"]
+
     def request_to_people(self, dag_id: str, run_id: str, task_id: str) -> Json:
         """What a human-in-the-loop task asks: subject, body, options."""
         return self.request("GET", f"{_run_path(dag_id, run_id)}/taskInstances/{_quote(task_id)}/-1/hitlDetails")
