@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import airflow.sdk
 import pytest
 from airflow.triggers.base import BaseTrigger
 
@@ -98,3 +99,16 @@ def test_a_mapped_list_that_changes_between_tries(stack: Stack) -> None:
     for map_index in range(3):
         check_image(stack, run.told("stored", map_index))
     assert len(prompt_of) == 4 + 6, "every position has another recipe than before"
+
+
+@pytest.mark.skipif(not hasattr(airflow.sdk, "RetryRule"), reason="retry policies came with Airflow 3.3")
+def test_a_retry_policy_tells_errors_apart(stack: Stack) -> None:
+    """Without it, the next try would come after a day."""
+    stack.flux.settings(duration=1)
+    stack.flux.fault(on="submit", http=503, match="refused", times=None)
+    run = Run(stack, "e2e_retry_policy")
+    until(lambda: run.task("refused")["try_number"] > 1, "the policy's retry")
+    stack.flux.clear_faults()
+    assert run.wait() == "success"
+    run.check("refused")
+    assert "FluxServiceError" in run.log("refused")

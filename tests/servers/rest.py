@@ -208,7 +208,7 @@ class AirflowApi:
                 raise
             return None
 
-    def links(self, dag_id: str, run_id: str, task_id: str) -> dict[str, str | None]:
+    def links(self, dag_id: str, run_id: str, task_id: str) -> dict[str, str]:
         """What the operator's extra links lead to, by name."""
         path = f"{_run_path(dag_id, run_id)}/taskInstances/{_quote(task_id)}/links"
         return self.request("GET", path)["extra_links"]

@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow.sdk import DAG, task
 
+from airflow_provider_flux.client.errors import FluxServiceError
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
 
@@ -70,6 +71,17 @@ with DAG("e2e_on_both", schedule=None, default_args=RETRIED):
 
 with DAG("e2e_timeout", schedule=None, dagrun_timeout=timedelta(seconds=20)):
     pear("outlasted", grace=0)
+
+try:
+    from airflow.sdk import ExceptionRetryPolicy, RetryRule
+except ImportError:  # before Airflow 3.3
+    pass
+else:
+    AT_ONCE = RetryRule(FluxServiceError, retry_delay=timedelta(seconds=1), reason="FLUX is out of order.")
+    LATER = {"retries": 1, "retry_delay": timedelta(days=1), "retry_policy": ExceptionRetryPolicy(rules=[AT_ONCE])}
+
+    with DAG("e2e_retry_policy", schedule=None, default_args=LATER):
+        pear("refused")
 
 # A DAG of one past day, of which nothing is scheduled by itself.
 with DAG("e2e_daily", schedule="@daily", start_date=datetime(2026, 1, 1), end_date=datetime(2026, 1, 1), catchup=False):
