@@ -26,7 +26,7 @@ os.environ.update(
 )
 
 import hypothesis  # noqa: E402 - Airflow's configuration comes first
-import pytest  # noqa: E402
+import pytest  # noqa: E402 - as above
 
 from airflow_provider_flux.emulator import FluxEmulator  # noqa: E402
 from tests.servers.seaweed import SeaweedFS  # noqa: E402

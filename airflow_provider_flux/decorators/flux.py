@@ -20,7 +20,7 @@ from airflow_provider_flux.operators.flux import FluxGenerateOperator
 try:
     from airflow.providers.common.compat.sdk import determine_kwargs
 except ImportError:  # before Airflow 3.2
-    from airflow.utils.operator_helpers import determine_kwargs  # type: ignore[attr-defined,no-redef]
+    from airflow.utils.operator_helpers import determine_kwargs  # type: ignore[attr-defined,no-redef]  # newer ones lack it
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -175,11 +175,12 @@ class S3Store(Store):
 
     def write_note(self, data: bytes) -> None:
         extra = {name: value for name, value in self._extra_args.items() if name not in _OF_THE_IMAGE}
-        if self._encrypt:
-            extra["ServerSideEncryption"] = "AES256"
-        if self._acl_policy:
-            extra["ACL"] = self._acl_policy
-        # Not S3Hook.load_bytes: its transfer manager costs more than the request.
-        self._hook.get_conn().put_object(
-            Bucket=self.bucket, Key=f"{self.key}.json", Body=data, **extra, ContentType="application/json"
+        hook = self._writer({**extra, "ContentType": "application/json"})
+        hook.load_bytes(
+            data,
+            f"{self.key}.json",
+            self.bucket,
+            replace=True,
+            encrypt=self._encrypt,
+            acl_policy=self._acl_policy,
         )

@@ -25,14 +25,5 @@ class FluxImageLink(BaseOperatorLink):
         from airflow.configuration import conf
 
         base_url = conf.get("api", "base_url", fallback="/").rstrip("/")
-        where = (
-            "dags",
-            ti_key.dag_id,
-            "runs",
-            ti_key.run_id,
-            "tasks",
-            ti_key.task_id,
-            str(ti_key.map_index),
-            "picture",
-        )
-        return f"{base_url}/flux/{'/'.join(quote(part, safe='') for part in where)}"
+        where = ("dags", ti_key.dag_id, "runs", ti_key.run_id, "tasks", ti_key.task_id, str(ti_key.map_index))
+        return f"{base_url}/flux/{'/'.join(quote(part, safe='') for part in where)}/picture"

@@ -205,7 +205,7 @@ class BatchRun:
                 return receipt
             except FluxRateLimitError as error:
                 self._slots.refused()
-                wait = max(error.retry_after or 0.0, min(30.0, 2.0**attempt) * random.uniform(0.5, 1.0))  # noqa: S311
+                wait = max(error.retry_after or 0.0, min(30.0, 2.0**attempt) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
                 attempt += 1
                 if time.monotonic() + wait > give_up:
                     raise

@@ -41,7 +41,7 @@ def defer_submit(operator: BaseOperator, error: FluxRateLimitError, queued: Queu
     """Defer ``operator`` to ``execute_queued``, which submits again; return if it has waited long enough."""
     now = time.time()
     # Jobs end at any time, and others wait too: ask at moments of one's own.
-    wait = max(error.retry_after or 0.0, settling(), min(60.0, 5.0 * 2**queued.refusals) * random.uniform(0.5, 1.5))  # noqa: S311
+    wait = max(error.retry_after or 0.0, settling(), min(60.0, 5.0 * 2**queued.refusals) * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
     if now + wait > queued.give_up:
         return
     operator.log.info("%s Submitting again in %.0f s; until then no worker is held.", error, wait)

@@ -35,9 +35,8 @@ class FluxPlugin(AirflowPlugin):
     """Adds the gallery to the pages of a DAG run and of a task instance, and to the navigation."""
 
     name = "flux"
-    # As Airflow declares them.
-    fastapi_apps: list[Any] = [{"name": "FLUX gallery", "app": GalleryApp(), "url_prefix": PREFIX}]  # noqa: RUF012
-    external_views: list[Any] = [  # noqa: RUF012
+    fastapi_apps: list[Any] = [{"name": "FLUX gallery", "app": GalleryApp(), "url_prefix": PREFIX}]  # noqa: RUF012 - as AirflowPlugin has it
+    external_views: list[Any] = [  # noqa: RUF012 - as AirflowPlugin has it
         {
             "name": "FLUX images",
             "href": f"{BASE}/",

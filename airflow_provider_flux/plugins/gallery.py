@@ -83,13 +83,8 @@ async def show_task(
 
 async def picture(request: Request, dag_id: str, run_id: str, task_id: str, map_index: str) -> RedirectResponse:
     """Lead to the image, if the task has stored a single one; else to the page that says how far it is."""
-    names = dag_id, run_id, task_id, _index(map_index)
-    stored = [
-        image
-        for returned in await run_in_threadpool(runs.returned, *names)
-        for image in images_in(returned)
-        if image.uri
-    ]
+    returned = await run_in_threadpool(runs.returned, dag_id, run_id, task_id, _index(map_index))
+    stored = [image for one in returned for image in images_in(one) if image.uri]
     page = f"../{quote(map_index)}"
     return RedirectResponse(pages.image_path(request, dag_id, run_id, stored[0]) if len(stored) == 1 else page)
 

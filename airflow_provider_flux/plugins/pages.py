@@ -120,7 +120,7 @@ def _card(image: Image, root: str, dag_id: str, run_id: str) -> dict[str, Any]:
         "facts": {
             "Model": image.model,
             "Seed": None if seed is None else f"{seed:.0f}",
-            "Size": f"{width:.0f} × {height:.0f}" if width and height else None,  # noqa: RUF001
+            "Size": f"{width:.0f} × {height:.0f}" if width and height else None,  # noqa: RUF001 - the sign itself
             "File": None if size is None else f"{size / 1000:,.0f} kB",
             "Cost": _cost(image),
             "Task": task,

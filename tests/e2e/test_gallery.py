@@ -155,10 +155,8 @@ def test_the_link_of_a_task_leads_to_the_gallery_and_then_to_the_image(gallery: 
 
     assert "is waiting for its image" in text_of(follow())
     gallery.stack.flux.clear_faults()
-    assert (
-        hashlib.sha256(follow().content if run.wait() == "success" else b"").hexdigest()
-        == run.told("generate")["sha256"]
-    )
+    assert run.wait() == "success"
+    assert hashlib.sha256(follow().content).hexdigest() == run.told("generate")["sha256"]
     assert "Images 1 to 48 of 50." in text_of(gallery.get("/tasks/many/-1/picture"))
 
 
