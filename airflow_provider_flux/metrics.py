@@ -7,12 +7,24 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_provider_flux.hooks.flux import FluxHook
 
 
 def tags(model: str, gateway: str) -> dict[str, str]:
     """Return the tags of a metric."""
     return {"model": model, "gateway": gateway}
+
+
+def tags_of(model: Any, hook: FluxHook) -> dict[str, str]:
+    """Return the tags of what is asked through ``hook``, also where its connection cannot be used."""
+    try:
+        gateway = hook.endpoint.gateway
+    except Exception:  # whatever it is, it is not to hide what is being counted
+        gateway = "unknown"
+    return tags(str(model or "unknown"), gateway)
 
 
 def submitted(tags: dict[str, str]) -> None:

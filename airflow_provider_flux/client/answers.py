@@ -88,6 +88,7 @@ class Result:
     :param state: What it means.
     :param sample: The signed delivery URL of a finished image, a secret for its ten minutes; kept out of
         the repr. None while there is none.
+    :param prompt: What the image was made of, perhaps enhanced by the API; kept out of the repr.
     :param seed: The seed the image was made with.
     :param cost: Credits paid.
     :param duration: Seconds the API worked.
@@ -99,6 +100,7 @@ class Result:
     status: str
     state: State
     sample: str | None = field(default=None, repr=False)
+    prompt: str | None = field(default=None, repr=False, compare=False, kw_only=True)
     seed: int | None = None
     cost: float | None = None
     duration: float | None = None
@@ -115,8 +117,7 @@ def read_result(answer: Answer, job: Job) -> Result:
     found = _with_status(body)
     if found is not None:
         result = _result(found, job)
-        # "error" is also what a gateway says of a request; a job that it is taken for would be paid for again.
-        if result.state is not State.FAILED or answer.code not in _REQUEST_FAILED:
+        if result.state is not State.FAILED or not _is_of_the_request(answer.code, found):
             return result
     if answer.code == 404 and isinstance(body, Mapping):
         return Result(job, status="Task not found", state=State.NOT_FOUND)
@@ -163,11 +164,28 @@ def _result(body: Mapping[str, Any], job: Job) -> Result:
         status=word,
         state=state,
         sample=_url(result.get("sample"), inner.get("sample"), body.get("output"), inner.get("output")),
+        prompt=_prompt(result, inner),
         seed=_integer(result.get("seed"), inner.get("seed")),
         cost=_number(body.get("cost"), result.get("cost"), inner.get("cost")),
         duration=_number(result.get("duration"), inner.get("duration")),
         reason=_reason(body, result) if state in (State.FAILED, State.MODERATED) else "",
     )
+
+
+def _is_of_the_request(code: int, body: Mapping[str, Any]) -> bool:
+    """Tell whether "error" is what a gateway says of this request; a job that it is taken for is paid for again."""
+    if code in _REQUEST_FAILED:
+        return True
+    tells_of_the_job = body.get("details") or _id(body)
+    return code >= 500 and not tells_of_the_job and ("message" in body or "error" in body)
+
+
+def _prompt(*candidates: Mapping[str, Any]) -> str | None:
+    for candidate in candidates:
+        prompt = candidate.get("prompt")
+        if isinstance(prompt, str) and prompt:
+            return prompt
+    return None
 
 
 def _with_status(body: Any) -> Mapping[str, Any] | None:

@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 SUBMIT_PATIENCE = 60.0
 """Seconds for which a submit that was surely not accepted (429, 503, no connection) is sent again."""
+FETCH_PATIENCE = 300.0
+"""Seconds that fetching one image may take: half of a link's life, so that there is time for another attempt."""
 MAX_REDIRECTS = 3
 MAX_ANSWER = 8 * 1024 * 1024
 """Largest JSON answer that is read, in bytes."""
@@ -132,8 +134,8 @@ def _problem(error: Exception) -> FluxError:
     return FluxServiceError(f"The FLUX API {what} ({type(error).__name__}: {error}).")
 
 
-def _poller(endpoint: Endpoint, job: Job, deadline: float, interval: float | None) -> Poller:
-    return Poller(job, deadline, interval, time.time(), durations_of(endpoint.base_url, job.model))
+def _poller(endpoint: Endpoint, job: Job, deadline: float, interval: float | None, quiet: bool = False) -> Poller:
+    return Poller(job, deadline, interval, time.time(), durations_of(endpoint.base_url, job.model), quiet)
 
 
 class FluxClient:
@@ -212,7 +214,10 @@ class FluxClient:
             raise FluxUncertainSubmitError(
                 f"The submit was sent but its answer was lost ({type(error).__name__}: {error})."
             ) from error
-        answer = _answer(response, self.endpoint, response.content)
+        content = response.content
+        if secret := str(body.get("webhook_secret") or ""):
+            content = content.replace(secret.encode(), b"***")
+        answer = _answer(response, self.endpoint, content)
         return read_submission(answer, model, self.endpoint, sent_at)
 
     def _check_key(self) -> None:
@@ -270,7 +275,8 @@ class FluxClient:
             stack.enter_context(_quietly())
             try:
                 response = self._follow(url, job_id, stack)
-                yield Delivery(response.headers.get("content-type", ""), response.iter_bytes())
+                chunks = _in_time(response.iter_bytes(), job_id)
+                yield Delivery(response.headers.get("content-type", ""), chunks)
             except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
                 raise FluxServiceError(
                     f"Fetching {fetched(job_id)} failed ({type(error).__name__}).",
@@ -330,6 +336,19 @@ class Delivery:
     chunks: Iterator[bytes]
 
 
+def _in_time(chunks: Iterator[bytes], job_id: str | None) -> Iterator[bytes]:
+    """Pass the pieces on; a host that never pauses for long, and never ends, must not hold a place for ever."""
+    give_up = time.monotonic() + FETCH_PATIENCE
+    for chunk in chunks:
+        yield chunk
+        if time.monotonic() > give_up:
+            raise FluxServiceError(
+                f"Fetching {fetched(job_id)} took longer than {FETCH_PATIENCE:.0f} s.",
+                job_id=job_id,
+                money=FluxBadImageError._money(job_id),
+            )
+
+
 def _check_delivered(response: httpx.Response, job_id: str | None) -> None:
     code = response.status_code
     if code == 200:
@@ -386,9 +405,12 @@ class AsyncFluxClient:
             # The transport lets some errors of aiohttp through unmapped; each is a failed poll, no more.
             raise _problem(error) from error
 
-    async def wait(self, job: Job, deadline: float, interval: float | None = None) -> Result:
-        """Poll until ``job`` is ready; see :meth:`FluxClient.wait`."""
-        poller = _poller(self.endpoint, job, deadline, interval)
+    async def wait(self, job: Job, deadline: float, interval: float | None = None, quiet: bool = False) -> Result:
+        """Poll until ``job`` is ready; see :meth:`FluxClient.wait`.
+
+        :param quiet: Do not log now and then how the job is; for one of many.
+        """
+        poller = _poller(self.endpoint, job, deadline, interval, quiet)
         request = self._request(job)  # once for all polls: making one is a sixth of the work of a poll
         while True:
             await asyncio.sleep(poller.delay(time.time()))

@@ -27,12 +27,16 @@ log = logging.getLogger(__name__)
 
 NOT_FOUND_PATIENCE = 15.0
 """Seconds for which "Task not found" may be a region that has not heard of the job yet."""
+YOUNG = 60.0
+"""Seconds after its submit for which a job may be news to some region; of an older one, the second answer counts."""
 LINKLESS_PATIENCE = 3
 """Answers that may say "Ready" before the delivery URL is there."""
 LEAST_WAIT = 0.1
 """Least seconds between two polls, whatever interval was asked for."""
 DOUBT_PATIENCE = 3
 """Answers in a row that may be a web page, or refuse a key that has just been good, before it is believed."""
+TOLD_AT = (30.0, 120.0, 300.0, 1800.0)
+"""Seconds of waiting after which a line says how the job is."""
 
 
 class Poller:
@@ -45,10 +49,17 @@ class Poller:
     :param interval: Fixed seconds between polls; None: as ``durations`` tells.
     :param now: Unix time at which this wait began.
     :param durations: How long such jobs take; learns from this one.
+    :param quiet: Do not log now and then how the job is; for one of many.
     """
 
     def __init__(
-        self, job: Job, deadline: float, interval: float | None, now: float, durations: Durations | None = None
+        self,
+        job: Job,
+        deadline: float,
+        interval: float | None,
+        now: float,
+        durations: Durations | None = None,
+        quiet: bool = False,
     ) -> None:
         self.job = job
         self.deadline = deadline
@@ -66,6 +77,7 @@ class Poller:
         self._errors: list[FluxError] = []
         self._words: set[str] = set()
         self._status = "unknown"
+        self._lines: tuple[float, ...] = () if quiet else TOLD_AT
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next poll; never beyond the deadline.
@@ -102,9 +114,9 @@ class Poller:
             self._learn(now)
             return replace(done, polls=self.polls)
         if now >= self.deadline:
-            if self._errors and not self._errors[-1].retryable:
-                raise self._about_job(self._errors[-1])
-            raise self._timeout(now)
+            # A job that was long known is not asked for again and again, as after a timeout.
+            raise self._timeout(now) if self._missing_since is None or self._is_young() else self._not_found()
+        self._tell(now)
         return None
 
     def _judge(self, result: Result, now: float) -> Result | None:
@@ -118,16 +130,23 @@ class Poller:
             self._note(result.status)
             self._unready = self._age(now)
         elif result.state is State.NOT_FOUND:
-            self._missing_since = now if self._missing_since is None else self._missing_since
-            if now - self._missing_since >= NOT_FOUND_PATIENCE:
-                raise FluxJobNotFoundError(
-                    f"The API does not know job {self.job.id} (any more): it expired, or belongs to another "
-                    f"account or region.",
-                    job_id=self.job.id,
-                )
+            if self._missing_since is None:
+                self._missing_since = now
+            elif not self._is_young() or now - self._missing_since >= NOT_FOUND_PATIENCE:
+                raise self._not_found()
         else:
             self._fail(result)
         return None
+
+    def _is_young(self) -> bool:
+        """Tell whether the API may not have heard of the job yet when it was first missed."""
+        return self._age(self._missing_since or 0.0) < YOUNG
+
+    def _not_found(self) -> FluxJobNotFoundError:
+        return FluxJobNotFoundError(
+            f"The API does not know job {self.job.id} (any more): it expired, or belongs to another account or region.",
+            job_id=self.job.id,
+        )
 
     def _learn(self, now: float) -> None:
         """Note how long the job took: it became ready between the last poll that said otherwise and this one."""
@@ -171,11 +190,27 @@ class Poller:
             self._words.add(word)
             log.info("Job %s has the status %r, which is not known here; waiting on.", self.job.id, word)
 
+    def _tell(self, now: float) -> None:
+        """Log how the job is, a few times however long it takes."""
+        waited = now - self._began
+        if self._lines and waited >= self._lines[0]:
+            self._lines = tuple(at for at in self._lines if at > waited)
+            log.info(
+                "Job %s: %s after %.0f s (%d polls); waiting for %.0f s more at most.",
+                self.job.id,
+                self._last(),
+                self._age(now),
+                self.polls,
+                self.deadline - now,
+            )
+
+    def _last(self) -> str:
+        return f"the last poll failed: {self._errors[-1].what}" if self._errors else f"last status {self._status!r}"
+
     def _timeout(self, now: float) -> FluxTimeoutError:
         seconds = now - (self.job.submitted_at or self._began)
-        last = f"the last poll failed: {self._errors[-1].what}" if self._errors else f"last status {self._status!r}"
         return FluxTimeoutError(
-            f"Job {self.job.id} was not ready after {seconds:.0f} s ({self.polls} polls; {last}).",
+            f"Job {self.job.id} was not ready after {seconds:.0f} s ({self.polls} polls; {self._last()}).",
             job_id=self.job.id,
         )
 

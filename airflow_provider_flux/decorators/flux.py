@@ -14,7 +14,6 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_flux.client.errors import FluxBadRequestError
 from airflow_provider_flux.client.jobs import is_nothing, read_mapping
-from airflow_provider_flux.exceptions import airflow_errors
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 
 try:
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
 class FluxDecoratedOperator(DecoratedOperator, FluxGenerateOperator):
     """FluxGenerateOperator whose request is what a function returns.
 
-    A function that returns something else in each try asks for another image in each.
+    The function is called again in each try, and after each wait for room at the API (HTTP 429); one that returns
+    something else then asks for another image.
     """
 
     template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *FluxGenerateOperator.template_fields)
@@ -56,7 +56,7 @@ class FluxDecoratedOperator(DecoratedOperator, FluxGenerateOperator):
         context_merge(context, self.op_kwargs)
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)
         returned = self.python_callable(*self.op_args, **kwargs)
-        with airflow_errors():
+        with self._errors():
             self.parameters = {**self._own_parameters(), **_fields(returned)}
         return FluxGenerateOperator.execute(self, context)
 

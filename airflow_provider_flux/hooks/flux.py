@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.sdk import BaseHook
+from airflow.sdk.log import mask_secret
 
 from airflow_provider_flux.client.errors import (
     FluxAuthenticationError,
@@ -103,6 +104,8 @@ class FluxHook(BaseHook):
         :raises FluxUncertainSubmitError: if the answer was lost, so that a job may exist.
         :raises FluxError: any other outcome; nothing was paid.
         """
+        if secret := parameters.get("webhook_secret"):
+            mask_secret(secret)
         with airflow_errors():
             return self._client.submit(model, parameters, strict=strict, queue=queue)
 

@@ -16,9 +16,9 @@ from airflow_provider_flux.client.client import FluxClient
 from airflow_provider_flux.client.errors import FluxBadImageError, FluxError, FluxImageExpiredError, about
 from airflow_provider_flux.client.jobs import Job, job_from
 from airflow_provider_flux.images.capture import CONTENT_TYPES, MAX_BYTES, Image, capture
-from airflow_provider_flux.images.receipts import BesideImage, Receipt, Run
-from airflow_provider_flux.images.recipe import describe, describe_job
-from airflow_provider_flux.images.s3_store import S3Store, metadata_text
+from airflow_provider_flux.images.receipts import BesideImage, FluxReceiptError, Receipt, Run
+from airflow_provider_flux.images.recipe import describe, describe_job, public
+from airflow_provider_flux.images.s3_store import S3Store, job_in, metadata_text
 from airflow_provider_flux.images.stores import FluxImageExistsError, FluxStoreError, Store
 
 log = logging.getLogger(__name__)
@@ -39,12 +39,30 @@ def deliver(client: FluxClient, result: Result, store: Store, max_bytes: int = M
         path = Path(folder) / "image"
         image = fetch_image(client, result, path, max_bytes)
         told = {**describe(result), **_place(store, image)}
-        earlier = BesideImage(store).read()
-        # One without a job is the intent whose job could not be written down: its recipe is this image's.
-        if earlier is None or (earlier.job is not None and earlier.job.get("id") != result.job.id):
-            earlier = Receipt("submitted", f"job {result.job.id}", result.job.model)
-        _keep(store, path, image, told, replace(earlier, job=result.job.to_dict()))
+        _keep(store, path, image, told, _receipt_of(result, store))
     return told
+
+
+def _receipt_of(result: Result, store: Store) -> Receipt | None:
+    """Return the receipt of a finished job; None if what lies in its place is not to be touched.
+
+    The image is paid for, so nothing about its receipt may keep it from being stored.
+    """
+    job = result.job
+    told = {"prompt": result.prompt, "seed": result.seed}
+    told = {name: value for name, value in told.items() if value is not None}
+    try:
+        earlier = BesideImage(store).read()
+    except FluxReceiptError as error:
+        log.error("%s It is left alone, and the image of job %s is stored without a receipt.", error.what, job.id)
+        return None
+    if earlier is None:
+        earlier = Receipt("submitted", f"job {job.id}", job.model)
+    elif earlier.job is not None and earlier.job.get("id") != job.id:
+        log.warning("%s.json is the receipt of another job by now; it is left alone.", store.uri)
+        return None
+    # One without a job is the intent whose job could not be written down: its recipe is this image's.
+    return replace(earlier, job=job.to_dict(), parameters=earlier.parameters or public(told) or None)
 
 
 def _place(store: Store, image: Image) -> dict[str, Any]:
@@ -69,8 +87,13 @@ def fetch_image(client: FluxClient, result: Result, path: Path, max_bytes: int =
                 return capture(delivery.chunks, path, job.id, max_bytes)
         except FluxImageExpiredError:
             fresh = client.get_result(job)
-            if not fresh.sample or fresh.sample == result.sample:
+            if not fresh.sample:
                 raise
+            if fresh.sample == result.sample:
+                # Once more: some hosts refuse an image that has only just come to them.
+                if attempt == ATTEMPTS:
+                    raise
+                time.sleep(0.5 * attempt)
             result = fresh
         except FluxError as error:
             if attempt == ATTEMPTS or not error.retryable:
@@ -89,10 +112,12 @@ def fetch_job(client: FluxClient, job: Job, path: Path, timeout: float, max_byte
     return fetch_image(client, client.wait(job, time.time() + timeout), path, max_bytes)
 
 
-def _keep(store: Store, path: Path, image: Image, told: dict[str, Any], receipt: Receipt) -> None:
+def _keep(store: Store, path: Path, image: Image, told: dict[str, Any], receipt: Receipt | None) -> None:
     """Store the captured file with its metadata and its receipt.
 
     The receipt tells of the image before it is put, so that a crash in between does not hide it, and after.
+
+    :param receipt: None: another's lies there, and is kept.
     """
     book, job_id = BesideImage(store), told["id"]
     named = mimetypes.guess_type(store.uri)[0]
@@ -107,8 +132,9 @@ def _keep(store: Store, path: Path, image: Image, told: dict[str, Any], receipt:
         "height": image.height,
         "format": image.format,
     }
-    coming = replace(receipt, image=told)
-    book.write(coming)
+    if receipt is not None:
+        receipt = replace(receipt, image=told)
+        book.write(receipt)
     try:
         store.put(
             path,
@@ -123,7 +149,12 @@ def _keep(store: Store, path: Path, image: Image, told: dict[str, Any], receipt:
             f"The image of job {job_id} could not be stored at {store.uri} ({type(error).__name__}: {error}).",
             job_id=job_id,
         ) from error
-    book.write(coming.become("stored"))
+    if receipt is not None:
+        try:
+            book.write(receipt.become("stored"))
+        except FluxStoreError as error:
+            # The image is there, and the receipt tells of it; the next try finds both.
+            log.warning("The image of job %s is stored, but its receipt does not say so yet: %s", job_id, error.what)
 
 
 def copy(told: Mapping[str, Any], source: Store, target: Store, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
@@ -149,16 +180,33 @@ def copy(told: Mapping[str, Any], source: Store, target: Store, max_bytes: int =
         if told.get("sha256") not in (None, image.sha256):
             raise FluxBadImageError(f"What lies at {source.uri} is no longer the image of job {job_id}.", job_id=job_id)
         told = {**told, **_place(target, image)}
-        receipt = BesideImage(source).read() or Receipt("stored", f"job {job_id}", told.get("model"))
-        _keep(target, path, image, told, replace(receipt, state="submitted", job=job_from(told).to_dict()))
+        receipt = _readable(source) or Receipt("submitted", f"job {job_id}", told.get("model"))
+        receipt = replace(receipt, state="submitted", job=job_from(told).to_dict())
+        _keep(target, path, image, told, receipt if _is_free(target, job_id) else None)
     return told
 
 
-def announce(store: Store, job: Job, run: Run) -> None:
-    """Write the receipt of a job whose image is about to come to ``store``.
+def _readable(store: Store) -> Receipt | None:
+    try:
+        return BesideImage(store).read()
+    except FluxReceiptError:
+        return None
 
-    :raises FluxReceiptError: if what lies in its place is no receipt.
-    """
+
+def _is_free(store: Store, job_id: str) -> bool:
+    """Tell whether the receipt of ``job_id`` may be written: nothing but a receipt lies in its place."""
+    try:
+        BesideImage(store).read()
+    except FluxReceiptError as error:
+        log.error("%s It is left alone, and the image of job %s is stored without a receipt.", error.what, job_id)
+        return False
+    return True
+
+
+def announce(store: Store, job: Job, run: Run) -> None:
+    """Write the receipt of a job whose image is about to come to ``store``; what is no receipt is left alone."""
+    if not _is_free(store, job.id):
+        return
     book = BesideImage(store)
     earlier = book.read()
     if earlier is None or (earlier.job or {}).get("id") != job.id:
@@ -179,7 +227,7 @@ def find(store: S3Store, job: Job) -> dict[str, Any] | None:
     if head is None:
         return None
     metadata = {name.lower(): value for name, value in head.get("Metadata", {}).items()}
-    if metadata.get("job-id") != metadata_text(job.id) or "sha256" not in metadata:
+    if job_in(head) != metadata_text(job.id):
         if store.replace:
             return None
         raise FluxImageExistsError(

@@ -29,6 +29,10 @@ class FluxReceiptError(FluxError):
 
     mend = "Look at it, and move or delete it to buy a new image."
 
+    @classmethod
+    def _money(cls, job_id: str | None) -> str:
+        return super()._money(job_id) if job_id else "Nothing was paid by this try; perhaps by an earlier one."
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -38,6 +42,10 @@ class Run:
     task_id: str | None = None
     run_id: str | None = None
     map_index: int = -1
+
+    def is_of(self, other: Run) -> bool:
+        """Tell whether this is the same task of the same run; the place in a mapped list may change between tries."""
+        return (self.dag_id, self.task_id, self.run_id) == (other.dag_id, other.task_id, other.run_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +80,12 @@ class Receipt:
 
     def become(self, state: State, **changes: Any) -> Receipt:
         """Return the receipt in another state, with the time noted."""
+        return replace(self.at(state), state=state, **changes)
+
+    def at(self, moment: str) -> Receipt:
+        """Return the receipt with the time of a moment noted: now."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        return replace(self, state=state, times={**self.times, state: now}, **changes)
+        return replace(self, times={**self.times, moment: now})
 
     def paid_job(self) -> Job:
         """Return the job that was accepted."""
@@ -109,10 +121,19 @@ def read_receipt(text: str | bytes, where: str) -> Receipt:
 
 
 def _is_job(value: Any) -> bool:
+    if value is None:
+        return True
     try:
-        return value is None or bool(job_from(dict(value)))
-    except (ValueError, TypeError):
+        return isinstance(value, dict) and bool(job_from(value))
+    except ValueError:
         return False
+
+
+def _is_run(value: Any) -> bool:
+    if not isinstance(value, dict) or set(value) != {item.name for item in fields(Run)}:
+        return False
+    names = [value[name] for name in ("dag_id", "task_id", "run_id")]
+    return type(value["map_index"]) is int and all(name is None or isinstance(name, str) for name in names)
 
 
 def _is_image(value: Any) -> bool:
@@ -127,7 +148,7 @@ _CHECKS = {
     "fingerprint": lambda value: isinstance(value, str) and bool(value),
     "model": lambda value: value is None or isinstance(value, str),
     "parameters": lambda value: value is None or isinstance(value, dict),
-    "run": lambda value: isinstance(value, dict) and set(value) == {item.name for item in fields(Run)},
+    "run": _is_run,
     "job": _is_job,
     "image": _is_image,
     "seed": lambda value: value is None or type(value) is int,

@@ -12,6 +12,9 @@ from airflow_provider_flux.client.jobs import Job
 if TYPE_CHECKING:
     from airflow_provider_flux.client.answers import Result
 
+LONGEST_PROMPT = 200_000
+"""Characters of a prompt that a receipt shows; of a longer one it has the hash."""
+
 # They change who hears of the image, not the image.
 _NOT_THE_IMAGE = ("webhook_url", "webhook_secret")
 
@@ -52,16 +55,25 @@ def describe_job(job: Job) -> dict[str, Any]:
 
 
 def public(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the request's fields as a receipt may show them: no webhook's secret, no signature of an input's URL."""
-    return {name: _unsigned(value) for name, value in request.items() if name != "webhook_secret"}
+    """Return the request's fields as a receipt may show them: small, no secret, no signature of a URL."""
+    return {
+        name: value if name == "prompt" and len(str(value)) <= LONGEST_PROMPT else _shown(value)
+        for name, value in request.items()
+        if name != "webhook_secret"
+    }
 
 
-def _unsigned(value: Any) -> Any:
-    from airflow_provider_flux.client.values import ImageToken
-
-    if isinstance(value, list):
-        return [_unsigned(item) for item in value]
-    return value.partition("?")[0] if isinstance(value, ImageToken) else value
+def _shown(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return public(value)
+    if isinstance(value, list | tuple):
+        return [_shown(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    if value.lower().startswith(("http://", "https://")):
+        value = value.partition("?")[0]
+    # An image as base64, in a field that is not known here.
+    return value if len(value) <= 4096 else f"sha256:{hashlib.sha256(value.encode(errors='replace')).hexdigest()}"
 
 
 def shareable(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from functools import cached_property
+import time
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
@@ -18,14 +20,63 @@ from airflow_provider_flux.images.stores import (
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-# What describes the image's object and not the note beside it.
-_OF_THE_IMAGE = ("ContentType", "Metadata", "ContentEncoding", "ContentDisposition", "ContentLanguage")
+# What the image's upload and the note beside it share: who may read it, with which key. The rest describes the image.
+_SHARED = (
+    "ServerSideEncryption",
+    "SSEKMSKeyId",
+    "SSEKMSEncryptionContext",
+    "BucketKeyEnabled",
+    "ExpectedBucketOwner",
+    "RequestPayer",
+)
+_LIFE = 300
+"""Seconds for which a client is kept: what its credentials may do can change."""
+
+# A key that the customer keeps is needed to read, too.
+_CUSTOMER_KEY = ("SSECustomerAlgorithm", "SSECustomerKey", "SSECustomerKeyMD5")
+# A note holds the prompt: the world may see the image, not what it was made of.
+_PUBLIC_ACLS = ("public-read", "public-read-write", "authenticated-read")
 
 
 def metadata_text(value: Any) -> str:
     """Return ``value`` as S3 takes it for metadata, which is sent as headers: quoted unless it is plain ASCII."""
     text = str(value)
     return text if text.isascii() and text.isprintable() else quote(text)
+
+
+def job_in(head: dict[str, Any]) -> str | None:
+    """Return the job whose image S3 describes, as its metadata has it; None if it is nobody's."""
+    metadata = {name.lower(): value for name, value in head.get("Metadata", {}).items()}
+    return metadata.get("job-id") if "sha256" in metadata else None
+
+
+def _new_hook(aws_conn_id: str | None, verify: bool | str | None, extra_args: dict[str, Any]) -> S3Hook:
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    return S3Hook(
+        aws_conn_id=aws_conn_id,
+        verify=verify,
+        extra_args=extra_args,
+        # One request that reads the file as it goes; parts would be held in memory, and left behind by a crash.
+        transfer_config_args={"use_threads": False, "multipart_threshold": 1024**3},
+    )
+
+
+def _kept_hook(aws_conn_id: str | None, verify: bool | str | None) -> S3Hook:
+    """Return a hook whose client this process keeps: for minutes, and for as long as the connection is the same."""
+    from airflow.sdk import BaseHook
+
+    connection: Any = None
+    if aws_conn_id is not None:
+        with contextlib.suppress(Exception):  # the hook has words of its own for it
+            connection = BaseHook.get_connection(aws_conn_id)
+    identity = connection and (connection.login, connection.password, connection.host, connection.extra)
+    return _hook_of(aws_conn_id, verify, identity, int(time.monotonic() / _LIFE))
+
+
+@lru_cache(maxsize=16)
+def _hook_of(aws_conn_id: str | None, verify: bool | str | None, _identity: Any, _age: int) -> S3Hook:
+    return _new_hook(aws_conn_id, verify, {})
 
 
 class S3Store(Store):
@@ -39,7 +90,8 @@ class S3Store(Store):
     :param acl_policy: Canned ACL.
     :param extra_args: Further arguments of the upload (``S3Hook(extra_args=...)``).
     :param verify: TLS verification (``S3Hook(verify=...)``).
-    :param hook: A hook to share for reading, since each makes a client of its own.
+    :param hook: A hook whose client is used, since each makes one of its own.
+    :param keep_client: Use a client that this process keeps for some minutes, for a process that stores many images.
     """
 
     def __init__(
@@ -54,6 +106,7 @@ class S3Store(Store):
         extra_args: dict[str, Any] | None = None,
         verify: bool | str | None = None,
         hook: S3Hook | None = None,
+        keep_client: bool = False,
     ) -> None:
         self.bucket = bucket
         self.key = key
@@ -65,27 +118,19 @@ class S3Store(Store):
         self._extra_args = extra_args or {}
         self._verify = verify
         self._shared_hook = hook
+        self._keep_client = keep_client
 
     @cached_property
     def _hook(self) -> S3Hook:
-        return self._shared_hook or self._new_hook({})
+        if self._keep_client:
+            return _kept_hook(self._aws_conn_id, self._verify)
+        return self._shared_hook or _new_hook(self._aws_conn_id, self._verify, {})
 
     def _writer(self, extra_args: dict[str, Any]) -> S3Hook:
-        hook = self._new_hook(extra_args)
+        hook = _new_hook(self._aws_conn_id, self._verify, extra_args)
         # S3Hook takes these arguments when it is made; a client of its own would cost 0.3 s and 12 MB each time.
         hook.conn = self._hook.get_conn()
         return hook
-
-    def _new_hook(self, extra_args: dict[str, Any]) -> S3Hook:
-        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
-        return S3Hook(
-            aws_conn_id=self._aws_conn_id,
-            verify=self._verify,
-            extra_args=extra_args,
-            # One request that reads the file as it goes; parts would be held in memory, and left behind by a crash.
-            transfer_config_args={"use_threads": False, "multipart_threshold": 1024**3},
-        )
 
     def check(self) -> None:
         from boto3.s3.transfer import S3Transfer
@@ -125,9 +170,19 @@ class S3Store(Store):
             if code != "AccessDenied":
                 raise FluxStoreUnusableError(f"S3 refuses the credentials for {self.uri} ({code}).") from error
 
+    def _given(self, names: tuple[str, ...]) -> dict[str, Any]:
+        return {name: self._extra_args[name] for name in names if name in self._extra_args}
+
     def head(self) -> dict[str, Any] | None:
         """Return S3's description of what lies here; None if nothing does."""
-        return self._hook.head_object(self.key, self.bucket)
+        from botocore.exceptions import ClientError
+
+        try:
+            return self._hook.get_conn().head_object(Bucket=self.bucket, Key=self.key, **self._given(_CUSTOMER_KEY))
+        except ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
+                return None
+            raise
 
     def beside(self, name: str) -> S3Store:
         other = copy.copy(self)
@@ -141,7 +196,7 @@ class S3Store(Store):
         told = {name: metadata_text(value) for name, value in told.items()}
         extra_args = {"ContentType": content_type, **self._extra_args, "Metadata": told}
         hook = self._writer(extra_args)
-        if not self.replace and hook.check_for_key(self.key, self.bucket):
+        if not self.replace and (head := self.head()) is not None and job_in(head) != told.get("job-id"):
             raise FluxImageExistsError(f"{self.uri} exists, and replace=False keeps it.")
         with path.open("rb") as file:
             hook.load_file_obj(
@@ -154,7 +209,8 @@ class S3Store(Store):
             )
 
     def get(self, file: BinaryIO) -> None:
-        self._hook.get_conn().download_fileobj(self.bucket, self.key, file)
+        key = self._given(_CUSTOMER_KEY)
+        self._hook.get_conn().download_fileobj(self.bucket, self.key, file, ExtraArgs=key or None)
 
     def holds(self, size: int, sha256: str) -> bool:
         head = self.head() or {}
@@ -165,7 +221,8 @@ class S3Store(Store):
         from botocore.exceptions import ClientError
 
         try:
-            stored = self._hook.get_conn().get_object(Bucket=self.bucket, Key=f"{self.key}.json")
+            key = self._given(_CUSTOMER_KEY)
+            stored = self._hook.get_conn().get_object(Bucket=self.bucket, Key=f"{self.key}.json", **key)
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
                 return None
@@ -174,13 +231,12 @@ class S3Store(Store):
             return body.read(max_bytes)
 
     def write_note(self, data: bytes) -> None:
-        extra = {name: value for name, value in self._extra_args.items() if name not in _OF_THE_IMAGE}
-        hook = self._writer({**extra, "ContentType": "application/json"})
+        hook = self._writer({**self._given(_SHARED + _CUSTOMER_KEY), "ContentType": "application/json"})
         hook.load_bytes(
             data,
             f"{self.key}.json",
             self.bucket,
             replace=True,
             encrypt=self._encrypt,
-            acl_policy=self._acl_policy,
+            acl_policy=None if self._acl_policy in _PUBLIC_ACLS else self._acl_policy,
         )

@@ -32,7 +32,8 @@ class FluxStoreError(FluxError):
 
     @classmethod
     def _money(cls, job_id: str | None) -> str:
-        return f"Job {job_id} is finished and paid for." if job_id else "Nothing was paid."
+        told = "Nothing was paid by this try; perhaps by an earlier one."
+        return f"Job {job_id} is finished and paid for." if job_id else told
 
 
 class Store(abc.ABC):

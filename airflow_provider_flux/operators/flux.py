@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -19,7 +18,14 @@ from airflow_provider_flux.images.capture import MAX_BYTES, check_max_bytes
 from airflow_provider_flux.images.recipe import describe, describe_job, image_name
 from airflow_provider_flux.links.flux import FluxImageLink
 from airflow_provider_flux.operators.outlets import lineage_of, tell_outlets
-from airflow_provider_flux.operators.purchase import Purchase, check_policies, outcome_noted, retry_sentence, run_of
+from airflow_provider_flux.operators.purchase import (
+    Purchase,
+    check_policies,
+    is_first_answer,
+    outcome_noted,
+    retry_sentence,
+    run_of,
+)
 from airflow_provider_flux.operators.queueing import Queued, defer_submit
 from airflow_provider_flux.operators.waiting import (
     GRACE,
@@ -191,6 +197,7 @@ class FluxGenerateOperator(BaseOperator):
         self.on_moderated = on_moderated
         self._job: Job | None = None
         self._queued: Queued | None = None
+        self._is_submitting = False
         self._image_uri: str | None = None
         self._remembers = True
 
@@ -202,7 +209,7 @@ class FluxGenerateOperator(BaseOperator):
     @webhook_secret.setter
     def webhook_secret(self, value: str | None) -> None:
         # Before Airflow 3.2, DEBUG logs show rendered fields in clear; a template is rendered into this setter.
-        if value and "{{" not in value:
+        if isinstance(value, str) and value and "{{" not in value:
             from airflow.sdk.log import mask_secret
 
             mask_secret(value)
@@ -223,17 +230,22 @@ class FluxGenerateOperator(BaseOperator):
                 store.check()
             book = self._book(store, context)
             purchase = self._purchase(request, images, store, book, context)
+            self._is_submitting = True
             try:
                 receipt = purchase.obtain(self._hook)
             except FluxRateLimitError as error:
                 if self.deferrable:
-                    defer_submit(self, error, self._queued or Queued(time.time() + self.timeout))
+                    defer_submit(self, error, self._queued or Queued(deadline_for(self, None, self.timeout)))
                 raise
+            finally:
+                self._is_submitting = False
             if receipt.state == "stored":
                 return self._reused(receipt, context)
             self._job = job = receipt.paid_job()
             if not self.wait_for_completion:
-                return describe_job(job)
+                told = describe_job(job)
+                tell_outlets(self, context, None, told)
+                return told
             with outcome_noted(book, self.on_expired):
                 result = wait_or_defer(
                     self,
@@ -245,6 +257,7 @@ class FluxGenerateOperator(BaseOperator):
                     poll_interval=self.poll_interval,
                     store={"uri": uri, "aws_conn_id": self.aws_conn_id} if uri else None,
                     max_bytes=self.max_bytes,
+                    remembered=self._remembers,
                 )
             return self._finish(result, store, book, context)
 
@@ -256,7 +269,8 @@ class FluxGenerateOperator(BaseOperator):
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Go on after the triggerer has waited."""
         with self._errors():
-            uri = event_uri(event)
+            # An event of another version may not name the place.
+            uri = event_uri(event) or self._uri_without_recipe()
             store = self._store(uri) if uri else None
             book = self._book(store, context)
             with outcome_noted(book, self.on_expired):
@@ -269,7 +283,13 @@ class FluxGenerateOperator(BaseOperator):
     def on_kill(self) -> None:
         """Say which job is left behind; the API cannot cancel it."""
         if self._job is not None:
-            self.log.warning(left_behind(self._job.id))
+            self.log.warning(left_behind(self._job.id, self._remembers))
+        elif self._is_submitting:
+            self.log.warning(
+                "This task was ended while it was about to submit a job: perhaps one was accepted, and is paid for if "
+                "it finishes. Running it again does as on_orphan=%r says.",
+                self.on_orphan,
+            )
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Return what OpenLineage is told: the stored image."""
@@ -280,7 +300,12 @@ class FluxGenerateOperator(BaseOperator):
 
         if store is None:
             self.log.info("Job %s is ready; no output_uri was given, so its link dies in minutes.", result.job.id)
-            return self._paid(describe(result))
+            told = describe(result)
+            tell_outlets(self, context, None, told)
+            if is_first_answer(book, result.job):
+                return self._paid(told)
+            metrics.reused(self._tags)
+            return {**told, "reused": True}
         with outcome_noted(book, self.on_expired, seed=result.seed):
             return self._stored(deliver(self._hook.get_conn(), result, store, self.max_bytes), context)
 
@@ -343,6 +368,10 @@ class FluxGenerateOperator(BaseOperator):
             uri += image_name(self.task_id, context["ti"].map_index, self.model, request)
         return uri or None
 
+    def _uri_without_recipe(self) -> str | None:
+        uri = str(self.output_uri or "").strip()
+        return None if uri.endswith("/") else uri or None
+
     def _store(self, uri: str) -> Store:
         from airflow_provider_flux.images.stores import open_store
 
@@ -392,7 +421,4 @@ class FluxGenerateOperator(BaseOperator):
 
     @property
     def _tags(self) -> dict[str, str]:
-        try:
-            return metrics.tags(self.model, self._hook.endpoint.gateway)
-        except FluxError:
-            return metrics.tags(self.model, "unknown")
+        return metrics.tags_of(self.model, self._hook)

@@ -21,12 +21,13 @@ def tell_outlets(operator: BaseOperator, context: Context, uri: str | None, told
     if events is None or not operator.outlets:
         return
     from airflow.sdk import Asset, AssetAlias
+    from airflow.sdk.definitions.asset import AssetRef
 
     for outlet in operator.outlets:
         if isinstance(outlet, AssetAlias):
             if uri:
                 events[outlet].add(Asset(uri), extra=told)
-        elif isinstance(outlet, Asset):
+        elif isinstance(outlet, (Asset, AssetRef)):
             events[outlet].extra = told
 
 
@@ -41,7 +42,7 @@ def lineage_of(uris: list[str]) -> Any:
 def _dataset(uri: str) -> tuple[str, str]:
     """Return namespace and name of the dataset at ``uri``, as OpenLineage's naming conventions have it."""
     parts = urlsplit(uri)
-    if parts.scheme == "file":
+    if parts.scheme in ("", "file", "local"):
         return "file", parts.path
     rest = uri.split("://", 1)[1].partition("/")[2]
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", rest

@@ -25,6 +25,7 @@ from airflow_provider_flux.images.recipe import fingerprint, public
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_flux.client.jobs import Job
     from airflow_provider_flux.hooks.flux import FluxHook
     from airflow_provider_flux.images.inputs import InputImages
     from airflow_provider_flux.images.receipts import Book, Receipt, Run
@@ -103,14 +104,18 @@ class Purchase:
         :raises FluxError: if the policies forbid to buy the image again.
         """
         earlier = self.book.read()
-        if earlier is None or not self._is_mine(earlier):
+        if earlier is None:
+            return None
+        if not self._is_mine(earlier):
+            self._look_at_another(earlier)
             return None
         if earlier.image is not None and self.store is not None and earlier.state in BOUGHT:
             if self._lies_there(self.store, earlier.image):
                 if earlier.state != "stored":
                     earlier = earlier.become("stored")
                     self.book.write(earlier)
-                return earlier
+                # Where it was stored may have been moved with all that lies beside it.
+                return replace(earlier, image={**(earlier.image or {}), "uri": self.store.uri})
             log.warning("The image of job %s is not (whole) at %s.", earlier.paid_job().id, self.store.uri)
         if earlier.state in BOUGHT:
             log.info("Found job %s, which is paid for already; nothing is submitted.", earlier.paid_job().id)
@@ -134,8 +139,32 @@ class Purchase:
             return False
         if self.reuse == "never":
             # There is nothing to take again, and yet perhaps an orphan of this very task.
-            return receipt.state == "intent" and receipt.run == self.run
-        return self.reuse == "always" or receipt.run == self.run
+            return receipt.state == "intent" and receipt.run.is_of(self.run)
+        return self.reuse == "always" or receipt.run.is_of(self.run)
+
+    def _look_at_another(self, receipt: Receipt) -> None:
+        """Say whose receipt is about to be replaced, if its image would be missed.
+
+        :raises FluxBadRequestError: if it is another image of the same mapped task; nothing was submitted.
+        """
+        if receipt.fingerprint == fingerprint(self.model, self.request) or receipt.state not in BOUGHT:
+            return
+        job_id = receipt.paid_job().id
+        if receipt.run.is_of(self.run) and receipt.run.map_index != self.run.map_index:
+            raise FluxBadRequestError(
+                f"{self.book.where} is the receipt of job {job_id}, another image of this mapped task (map index "
+                f"{receipt.run.map_index}): two images cannot lie in one place. Give each an output_uri of its own, "
+                f"for example with {{{{ ti.map_index }}}} in it, or a folder that ends in '/'."
+            )
+        if receipt.state == "submitted":
+            log.warning(
+                "%s tells of job %s of task %s in run %s, which is paid for and whose image is not stored yet; this "
+                "task takes its place.",
+                self.book.where,
+                job_id,
+                receipt.run.task_id,
+                receipt.run.run_id,
+            )
 
     def _allow(self, earlier: Receipt) -> None:
         when = earlier.times.get("intent", "an unknown time")
@@ -144,7 +173,8 @@ class Purchase:
                 f"An earlier try was about to submit at {when} and never learned a job id. {self.book.where} holds "
                 f"its receipt: delete it, or set on_orphan='resubmit', to submit again."
             )
-        if earlier.state == "expired" and self.on_expired == "fail":
+        # What another run has lost is no reason for this one to have no image.
+        if earlier.state == "expired" and self.on_expired == "fail" and earlier.run.is_of(self.run):
             job_id = earlier.paid_job().id
             raise FluxImageExpiredError(
                 f"The image of job {job_id} was lost: {earlier.reason} To buy it anew, set on_expired='resubmit' "
@@ -168,7 +198,7 @@ class Purchase:
             )
         if earlier is not None and earlier.state == "expired":
             job_id = earlier.paid_job().id
-            log.warning("The image of job %s was lost; buying it anew (on_expired='resubmit').", job_id)
+            log.warning("The image of job %s was lost; buying it anew.", job_id)
         request = {"seed": seed, **self.request} if seed is not None and takes(self.model, "seed") else self.request
         body = self.images.fill(request)
         intent = Receipt(
@@ -215,6 +245,8 @@ def retry_sentence(error: FluxError, remembered: bool, on_orphan: str) -> str:
     if uncertain and on_orphan == "fail":
         return "This task is not retried, so that nothing is submitted again (on_orphan='fail')."
     if not error.retryable:
+        if isinstance(error, (FluxImageExpiredError, FluxJobNotFoundError)):
+            return "No retry buys the image anew (on_expired='fail')."
         return ""
     if uncertain:
         return "A retry of this task submits again, and may pay a second time (on_orphan='resubmit')."
@@ -256,9 +288,28 @@ def outcome_noted(book: Book, on_expired: str, seed: int | None = None) -> Itera
         raise
 
 
+def is_first_answer(book: Book, job: Job) -> bool:
+    """Tell whether no earlier run of the task has told of this finished job, whose image is not stored.
+
+    Notes that it has: what was counted as paid once is not to be counted again.
+    """
+    try:
+        receipt = book.read()
+        if receipt is None or (receipt.job or {}).get("id") != job.id:
+            return True
+        if is_first := "ready" not in receipt.times:
+            book.write(receipt.at("ready"))
+        return is_first
+    except FluxError as error:
+        log.warning("The receipt does not tell that the image was ready: %s", error.what)
+        return True
+
+
 def _note(book: Book, error: FluxError, state: Any, **changes: Any) -> None:
     try:
-        if (receipt := book.read()) is not None:
+        receipt = book.read()
+        # Not the receipt of a task that has taken the place since.
+        if receipt is not None and (receipt.job or {}).get("id") == error.job_id:
             book.write(receipt.become(state, reason=error.what, **changes))
     except FluxError as unwritten:
         log.error("The receipt does not tell of it: %s", unwritten)

@@ -26,6 +26,9 @@ NET = 60.0
 """Seconds after the deadline at which Airflow itself ends a deferral whose trigger never fired."""
 
 
+_PERHAPS_PAID = "The job it waited for may be finished and paid for."
+
+
 class Waited(NamedTuple):
     """What a trigger's event says.
 
@@ -74,6 +77,7 @@ def wait_or_defer(
     poll_interval: float | None = None,
     store: dict[str, Any] | None = None,
     max_bytes: int = MAX_BYTES,
+    remembered: bool = True,
 ) -> Result:
     """Return the finished result of ``job``, or defer ``operator`` to ``execute_complete``.
 
@@ -81,6 +85,7 @@ def wait_or_defer(
     :param grace: Seconds to wait on the worker before deferring.
     :param store: Where the triggerer is to store the image, as :func:`open_store` takes it; None: nowhere.
     :param max_bytes: Largest image that is taken, in bytes.
+    :param remembered: Whether another run of the task will know of the job.
     :raises FluxError: if the job ends in another way.
     """
     left = deadline - time.time()
@@ -102,6 +107,7 @@ def wait_or_defer(
             store=store,
             max_bytes=max_bytes,
             not_before=now + settling(),
+            remembered=remembered,
         ),
         method_name="execute_complete",
         timeout=timedelta(seconds=deadline - now + NET),
@@ -125,7 +131,7 @@ def event_uri(event: dict[str, Any] | None) -> str | None:
     return uri if isinstance(uri, str) else None
 
 
-_LOGGED = ("id", "uri", "width", "height", "format", "bytes")
+_LOGGED = {"id": str, "uri": str, "width": int, "height": int, "format": str, "bytes": int}
 
 
 def log_stored(log: Any, image: dict[str, Any]) -> None:
@@ -144,19 +150,17 @@ def read_event(event: dict[str, Any] | None, log: Any) -> Waited:
     """
     outcome = event.get("outcome") if isinstance(event, dict) else None
     if event is None or outcome not in (STORED, READY, FAILED, GAVE_UP):
-        raise FluxServiceError(
-            f"The trigger told nothing that can be understood ({event!r}).",
-            money="The job it waited for may be finished and paid for.",
-        )
+        raise FluxServiceError(f"The trigger told nothing that can be understood ({event!r}).", money=_PERHAPS_PAID)
     if history := event.get("history"):
         log.info("%s", str(history)[:500])
     if outcome == FAILED:
-        raise error_from_dict(event)
+        raise error_from_dict({"job_id": event.get("id"), "money": _PERHAPS_PAID, **event})
     # An event of another version may tell less; the worker then stores the image.
-    image = told_image(event) if outcome == STORED and event.keys() >= set(_LOGGED) else None
+    is_whole = all(isinstance(event.get(name), kind) for name, kind in _LOGGED.items())
+    image = told_image(event) if outcome == STORED and is_whole else None
     deadline = event.get("deadline")
     left = deadline - time.time() if isinstance(deadline, (int, float)) and abs(deadline) < 1e12 else 0.0
     try:
         return Waited(job_from(event), image, max(60.0, left))
     except ValueError as error:
-        raise FluxServiceError(f"The trigger's event names no job ({error}).") from None
+        raise FluxServiceError(f"The trigger's event names no job ({error}).", money=_PERHAPS_PAID) from None

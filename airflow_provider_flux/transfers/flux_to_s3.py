@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from airflow_provider_flux import metrics
 from airflow_provider_flux.client.errors import FluxBadImageError, FluxBadRequestError, FluxError, about
 from airflow_provider_flux.client.jobs import Job, is_nothing, job_from, read_mapping
 from airflow_provider_flux.exceptions import airflow_errors
 from airflow_provider_flux.images.capture import MAX_BYTES, check_max_bytes
 from airflow_provider_flux.links.flux import FluxImageLink
 from airflow_provider_flux.operators.outlets import lineage_of, tell_outlets
-from airflow_provider_flux.operators.purchase import run_of
+from airflow_provider_flux.operators.purchase import outcome_noted, run_of
 from airflow_provider_flux.operators.waiting import deadline_for, log_stored, read_event, seconds, wait_or_defer
 from airflow_provider_flux.triggers.flux import left_behind
 
@@ -107,9 +109,10 @@ class FluxToS3Operator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait for the job, upload its image."""
         from airflow_provider_flux.images.delivery import announce, copy, find
+        from airflow_provider_flux.images.receipts import BesideImage
         from airflow_provider_flux.images.stores import FluxStoreError, open_store
 
-        with airflow_errors(_retry):
+        with self._errors():
             self.timeout = seconds("timeout", self.timeout)
             self.max_bytes = check_max_bytes(self.max_bytes)
             self._left = job = self._job()
@@ -126,24 +129,29 @@ class FluxToS3Operator(BaseOperator):
                     except (FluxStoreError, FluxBadImageError) as error:
                         self.log.warning("Asking the API for the image instead: %s", error.what)
                 announce(store, job, run_of(context))
-            result = wait_or_defer(
-                self,
-                self._hook,
-                job,
-                deadline=deadline_for(self, None, self.timeout),
-                deferrable=self.deferrable,
-                store=self._store_for_triggerer(store),
-                max_bytes=self.max_bytes,
-            )
-            return self._upload(result, context)
+            with outcome_noted(BesideImage(store), "fail"):
+                result = wait_or_defer(
+                    self,
+                    self._hook,
+                    job,
+                    deadline=deadline_for(self, None, self.timeout),
+                    deferrable=self.deferrable,
+                    store=self._store_for_triggerer(store),
+                    max_bytes=self.max_bytes,
+                )
+                return self._upload(result, store, context)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Go on after the triggerer has waited."""
-        with airflow_errors(_retry):
-            self._left, image, timeout = read_event(event, self.log)
-            if image is not None:
-                return self._stored(image, context)
-            return self._upload(self._hook.wait(self._left, timeout), context)
+        from airflow_provider_flux.images.receipts import BesideImage
+
+        with self._errors():
+            store = self._store()
+            with outcome_noted(BesideImage(store), "fail"):
+                self._left, image, timeout = read_event(event, self.log)
+                if image is not None:
+                    return self._paid(self._stored(image, context))
+                return self._upload(self._hook.wait(self._left, timeout), store, context)
 
     def on_kill(self) -> None:
         """Say which job is left behind; the API cannot cancel it."""
@@ -160,10 +168,33 @@ class FluxToS3Operator(BaseOperator):
         """Return what OpenLineage is told: the stored image."""
         return lineage_of([self._image_uri] if self._image_uri else [])
 
-    def _upload(self, result: Result, context: Context) -> dict[str, Any]:
+    def _upload(self, result: Result, store: S3Store, context: Context) -> dict[str, Any]:
         from airflow_provider_flux.images.delivery import deliver
 
-        return self._stored(deliver(self._hook.get_conn(), result, self._store(), self.max_bytes), context)
+        image = deliver(self._hook.get_conn(), result, store, self.max_bytes)
+        return self._paid(self._stored(image, context))
+
+    def _paid(self, image: dict[str, Any]) -> dict[str, Any]:
+        """Count what was paid, unless the task that waited for the job has."""
+        generation = read_mapping(self.generation) or {}
+        if generation.get("status") != "Ready":
+            if image.get("cost") is not None:
+                self.log.info("Paid %s credits for job %s.", image["cost"], image["id"])
+            metrics.ready(image, self._tags)
+        return image
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            with airflow_errors(_retry):
+                yield
+        except FluxError as error:
+            metrics.failed(type(error).__name__, self._tags)
+            raise
+
+    @property
+    def _tags(self) -> dict[str, str]:
+        return metrics.tags_of(self._left and self._left.model, self._hook)
 
     def _stored(self, image: dict[str, Any], context: Context) -> dict[str, Any]:
         log_stored(self.log, image)

@@ -58,6 +58,7 @@ class FluxResultTrigger(BaseTrigger):
     :param max_bytes: Largest image that is taken, in bytes.
     :param not_before: Unix time in seconds before which the event is held back: Airflow fails a task that is
         resumed before it has noticed that the deferring process ended.
+    :param remembered: Whether another run of the task will know of the job.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class FluxResultTrigger(BaseTrigger):
         store: dict[str, Any] | None = None,
         max_bytes: int = MAX_BYTES,
         not_before: float = 0.0,
+        remembered: bool = True,
         **unknown: Any,
     ) -> None:
         # Never raises, and takes what other versions stored: an error here stops the whole triggerer.
@@ -80,6 +82,7 @@ class FluxResultTrigger(BaseTrigger):
         self.store = store
         self.max_bytes = max_bytes
         self.not_before = not_before
+        self.remembered = remembered
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, for Airflow's database."""
@@ -93,6 +96,7 @@ class FluxResultTrigger(BaseTrigger):
                 "store": self.store,
                 "max_bytes": self.max_bytes,
                 "not_before": self.not_before,
+                "remembered": self.remembered,
             },
         )
 
@@ -109,7 +113,7 @@ class FluxResultTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Say what becomes of the job; Airflow 3.3 calls this when a user ends the deferred task."""
         job = self.job if isinstance(self.job, dict) else {}
-        self.log.warning(left_behind(str(job.get("id"))))
+        self.log.warning(left_behind(str(job.get("id")), self.remembered))
 
     async def _outcome(self) -> dict[str, Any]:
         job = self.job if isinstance(self.job, dict) else {}
@@ -150,18 +154,19 @@ class FluxResultTrigger(BaseTrigger):
             return await client.wait(job, self.deadline, self.poll_interval)
 
     async def _hand_over(self, endpoint: Endpoint, result: Result) -> dict[str, Any]:
-        def store() -> dict[str, Any]:
+        def take() -> dict[str, Any]:
             from airflow_provider_flux.client.client import FluxClient
             from airflow_provider_flux.images.delivery import deliver
             from airflow_provider_flux.images.stores import open_store
 
             with FluxClient(endpoint) as client:
-                return deliver(client, result, open_store(**(self.store or {})), self.max_bytes)
+                store = open_store(**(self.store or {}), keep_client=True)
+                return deliver(client, result, store, self.max_bytes)
 
         async with _places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(CAPTURES)):
             # Not asyncio.to_thread: stores look up connections, and in a plain thread that breaks in between the
             # triggerer's own messages (Airflow 3.1 then ends the whole triggerer). This way leads back to its loop.
-            storing = asyncio.ensure_future(sync_to_async(store, thread_sensitive=False)())
+            storing = asyncio.ensure_future(sync_to_async(take, thread_sensitive=False)())
             _storing.add(storing)
             storing.add_done_callback(_storing.discard)
             # A trigger that is cancelled lets it end: a thread cannot be cancelled, and a look-up that is cut off
@@ -177,11 +182,15 @@ def _history(outcome: dict[str, Any], waited: float) -> str:
     return f"The triggerer at {socket.gethostname()} waited {waited:.0f} s for job {outcome.get('id')}{polls}: {end}."
 
 
-def left_behind(job_id: str) -> str:
-    """Return the sentence for the log of a task that is ended while its job goes on."""
+def left_behind(job_id: str, remembered: bool = True) -> str:
+    """Return the sentence for the log of a task that is ended while its job goes on.
+
+    :param remembered: Whether another run of the task will know of the job.
+    """
+    again = "asks for that job first" if remembered else "submits a new job, which is paid for on its own"
     return (
         f"Job {job_id} was left behind: the API cannot cancel it, and it is paid for if it finishes. "
-        f"Running this task again asks for that job first."
+        f"Running this task again {again}."
     )
 
 

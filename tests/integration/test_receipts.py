@@ -175,7 +175,7 @@ def test_a_refused_submit_is_no_orphan(task: Task, flux: FluxEmulator) -> None:
 def test_a_clear_after_success_pays_nothing(task: Task, flux: FluxEmulator) -> None:
     first, second = task.run(), task.run()
     assert second["id"] == first["id"]
-    assert second.get("reused", False) is (task.uri is not None)
+    assert (first.get("reused"), second["reused"]) == (None, True)
     assert flux.stats()["submits"] == 1
 
 
@@ -386,19 +386,25 @@ def test_flux_to_s3_writes_the_receipt_beside_its_image(flux: FluxEmulator, s3: 
     generated = Task("file", tmp_path, s3).run(seed=7)
     copied = FluxToS3Operator(task_id="upload", generation=generated, s3_key="s3://flux/copy.jpeg")
     fetched = FluxToS3Operator(task_id="upload", generation=generated["id"], s3_key="s3://flux/fetched.jpeg")
-    for operator, recipe in ((copied, RECIPE["prompt"]), (fetched, None)):
+    for operator in (copied, fetched):
         told, _ = run(operator)
         key = told["uri"].removeprefix("s3://flux/")
         receipt = json.loads(s3.client().get_object(Bucket=s3.bucket, Key=f"{key}.json")["Body"].read())
         assert (receipt["state"], receipt["image"], receipt["job"]["id"]) == ("stored", told, generated["id"])
-        assert (receipt["parameters"] or {}).get("prompt") == recipe
+        assert (receipt["parameters"]["prompt"], receipt["parameters"]["seed"]) == (RECIPE["prompt"], 7)
 
 
-def test_flux_to_s3_does_not_overwrite_what_is_no_receipt(flux: FluxEmulator, s3: SeaweedFS) -> None:
-    s3.client().put_object(Bucket=s3.bucket, Key="kite.jpeg.json", Body=b'{"caption": "foreign"}')
-    with pytest.raises(FluxReceiptError):
-        run(FluxToS3Operator(task_id="upload", generation="abc", s3_key="s3://flux/kite.jpeg"))
-    assert flux.stats()["polls"] == 0
+def test_flux_to_s3_stores_a_paid_image_beside_what_is_no_receipt_and_leaves_that_alone(
+    flux: FluxEmulator, s3: SeaweedFS, tmp_path: Path
+) -> None:
+    foreign = b'{"caption": "foreign"}'
+    stored = Task("file", tmp_path, s3).run()
+    for generation in (stored, stored["id"]):
+        s3.client().put_object(Bucket=s3.bucket, Key="kite.jpeg.json", Body=foreign)
+        told, _ = run(FluxToS3Operator(task_id="upload", generation=generation, s3_key="s3://flux/kite.jpeg"))
+        assert told["sha256"] == stored["sha256"]
+        assert s3.client().get_object(Bucket=s3.bucket, Key="kite.jpeg.json")["Body"].read() == foreign
+        s3.client().delete_object(Bucket=s3.bucket, Key="kite.jpeg")
 
 
 @pytest.mark.parametrize("policy", ["reuse", "on_orphan", "on_expired", "on_moderated"])

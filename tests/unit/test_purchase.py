@@ -22,7 +22,8 @@ from airflow_provider_flux.operators.purchase import Purchase, outcome_noted
 CLIENT = FluxClient(make_endpoint(None, "key"))
 REQUEST = {"prompt": "a red kite"}
 RUN = Run("dag", "generate", "run-1", 3)
-OTHER_RUNS = [Run("dag", "generate", "run-2", 3), Run("dag", "generate", "run-1", 4), Run("dag", "upload", "run-1", 3)]
+SAME_RUNS = [RUN, replace(RUN, map_index=4)]  # its place in a mapped list may change between tries
+OTHER_RUNS = [replace(RUN, run_id="run-2"), replace(RUN, task_id="upload"), replace(RUN, dag_id="other")]
 IMAGE = {"id": "old", "uri": "memory", "bytes": 7, "sha256": "beef"}
 EARLIER = Receipt(
     "failed", fingerprint("flux-dev", REQUEST), "flux-dev", REQUEST, RUN, Job("old").to_dict(), seed=7, orphans=2
@@ -36,7 +37,7 @@ intent      orphan    buy        orphan       orphan        orphan      buy
 submitted   found     buy        found        found         buy         buy
 stored      found     buy        found        found         buy         buy
 failed      again     buy        again        again         buy         buy
-expired     lost      buy        lost         lost          buy         buy
+expired     lost      buy        lost         again         buy         buy
 """
 COLUMNS, *ROWS = (line.split() for line in TABLE.strip().splitlines())
 CASES = [(row[0], *column.split("/"), end) for row in ROWS for column, end in zip(COLUMNS, row[1:], strict=True)]
@@ -107,7 +108,7 @@ def purchase(book: Book, holds: bool | Exception = True, **policies: Any) -> Pur
 @pytest.mark.parametrize("on_orphan", ["fail", "resubmit"])
 @pytest.mark.parametrize(("state", "reuse", "run", "end"), CASES)
 def test_what_is_bought(state: str, reuse: str, run: str, end: str, on_orphan: str, on_expired: str) -> None:
-    for found_run in [RUN] if run == "same" else OTHER_RUNS:
+    for found_run in SAME_RUNS if run == "same" else OTHER_RUNS:
         hook, book = Hook(), Book(earlier(state, found_run).to_json())
         wanted = purchase(book, reuse=reuse, on_orphan=on_orphan, on_expired=on_expired)
         refusal: dict[tuple[str, str, str], Any] = {
@@ -128,6 +129,26 @@ def test_what_is_bought(state: str, reuse: str, run: str, end: str, on_orphan: s
         assert receipt.orphans == {"orphan": 3, "buy": 0}.get(end, 2)
         if end != "found":
             assert read_receipt(book.text or "", "here") == receipt
+
+
+@pytest.mark.parametrize("reuse", ["run", "always", "never"])
+@pytest.mark.parametrize("found", ["submitted", "stored"])
+def test_two_images_of_a_mapped_task_in_one_place_are_refused(found: str, reuse: str) -> None:
+    other = replace(earlier(found, replace(RUN, map_index=4)), fingerprint="f00d")
+    hook, book = Hook(), Book(other.to_json())
+    with pytest.raises(
+        errors.FluxBadRequestError, match=r"job old.*map index 4.*output_uri of its own.*Nothing was paid"
+    ):
+        purchase(book, reuse=reuse).obtain(hook)  # type: ignore[arg-type]
+    assert not hook.requests
+    assert read_receipt(book.text or "", "here") == other
+
+
+def test_a_paid_job_of_another_run_is_named_before_its_place_is_taken(caplog: pytest.LogCaptureFixture) -> None:
+    other = replace(earlier("submitted", replace(RUN, run_id="run-2")), fingerprint="f00d")
+    hook, book = Hook(), Book(other.to_json())
+    assert purchase(book).obtain(hook).paid_job().id == "new"  # type: ignore[arg-type]
+    assert "job old of task generate in run run-2, which is paid for" in caplog.text
 
 
 @pytest.mark.parametrize("reuse", ["run", "always", "never"])
@@ -165,7 +186,11 @@ def test_what_is_no_receipt_of_this_version_stops_every_policy(change: dict[str,
 
 
 @pytest.mark.parametrize(
-    ("error", "seed"), [(errors.FluxModeratedError("no"), None), (errors.FluxJobNotFoundError("gone"), 7)]
+    ("error", "seed"),
+    [
+        (errors.FluxModeratedError("no", job_id="old"), None),
+        (errors.FluxJobNotFoundError("gone", job_id="old"), 7),
+    ],
 )
 def test_a_lost_image_is_bought_again_with_its_seed_unless_that_was_moderated(
     error: errors.FluxError, seed: int | None
