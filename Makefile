@@ -4,18 +4,20 @@
 PYTHON ?= python3
 NEWEST := .venv
 LOWEST := .venv-lowest
+TWO := --numprocesses 2 --dist loadgroup
 
 .PHONY: demo test test-lowest bench docs lint clean
 
 demo: $(NEWEST)/.installed
 	@$(NEWEST)/bin/python -m tests.demo
 
+# Two processes: one has the running Airflow, which mostly waits, the other all the rest.
 test: $(NEWEST)/.installed
-	$(NEWEST)/bin/python -m pytest --cov --cov-report=term
+	$(NEWEST)/bin/python -m pytest $(TWO) --cov --cov-report=term
 
 # The same tests on the lowest supported Airflow.
 test-lowest: $(LOWEST)/.installed
-	$(LOWEST)/bin/python -m pytest
+	$(LOWEST)/bin/python -m pytest $(TWO)
 
 # A quarter of an hour; benchmarks/RESULTS.md holds the outcome.
 bench: $(NEWEST)/.installed

@@ -42,6 +42,13 @@ def pytest_configure() -> None:
         signal.signal(signum, lambda received, _frame: pytest.exit(f"signal {received}", 128 + received))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one process run all tests of a running Airflow, since they share one."""
+    for item in items:
+        if item.get_closest_marker("e2e"):
+            item.add_marker(pytest.mark.xdist_group("airflow"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _remove_airflow_home() -> Iterator[None]:
     yield

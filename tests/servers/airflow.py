@@ -11,6 +11,7 @@ import os
 import secrets
 import signal
 import sys
+import threading
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,6 +72,8 @@ class AirflowStack:
             name: ChildProcess([sys.executable, "-m", "airflow", *command], log=self.log(name), env=self._env_of(name))
             for name, command in COMMANDS.items()
         }
+        self._stopping = threading.Event()
+        self._watch = threading.Thread(target=self._keep_scheduler, name="keep-scheduler", daemon=True)
 
     def __enter__(self) -> AirflowStack:
         try:
@@ -96,10 +99,25 @@ class AirflowStack:
         for name in COMPONENTS:  # side by side: most of the time goes into imports
             self.processes[name].start()
         self._wait_until_healthy(COMPONENTS, started)
+        self._watch.start()
         return self
 
     def stop(self) -> None:
+        self._stopping.set()
+        if self._watch.is_alive():
+            self._watch.join()
         stop_all(self.processes.values(), grace=3)  # a triggerer may take ten seconds over its goodbyes
+
+    def _keep_scheduler(self) -> None:
+        """Start a scheduler that has ended again, as a service manager does.
+
+        That of Airflow 3.1 ends by itself where a task is cleared while it is being scheduled (StaleDataError).
+        """
+        scheduler = self.processes["scheduler"]
+        while not self._stopping.wait(0.5):
+            if scheduler.returncode is not None:
+                scheduler.stop()
+                scheduler.start()
 
     def start_component(self, name: str) -> None:
         """Returns when the new process has reported itself healthy (and not only the one before it).
