@@ -16,7 +16,7 @@ from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.images import stores
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
-from tests.integration.running import run
+from tests.integration.running import context, run
 from tests.servers.seaweed import SeaweedFS
 
 
@@ -111,6 +111,40 @@ def test_s3_arguments_mean_what_they_mean_in_the_amazon_provider(flux: FluxEmula
     stored = s3.client().head_object(Bucket=s3.bucket, Key="kite.jpeg")
     assert (stored["CacheControl"], stored["ContentType"]) == ("max-age=60", "image/x-kite")
     assert (stored["Metadata"]["team"], stored["Metadata"]["seed"]) == ("kites", "7")
+
+
+def test_a_key_that_the_customer_keeps_is_used_to_read_too(flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
+    secret = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "0123456789abcdef0123456789abcdef"}
+    generation = generated()
+    first, deferred = upload(generation, extra_args=secret)
+    again, _ = upload(generation, extra_args=secret)
+    assert (first["sha256"], again["sha256"], deferred) == (first["sha256"], first["sha256"], False)
+    note = s3.client().get_object(Bucket=s3.bucket, Key="kite.jpeg.json", **secret)["Body"].read()
+    assert json.loads(note)["state"] == "stored"
+
+
+def test_what_is_meant_for_the_image_is_not_said_of_its_receipt(flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
+    upload(generated(), extra_args={"CacheControl": "immutable", "Tagging": "public=yes"}, acl_policy="public-read")
+    note = s3.client().head_object(Bucket=s3.bucket, Key="kite.jpeg.json")
+    assert ("CacheControl" in note, note["ContentType"]) == (False, "application/json")
+    assert not s3.client().get_object_tagging(Bucket=s3.bucket, Key="kite.jpeg.json")["TagSet"]
+
+
+def test_its_own_image_that_the_triggerer_stored_is_no_other_object(
+    flux_connection: FluxEmulator, s3: SeaweedFS
+) -> None:
+    """Where its event did not arrive, or that of another triggerer did."""
+    stored, _ = upload(generated())
+    operator = FluxToS3Operator(task_id="upload", generation=stored["id"], s3_key="s3://flux/kite.jpeg")
+    told = operator.execute_complete(context(), {"outcome": "ready", "id": stored["id"]})
+    assert told["sha256"] == stored["sha256"]
+
+
+def test_a_moderated_job_s_receipt_says_so(flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
+    with pytest.raises(errors.FluxModeratedError):
+        upload(generated(prompt="nsfw", wait_for_completion=False))
+    note = s3.client().get_object(Bucket=s3.bucket, Key="kite.jpeg.json")["Body"].read()
+    assert (json.loads(note)["state"], "moderated" in json.loads(note)["reason"]) == ("failed", True)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ from airflow_provider_flux import metrics
 from airflow_provider_flux.client.errors import FluxError
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
-from tests.integration.running import run
+from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
+from tests.integration.running import TaskState, run
+from tests.servers.seaweed import SeaweedFS
 
 
 class Recorder:
@@ -67,6 +69,31 @@ def test_a_cost_that_comes_with_the_result_counts(flux: FluxEmulator, stats: Rec
     told, _ = run(generate(model="flux-3-image"))
     assert told["cost"] == 6
     assert ("flux.cost", 6, stats.sent[0][2]) in stats.sent
+
+
+def test_a_job_that_is_told_of_again_is_not_paid_again(
+    flux_connection: FluxEmulator, stats: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = TaskState()
+    told, _ = run(generate(), state=state)
+    stats.sent.clear()
+    again, _ = run(generate(), state=state)
+    assert again == {**told, "reused": True}
+    assert [name for name, *_ in stats.sent] == ["flux.reused"]
+    assert capsys.readouterr().out.count(f"Paid 4.0 credits for job {told['id']}") == 1
+
+
+def test_the_upload_of_a_job_that_nobody_waited_for_counts_what_was_paid(
+    flux_connection: FluxEmulator, stats: Recorder, s3: SeaweedFS
+) -> None:
+    generation, _ = run(generate(wait_for_completion=False))
+    run(FluxToS3Operator(task_id="upload", generation=generation, s3_key="s3://flux/pear.jpeg"))
+    names = [name for name, *_ in stats.sent]
+    assert names == ["flux.submitted", "flux.ready", "flux.cost", "flux.duration", "flux.wait"]
+    stats.sent.clear()
+    waited, _ = run(generate(seed=1))
+    run(FluxToS3Operator(task_id="upload", generation=waited, s3_key="s3://flux/fig.jpeg"))
+    assert [name for name, *_ in stats.sent].count("flux.cost") == 1
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,17 @@ def test_assets_and_aliases_get_the_image_bought_or_found(flux_connection: FluxE
         assert told.get("reused", False) is reused
 
 
+def test_without_a_place_the_assets_get_what_there_is_to_tell(flux_connection: FluxEmulator) -> None:
+    asset, events = Asset(name="pear", uri="flux://pear"), OutletEventAccessors()
+    for wait in (True, False):
+        operator = FluxGenerateOperator(
+            task_id="generate", model="flux-dev", prompt="a pear", outlets=[asset], wait_for_completion=wait
+        )
+        told = operator.execute(context() | {"outlet_events": events})
+        assert events[asset].extra == told
+        assert told["id"]
+
+
 def test_of_a_batch_they_get_the_manifest(flux_connection: FluxEmulator, tmp_path: Path) -> None:
     asset, events = Asset(name="pears", uri="flux://pears"), OutletEventAccessors()
     operator = FluxGenerateBatchOperator(
@@ -66,6 +77,7 @@ def test_openlineage_finds_the_image_by_itself(flux_connection: FluxEmulator, tm
         ("s3://bucket/a/b.png", ("s3://bucket", "a/b.png")),
         ("s3://conn@bucket/b?.png", ("s3://bucket", "b?.png")),
         ("file:///tmp/b.png", ("file", "/tmp/b.png")),
+        ("/tmp/b.png", ("file", "/tmp/b.png")),
     ],
 )
 def test_datasets_have_the_names_that_openlineage_gives_them(uri: str, dataset: Any) -> None:

@@ -72,6 +72,7 @@ def test_a_status_decides_before_the_http_code(code: int, body: Any, state: Stat
         (500, comet_error("malformed", "invalid_request"), errors.FluxBadRequestError, "malformed"),
         (500, {"detail": "boom"}, errors.FluxServiceError, "HTTP 500: boom"),
         (502, HTML, errors.FluxServiceError, "HTTP 502"),
+        (500, {"status": "error", "message": "upstream unavailable"}, errors.FluxServiceError, "upstream unavailable"),
         (503, comet_error("no available channel", "model_not_found"), errors.FluxBadRequestError, "no available"),
         (504, b"", errors.FluxServiceError, "HTTP 504"),
         (524, b"", errors.FluxServiceError, "HTTP 524"),

@@ -78,6 +78,34 @@ def test_task_not_found_is_believed_only_after_a_while() -> None:
         run(lambda now: MISSING)
 
 
+@pytest.mark.parametrize("deadline", [3605.0, 7200.0])
+def test_an_old_job_that_is_not_found_is_gone_at_once(deadline: float) -> None:
+    """Where a retry, or a clear a day later, finds a job that the API has forgotten."""
+    poller, now = Poller(JOB, deadline, None, 3600.0), 3600.0
+    with pytest.raises(errors.FluxJobNotFoundError, match="does not know job abc"):
+        for _ in range(2):
+            now += poller.delay(now)
+            poller.feed(MISSING, now)
+
+
+def test_a_wait_that_ends_with_one_doubtful_poll_goes_on_elsewhere() -> None:
+    refusal = errors.FluxAuthenticationError("HTTP 401")
+    with pytest.raises(errors.FluxTimeoutError, match="the last poll failed: HTTP 401"):
+        Poller(JOB, 5.0, None, 0.0).feed(refusal, 5.0)
+
+
+def test_a_long_wait_is_told_of_a_few_times(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    run(lambda now: READY if now > 590 else PENDING)
+    told = [line for line in caplog.messages if "last status 'Pending' after" in line]
+    assert len(told) == 3
+    caplog.clear()
+    poller = Poller(JOB, 600.0, 10.0, 0.0, quiet=True)
+    for now in range(10, 590, 10):
+        poller.feed(PENDING, float(now))
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize(
     ("state", "error"), [(State.FAILED, errors.FluxJobFailedError), (State.MODERATED, errors.FluxModeratedError)]
 )

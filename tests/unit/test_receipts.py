@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_flux.client.errors import FluxError
 from airflow_provider_flux.images.receipts import FluxReceiptError, Receipt, Run, read_receipt
+from airflow_provider_flux.images.recipe import public
 
 WHOLE = Receipt(
     "stored",
@@ -37,6 +38,29 @@ def test_a_damaged_field_is_found(field: str, value: Any) -> None:
     damaged = {**json.loads(WHOLE.to_json()), field: value}
     with pytest.raises(FluxReceiptError, match=r"^here"):
         read_receipt(json.dumps(damaged), "here")
+
+
+@pytest.mark.parametrize("run", [{"dag_id": 1}, {"map_index": "3"}, {"run_id": ["run"]}])
+def test_a_damaged_run_is_not_another_run(run: dict[str, Any]) -> None:
+    whole = json.loads(WHOLE.to_json())
+    with pytest.raises(FluxReceiptError, match="its run cannot be right"):
+        read_receipt(json.dumps({**whole, "run": {**whole["run"], **run}}), "here")
+    with pytest.raises(FluxReceiptError, match="its job cannot be right"):
+        read_receipt(json.dumps({**whole, "job": [["id", "abc"]]}), "here")
+
+
+def test_a_receipt_shows_no_secret_and_stays_small() -> None:
+    asked = {
+        "prompt": "https://kites.example/?of=red",
+        "webhook_url": "https://hooks.example/flux?token=s3cr3t",
+        "new_reference": "A" * 1_500_000,
+        "nested": {"webhook_secret": "s3cr3t", "images": ["http://store.example/x.png?X-Amz-Signature=s3cr3t", 7]},
+    }
+    shown = public(asked)
+    assert len(json.dumps(shown)) < 500
+    assert "s3cr3t" not in json.dumps(shown)
+    assert shown["prompt"] == asked["prompt"]
+    assert shown["nested"] == {"images": ["http://store.example/x.png", 7]}
 
 
 junk = st.recursive(
