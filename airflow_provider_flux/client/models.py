@@ -80,6 +80,8 @@ def _output(default: str) -> dict[str, Parameter]:
     return {"output_format": Parameter("choice", choices=("jpeg", "png", "webp"), default=default)}
 
 
+# CometAPI's page has 0 to 6 for all models, but leaves the ranges to each model's own page, and passes requests on to
+# an API that refuses more. So the model's own limit holds at both gateways: what one of them refuses is no use.
 def _safety(high: int) -> dict[str, Parameter]:
     return {"safety_tolerance": Parameter("integer", 0, high, default=2)}
 

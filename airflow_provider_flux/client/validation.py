@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_flux.client.errors import FluxBadRequestError
@@ -60,9 +60,8 @@ def prepare(
 
 
 def image_forms(model: str, name: str, gateway: str) -> tuple[str, ...] | None:
-    """Return how an input image of this name may be sent, the gateway's own word first; None if it is no image."""
-    own = MODELS[model].parameters if model in MODELS else {}
-    parameter = own.get(name) or KNOWN.get(name)
+    """Return how an input image of this name may be sent, the gateway's own word first; None if the model has none."""
+    parameter = (MODELS[model].parameters if model in MODELS else KNOWN).get(name)
     if parameter is None or parameter.kind not in ("image", "images"):
         return None
     return parameter.on(gateway).forms
@@ -87,7 +86,7 @@ def _did_you_mean(name: str, names: Iterable[str]) -> str:
 
 
 def _is_unset(name: str, value: Any) -> bool:
-    if value is None or (isinstance(value, (str, list, tuple, dict)) and not value):
+    if value is None or (isinstance(value, (Sequence, Mapping)) and not value):
         return True
     if name not in KNOWN or not isinstance(value, str):
         return False

@@ -6,12 +6,12 @@ import ast
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider_flux.client.models import BASE64, Kind, Parameter
+from airflow_provider_flux.client.models import BASE64, URL, Kind, Parameter
 
 _TRUE = ("true", "yes", "on", "1")
 _FALSE = ("false", "no", "off", "0")
@@ -33,7 +33,7 @@ def read(parameter: Parameter, value: Any) -> Any:
         typed = parse(parameter, value)
     except ValueError:
         raise ValueError(f"must be {describe(parameter)}{_shown(parameter, value)}") from None
-    if parameter.kind in ("integer", "number") and typed != (nearest := _fit(parameter, typed)):
+    if parameter.kind in ("integer", "number") and typed != (nearest := fit(parameter, typed)):
         raise ValueError(f"must be {describe(parameter)}, not {typed}; the nearest is {nearest}")
     return typed
 
@@ -49,7 +49,7 @@ def parse(parameter: Parameter, value: Any) -> Any:
         raise ValueError from None
 
 
-def _fit(parameter: Parameter, number: float) -> float:
+def fit(parameter: Parameter, number: float) -> float:
     """Return the number nearest to ``number`` that is within the range and on the grid."""
     low = -math.inf if parameter.low is None else parameter.low
     high = math.inf if parameter.high is None else parameter.high
@@ -122,10 +122,14 @@ def _read_number(_: Parameter, value: Any) -> int | float:
 def _number(value: Any) -> int | float:
     if isinstance(value, bool) or not math.isfinite(float(value)):
         raise ValueError
+    if isinstance(value, (int, float)):
+        return value
     try:
-        return value if isinstance(value, (int, float)) else int(value)
+        whole = int(value)
     except ValueError:
         return float(value)
+    # int() reads text as it stands, but cuts a Decimal off.
+    return whole if isinstance(value, str) or whole == value else float(value)
 
 
 def _read_boolean(_: Parameter, value: Any) -> bool:
@@ -145,10 +149,12 @@ def _read_text(_: Parameter, value: Any) -> str:
 
 
 def _read_choice(parameter: Parameter, value: Any) -> str:
-    word = _read_text(parameter, value).strip().lower()
+    text = _read_text(parameter, value)
+    word = text.strip().lower()
     if parameter.choices and word not in parameter.choices:
         raise ValueError
-    return word
+    # Where the words are not known, neither is whether "4K" may be written small.
+    return word if parameter.choices else text
 
 
 def _read_ratio(parameter: Parameter, value: Any) -> str:
@@ -182,8 +188,11 @@ def _read_image(parameter: Parameter, value: Any) -> str:
         return value
     if not isinstance(value, str):
         raise ValueError
-    image = value.strip()
-    if not any(_is_base64(image) if form == BASE64 else _is_url(image) for form in parameter.forms):
+    if URL in parameter.forms and _is_url(value.strip()):
+        return value.strip()
+    # base64 is often wrapped in lines, which not every decoder takes.
+    image = "".join(value.split())
+    if BASE64 not in parameter.forms or not _is_base64(image):
         raise ValueError
     return image
 
@@ -194,24 +203,25 @@ def _is_base64(text: str) -> bool:
 
 
 def _read_images(parameter: Parameter, value: Any) -> list[str]:
-    images = _read_list(value)
+    images = [value] if (listed := as_list(value)) is None else listed
     if len(images) > (parameter.high or math.inf):
         raise ValueError
     return [_read_image(parameter, image) for image in images]
 
 
-def _read_list(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any] | None:
+    """Return ``value`` as a list, also where a template has turned it into text; None if it is none.
+
+    What mapped tasks returned is no list, but a Sequence that Airflow reads when it is asked.
+    """
     if isinstance(value, str) and value.strip().startswith("["):
-        # A template without native rendering turns a list into text.
-        try:
-            value = json.loads(value)
-        except ValueError:
-            value = ast.literal_eval(value.strip())
-    if isinstance(value, str):
-        return [value]
-    if not isinstance(value, (list, tuple)):
-        raise ValueError
-    return list(value)
+        for reader in (json.loads, ast.literal_eval):
+            try:
+                value = reader(value.strip())
+                break
+            except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+                continue
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else None
 
 
 _READERS: dict[Kind, Callable[[Parameter, Any], Any]] = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import UserList
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from airflow_provider_flux.client.errors import FluxBadRequestError
+from airflow_provider_flux.client.gateways import BFL, COMETAPI
 from airflow_provider_flux.client.models import output_format
 from airflow_provider_flux.client.sizes import largest
 from airflow_provider_flux.client.validation import prepare, strangers
@@ -42,6 +45,13 @@ def test_rendered_text_is_read_as_what_the_api_takes() -> None:
     }
 
 
+def test_a_number_keeps_its_value_whatever_its_type() -> None:
+    seed = 2**53 + 1  # as a float it would be another
+    asked = {"prompt": "x", "width": Decimal(512), "seed": Decimal(seed), "guidance": Decimal("2.9")}
+    assert prepare("flux-pro", asked) == {"prompt": "x", "width": 512, "seed": seed, "guidance": 2.9}
+    assert "width must be a whole number" in refusal("flux-pro", {"prompt": "x", "width": Decimal("512.5")})
+
+
 def test_unset_and_empty_fields_are_not_sent() -> None:
     asked: dict[str, Any] = {
         "prompt": "x",
@@ -51,6 +61,7 @@ def test_unset_and_empty_fields_are_not_sent() -> None:
         "webhook_url": "",
         "steps": None,
         "new": [],
+        "images": UserList(),
     }
     assert prepare("flux-dev", asked) == {"prompt": "x"}
 
@@ -75,6 +86,8 @@ def test_what_is_not_known_passes_unchanged(model: str, value: Any) -> None:
 def test_an_unknown_model_gets_text_read_and_any_value() -> None:
     asked = {"width": "17", "steps": "many", "images": ["x"], "seed": "1", "control_image": "y", "webhook_url": "z"}
     assert prepare("flux-9-unheard-of", asked) == {**asked, "width": 17, "seed": 1}
+    words = {"resolution": "4K", "output_format": " AVIF"}
+    assert prepare("flux-9-unheard-of", words) == words
 
 
 def test_a_word_that_looks_unset_is_a_prompt_all_the_same() -> None:
@@ -134,6 +147,12 @@ def refusal(model: str, asked: dict[str, Any], gateway: str = "bfl", strict: boo
         ("flux-2-pro", {"width": 4095, "height": "4095"}, "not 4095 x 4095; .* is 2048 x 2048$"),
         (
             "flux-2-pro",
+            {"width": 1368, "height": 3064},
+            "of 16 that make at most 4 .* not 1368 x 3064; .* 1360 x 3072$",
+        ),
+        ("flux-2-pro", {"height": 65552}, "not 64 x 65552 or more; .* is 64 x 65536$"),
+        (
+            "flux-2-pro",
             {"steps": 20},
             r"steps is not a parameter of flux-2-pro \(flux-pro, flux-dev, .* more have it\)",
         ),
@@ -185,8 +204,22 @@ def test_the_gateways_differ() -> None:
     assert "image_prompt must be an image as base64" in refusal("flux-dev", by_url, "bfl")
 
 
-@pytest.mark.parametrize("images", [[BASE64], BASE64, f"['{BASE64}']", f'["data:image/png;base64,{BASE64}"]'])
-def test_a_list_of_images_may_be_rendered_to_text(images: Any) -> None:
+@pytest.mark.parametrize("gateway", [COMETAPI, BFL])
+@pytest.mark.parametrize(("model", "most"), [("flux-dev", 6), ("flux-2-max", 5), ("flux-3-image", 4)])
+def test_no_gateway_sells_more_tolerance_than_the_model_has(gateway: str, model: str, most: int) -> None:
+    assert prepare(model, {"prompt": "x", "safety_tolerance": most}, gateway)
+    assert f"from 0 to {most}, not {most + 1}" in refusal(model, {"prompt": "x", "safety_tolerance": most + 1}, gateway)
+
+
+def test_base64_may_be_wrapped_in_lines() -> None:
+    wrapped = "\n".join(re.findall(".{1,76}", BASE64))
+    assert prepare("flux-2-pro", {"prompt": "x", "input_image": f"{wrapped}\n"})["input_image"] == BASE64
+
+
+@pytest.mark.parametrize(
+    "images", [[BASE64], UserList([BASE64]), BASE64, f"['{BASE64}']", f'["data:image/png;base64,{BASE64}"]']
+)
+def test_a_list_of_images_may_be_any_sequence_or_text(images: Any) -> None:
     (image,) = prepare("flux-3-image", {"prompt": "x", "images": images})["images"]
     assert image.endswith(BASE64)
 
@@ -221,3 +254,19 @@ def test_the_largest_size_fits_and_keeps_the_shape(width: int, height: int, pixe
     assert all(side % step == 0 and side >= 64 for side in fits)
     if 1 / 4 < width / height < 4:
         assert fits[0] / fits[1] == pytest.approx(width / height, rel=0.05)
+
+
+@given(some.integers(1, 5000), some.integers(1, 5000))
+def test_what_is_named_instead_of_a_size_fits(width: int, height: int) -> None:
+    body = {"prompt": "x", "width": width, "height": height}
+    try:
+        prepare("flux-2-pro", body)
+    except FluxBadRequestError as error:
+        if pair := re.search(r"shape is (\d+) x (\d+)", str(error)):
+            body |= {"width": pair[1], "height": pair[2]}
+        body |= dict(re.findall(r"(width|height) must [^;]*; the nearest is (\d+)", str(error)))
+        prepare("flux-2-pro", body)
+
+
+def test_a_long_side_alone_may_fit() -> None:
+    assert prepare("flux-2-pro", {"prompt": "x", "width": 8192})
