@@ -13,13 +13,14 @@ from airflow_provider_flux.emulator.models import Model
 
 MAX_BYTES = 20 * 1024 * 1024
 MAX_PIXELS = 20_000_000
+MIN_SIDE = 256
 MEGAPIXEL = 1024 * 1024
 _FOLLOWED = ("image", "control_image", "preprocessed_image", "input_image")
 _RESOLUTIONS = {"768sq": 0.5625, "1k": 1.0, "1.5k": 2.25, "2k": 4.0, "4k": 16.0}
 
 
 class UnusableImageError(ValueError):
-    """An input image is neither a URL nor a base64 image within the limits (HTTP 400)."""
+    """An input image is neither a URL nor a base64 image within the limits, or a mask does not fit (HTTP 400)."""
 
 
 def input_size(name: str, value: str) -> tuple[int, int]:
@@ -27,7 +28,7 @@ def input_size(name: str, value: str) -> tuple[int, int]:
 
     A URL is not fetched and counts as 1024 x 1024.
 
-    :raises UnusableImageError: the text is no image, or one over 20 MB or 20 megapixels.
+    :raises UnusableImageError: the text is no image, or one over 20 MB or 20 megapixels, or with a side under 256.
     """
     if value.startswith(("http://", "https://")):
         return 1024, 1024
@@ -38,11 +39,24 @@ def input_size(name: str, value: str) -> tuple[int, int]:
         with Image.open(io.BytesIO(data)) as image:
             image.verify()
             width, height = image.size
+    except Image.DecompressionBombError:
+        raise UnusableImageError(f"{name}: larger than 20 megapixels") from None
     except Exception:
         raise UnusableImageError(f"{name}: not a URL and not a base64 encoded image") from None
     if len(data) > MAX_BYTES or width * height > MAX_PIXELS:
         raise UnusableImageError(f"{name}: larger than 20 MB or 20 megapixels")
+    if min(width, height) < MIN_SIDE:
+        raise UnusableImageError(f"{name}: each side must have at least {MIN_SIDE} pixels")
     return width, height
+
+
+def check_mask(body: dict[str, Any]) -> None:
+    """Compare the mask of a checked body, if it has one, with its image.
+
+    :raises UnusableImageError: they differ in size.
+    """
+    if body.get("mask") and input_size("mask", body["mask"]) != input_size("image", body["image"]):
+        raise UnusableImageError("mask: must have the same size as image")
 
 
 def megapixels(model: Model, body: dict[str, Any]) -> float:
@@ -59,7 +73,9 @@ def output_size(model: Model, body: dict[str, Any]) -> tuple[int, int]:
     """Width and height in pixels of the image that a checked body asks for."""
     rules = model.parameters
     if "width" in rules:
-        return body.get("width") or rules["width"].default, body.get("height") or rules["height"].default
+        width, height = body.get("width"), body.get("height")
+        across = width or _side(model, rules["width"].default, height)
+        return across, height or _side(model, rules["height"].default, width)
     followed = next((name for name in _FOLLOWED if name in rules and body.get(name)), None)
     source = input_size(followed, body[followed]) if followed else (1, 1)
     if "aspect_ratio" not in rules:
@@ -69,6 +85,13 @@ def output_size(model: Model, body: dict[str, Any]) -> tuple[int, int]:
     width, height = source if ratio == "auto" else map(int, ratio.split(":"))
     area = _RESOLUTIONS.get(body.get("resolution", ""), model.area) * MEGAPIXEL
     return _sixteens(math.sqrt(area * width / height)), _sixteens(math.sqrt(area * height / width))
+
+
+def _side(model: Model, usual: int, other: int | None) -> int:
+    """Length of a side that the request leaves to the model."""
+    if model.max_megapixels is None or other is None:
+        return usual
+    return min(usual, int(model.max_megapixels * MEGAPIXEL / other) // 16 * 16)
 
 
 _MARGINS = (("left", "right"), ("top", "bottom"))

@@ -133,6 +133,7 @@ _CANNY = {
     "canny_low_threshold": _integer(0, 500, 50),
     "canny_high_threshold": _integer(0, 500, 200),
 }
+# CometAPI's page has a safety_tolerance up to 6 for all models; what stands behind it refuses more than a model's own.
 _FLUX2 = {
     **_COMMON,
     **_references(8),

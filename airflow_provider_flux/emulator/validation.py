@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider_flux.emulator.inputs import UnusableImageError, input_size
+from airflow_provider_flux.emulator.inputs import UnusableImageError, check_mask, input_size
 from airflow_provider_flux.emulator.models import Model, Parameter
 
 Problem = dict[str, Any]
@@ -64,7 +64,7 @@ def check(
     :param required: fields the dialect demands on top of the model's own.
     :param base64_only: input images that may not be URLs.
     :raises InvalidRequestError: with every problem found.
-    :raises UnusableImageError: the schema is kept but an input image cannot be read.
+    :raises UnusableImageError: the schema is kept but an input image cannot be used.
     """
     problems = list(_problems(model, body, required))
     if problems:
@@ -77,6 +77,8 @@ def check(
         elif rule.kind == "images":
             for item in body.get(name) or ():
                 input_size(name, item)
+    if "mask" in model.parameters:
+        check_mask(body)
 
 
 def _problems(model: Model, body: dict[str, Any], required: tuple[str, ...]) -> Iterator[Problem]:
@@ -103,8 +105,8 @@ def _problems(model: Model, body: dict[str, Any], required: tuple[str, ...]) -> 
 def _area(model: Model, body: dict[str, Any]) -> Iterator[Problem]:
     if model.max_megapixels is None:
         return
-    # A side that is absent is the model's choice; one that is wrong has been reported already.
-    width, height = (body.get(name) or 1024 for name in ("width", "height"))
+    # A side that is absent is the model's choice, down to the least; one that is wrong has been reported already.
+    width, height = (body.get(name) or model.parameters[name].low or 1 for name in ("width", "height"))
     sides_known = all(isinstance(side, int) for side in (width, height))
     if sides_known and width * height > model.max_megapixels * 1024 * 1024:
         msg = f"Value error, width x height must not exceed {model.max_megapixels:g} megapixels"

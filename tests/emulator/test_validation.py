@@ -12,7 +12,7 @@ from PIL import Image
 from .conftest import Api, message
 
 
-def png(width: int = 300, height: int = 200) -> str:
+def png(width: int = 300, height: int = 256) -> str:
     file = io.BytesIO()
     Image.new("RGB", (width, height)).save(file, "png")
     return base64.b64encode(file.getvalue()).decode()
@@ -49,7 +49,7 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("flux-2-pro", "prompt", None, "string_type"),
     ("flux-2-pro", "width", 0, "greater_than_equal"),
     ("flux-2-pro", "width", 1000, "multiple_of"),
-    ("flux-2-pro", "width", 4112, "value_error"),
+    ("flux-2-pro", "width", 65552, "value_error"),
     ("flux-2-pro", "safety_tolerance", 6, "less_than_equal"),
     ("flux-2-flex", "guidance", 1, "greater_than_equal"),
     ("flux-3-image", "safety_tolerance", 5, "less_than_equal"),
@@ -156,3 +156,26 @@ def test_input_images_have_a_limit(bfl: Api) -> None:
     answer = bfl.submit("flux-2-pro", input_image=png(5000, 4016))
     assert answer.status_code == 400
     assert "20 megapixels" in message(answer)
+
+
+@pytest.mark.parametrize("size", [(255, 512), (512, 255)])
+@pytest.mark.parametrize(
+    ("model", "field"), [("flux-dev", "image_prompt"), ("flux-pro-1.0-fill", "image"), ("flux-3-image", "images")]
+)
+def test_input_images_have_a_least_side(api: Api, model: str, field: str, size: tuple[int, int]) -> None:
+    image = png(*size)
+    answer = api.submit(model, **{field: [image] if field == "images" else image})
+    assert answer.status_code == 400
+    assert f"{field}: each side must have at least 256 pixels" in message(answer)
+
+
+def test_a_mask_has_the_size_of_its_image(api: Api) -> None:
+    image, mask = png(512, 300), png(300, 512)
+    answer = api.submit("flux-pro-1.0-fill", image=image, mask=mask)
+    assert answer.status_code == 400
+    assert "mask: must have the same size as image" in message(answer)
+    assert api.submit("flux-pro-1.0-fill", image=image, mask=image).status_code == 200
+
+
+def test_a_side_that_is_not_given_is_chosen_to_fit(bfl: Api) -> None:
+    assert bfl.submit("flux-2-pro", width=8192).json()["output_mp"] == 4.0

@@ -103,6 +103,7 @@ def test_what_we_let_pass_the_api_takes(client: FluxClient, flux_emulator: FluxE
     own = MODELS[model].on(gateway)
     bodies = [least(model, gateway), {name: right(parameter)[-1] for name, parameter in own.items()}]
     bodies += [least(model, gateway) | {name: value} for name, parameter in own.items() for value in right(parameter)]
+    bodies += [least(model, gateway) | {"width": 65536}] if MODELS[model].pixels else []
     for body in bodies:
         assert prepare(model, body, gateway, strict=True) == body
         client.submit(model, body)
@@ -117,7 +118,7 @@ def test_what_we_refuse_the_api_refuses(client: FluxClient, flux_emulator: FluxE
     bodies = [some | {name: value} for name, parameter in own.items() for value in wrong(parameter)]
     bodies += [{other: some[other] for other in some if other != name} for name in some if own[name].required]
     if MODELS[model].pixels:
-        bodies += [some | {"width": 2048, "height": 2064}]
+        bodies += [some | {"width": 2048, "height": 2064}, some | {"width": 65552}]
     if MODELS[model].strict or model.startswith("flux-kontext"):
         bodies += [some | {"width": 512}]
     with httpx.Client(headers=endpoint.auth, trust_env=False) as http:
