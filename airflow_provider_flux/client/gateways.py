@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 import socket
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
-from airflow_provider_flux.client.errors import FluxConfigurationError, FluxUnsafeUrlError
+from airflow_provider_flux.client.errors import FluxConfigurationError, FluxServiceError, FluxUnsafeUrlError
 from airflow_provider_flux.client.jobs import Job
 
 COMETAPI = "cometapi"
 BFL = "bfl"
 BASE_URLS = {COMETAPI: "https://api.cometapi.com", BFL: "https://api.bfl.ai"}
 
+_IMAGE_PATH = re.compile(r"\.(jpe?g|png|webp)$", re.IGNORECASE)
 _PREFIX = {COMETAPI: "/flux/v1", BFL: "/v1"}
 
 
@@ -69,7 +71,7 @@ class Endpoint:
         except ValueError:
             return False
         # Some resellers put the image's own URL here once it is finished; that is no place to poll.
-        if not parts.path.endswith("/get_result") or parts.username or parts.password:
+        if host.startswith("delivery") or _IMAGE_PATH.search(parts.path) or parts.username or parts.password:
             return False
         if same_origin(url, self.base_url):
             return True
@@ -81,6 +83,7 @@ class Endpoint:
         Allowed is https to a public address, and the API's own origin (an emulator on localhost).
 
         :raises FluxUnsafeUrlError: naming the host, never the (signed) URL.
+        :raises FluxServiceError: if the host's name does not resolve.
         """
         try:
             parts = urlsplit(url)
@@ -95,7 +98,15 @@ class Endpoint:
                 f"The URL of {fetched(job_id)} was not fetched: it must be https, not {scheme} to {host!r}.",
                 job_id=job_id,
             )
-        if not all(ipaddress.ip_address(address).is_global for address in _addresses(host, port or 443)):
+        addresses = _addresses(host, port or 443)
+        # A name that is found only later may lead anywhere; through a proxy, it is the proxy that looks it up.
+        if not addresses and not _has_proxy(host):
+            raise FluxServiceError(
+                f"Fetching {fetched(job_id)} failed ({host!r} does not resolve).",
+                job_id=job_id,
+                money=FluxUnsafeUrlError._money(job_id) if job_id else None,
+            )
+        if not all(map(_is_public, addresses)):
             raise FluxUnsafeUrlError(
                 f"The URL of {fetched(job_id)} was not fetched: {host!r} is not a public address.",
                 job_id=job_id,
@@ -108,12 +119,36 @@ def fetched(job_id: str | None) -> str:
 
 
 def _addresses(host: str, port: int) -> list[str]:
+    with contextlib.suppress(ValueError):
+        return [str(ipaddress.ip_address(host))]
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        # Behind a proxy names may not resolve here; a name that resolves nowhere fails when fetched.
         return []
-    return [str(address[0]).partition("%")[0] for *_, address in found]
+    return [str(address[0]) for *_, address in found]
+
+
+def _has_proxy(host: str) -> bool:
+    import urllib.request
+
+    proxies = urllib.request.getproxies()
+    return ("https" in proxies or "all" in proxies) and not urllib.request.proxy_bypass(host)
+
+
+def _is_public(address: str) -> bool:
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.scope_id or ip.is_site_local:
+            return False
+        # A translator on the way would send these on to the IPv4 address that they hold.
+        embeds = any(ip in network for network in _IPV4_INSIDE)
+        last = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF) if embeds else None
+        ip = last or ip.ipv4_mapped or ip.sixtofour or ip
+    return ip.is_global and not (ip.is_multicast or ip.is_reserved)
+
+
+# NAT64, and "IPv4-compatible".
+_IPV4_INSIDE = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
 
 
 def same_origin(one: str, other: str) -> bool:

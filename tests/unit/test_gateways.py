@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_flux.client.errors import FluxConfigurationError, FluxUnsafeUrlError
+from airflow_provider_flux.client.errors import FluxConfigurationError, FluxServiceError, FluxUnsafeUrlError
 from airflow_provider_flux.client.gateways import infer_gateway, make_endpoint
 from airflow_provider_flux.client.jobs import Job
 
@@ -69,7 +69,7 @@ def test_a_connection_that_cannot_be_used(host: str | None, gateway: str | None,
 
 @pytest.mark.parametrize(
     "url",
-    ["https://api.eu2.bfl.ai/v1/get_result?id=a", "https://gateway.bfl.ai/v1/get_result?id=a"],
+    ["https://api.eu2.bfl.ai/v1/get_result?id=a", "https://gateway.bfl.ai/v2/results/1", "https://bfl.ai/?job=a.png"],
 )
 def test_bfl_polls_the_polling_url_unchanged(url: str) -> None:
     assert BFL.result_url(Job("a", polling_url=url)) == url
@@ -87,7 +87,8 @@ def test_bfl_polls_the_polling_url_unchanged(url: str) -> None:
         "https://..bfl.ai/v1/get_result?id=a",
         "https://user@api.bfl.ai/v1/get_result?id=a",
         "https://api.bfl.ai:444/v1/get_result?id=a",
-        "https://delivery.bfl.ai/sample.png?sig=x",
+        "https://delivery-eu1.bfl.ai/results/1?sig=x",
+        "https://files.bfl.ai/sample.JPEG?sig=x",
         "https://[bfl.ai/v1/get_result",
         "javascript:alert(1)",
     ],
@@ -105,6 +106,18 @@ def test_a_foreign_polling_url_never_gets_the_key(url: str) -> None:
         "https://10.0.0.7/x",
         "https://[::1]/x",
         "https://[::ffff:10.0.0.1]/x",
+        "https://[64:ff9b::a9fe:a9fe]/x",
+        "https://[64:ff9b:1::1]/x",
+        "https://[2002:a9fe:a9fe::]/x",
+        "https://[2001:0:4136:e378:8000:63bf:3fff:fdd2]/x",
+        "https://[::127.0.0.1]/x",
+        "https://[fe80::1%25eth0]/x",
+        "https://[2606:4700::1111%25eth0]/x",
+        "https://[fec0::1]/x",
+        "https://[ff0e::1]/x",
+        "https://224.0.0.1/x",
+        "https://240.0.0.1/x",
+        "https://0.0.0.0/x",
         "https://2130706433/x",
         "http://localhost/x",
         "https://localhost/x",
@@ -123,6 +136,16 @@ def test_a_delivery_url_into_somebody_s_own_network_is_refused(url: str, endpoin
 
 
 def test_delivery_from_a_public_host_or_the_api_s_own_origin() -> None:
-    COMET.check_delivery("https://93.184.216.34/x?sig=y", "abc")
-    COMET.check_delivery("https://a-name-that-does-not-resolve.invalid/x", "abc")
+    for host in ("93.184.216.34", "[2606:4700::1111]", "[64:ff9b::5db8:d822]"):
+        COMET.check_delivery(f"https://{host}/x?sig=y", "abc")
     LOCAL.check_delivery("http://127.0.0.1:8089/delivery/x", "abc")
+
+
+def test_a_name_that_does_not_resolve_is_fetched_by_a_proxy_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "https://a-name-that-does-not-resolve.invalid/x"
+    with pytest.raises(FluxServiceError, match=r"does not resolve\). Job abc is finished and paid for"):
+        COMET.check_delivery(url, "abc")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    COMET.check_delivery(url, "abc")
+    with pytest.raises(FluxUnsafeUrlError):
+        COMET.check_delivery("https://169.254.169.254/x", "abc")
