@@ -6,9 +6,7 @@ it. So tries of a task can be compared without reading images again, and receipt
 
 from __future__ import annotations
 
-import ast
 import base64
-import contextlib
 import hashlib
 import io
 import tempfile
@@ -20,9 +18,9 @@ from urllib.parse import unquote_to_bytes
 
 from airflow_provider_flux.client.errors import FluxBadImageError, FluxBadRequestError, FluxError, FluxServiceError
 from airflow_provider_flux.client.jobs import is_nothing, job_from, read_mapping
-from airflow_provider_flux.client.models import BASE64, URL
+from airflow_provider_flux.client.models import BASE64, MODELS, URL
 from airflow_provider_flux.client.validation import image_forms
-from airflow_provider_flux.client.values import ImageToken
+from airflow_provider_flux.client.values import ImageToken, as_list
 from airflow_provider_flux.images.stores import FluxStoreError, open_store
 
 if TYPE_CHECKING:
@@ -65,7 +63,7 @@ class InputImages:
     def name(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Return ``fields`` with a token for each input image, and what is wrong with those that cannot be one.
 
-        :raises FluxStoreError: if a place cannot be read; nothing was paid.
+        :raises FluxStoreError: if a store fails or cannot be reached; nothing was paid.
         """
         named, problems = dict(fields), []
         for name, value in fields.items():
@@ -82,7 +80,7 @@ class InputImages:
         """Return the body to send: ``request`` with the images themselves.
 
         :raises FluxBadRequestError: if one cannot be used; nothing was paid.
-        :raises FluxStoreError: if one cannot be read; nothing was paid.
+        :raises FluxStoreError: if a store fails or cannot be reached; nothing was paid.
         """
         body = dict(request)
         for name, value in request.items():
@@ -105,14 +103,10 @@ class InputImages:
         return image_forms(self._model, name, self._client.endpoint.gateway)
 
     def _tokens(self, name: str, value: Any) -> ImageToken | list[ImageToken]:
-        if isinstance(value, str) and value.strip().startswith("["):
-            # A template without native rendering turns a list into text.
-            with contextlib.suppress(SyntaxError):
-                value = ast.literal_eval(value.strip())
-        if isinstance(value, (list, tuple)):
+        if (listed := as_list(value)) is not None:
             if name != "images":
-                raise ValueError(f"must be one image, not a list of {len(value)}")
-            return [self._token(item) for item in value]
+                raise ValueError(f"must be one image, not a list of {len(listed)}")
+            return [self._token(item) for item in listed]
         return [self._token(value)] if name == "images" else self._token(value)
 
     def _token(self, value: Any) -> ImageToken:
@@ -128,7 +122,13 @@ class InputImages:
             return self._keep(_read_data_uri(text))
         if "://" in text[:64]:
             return ImageToken(f"unread:{text}") if self._unread else self._keep(self._read_store(text))
-        return self._keep(_decode(text))
+        try:
+            return self._keep(_decode(text))
+        except ValueError:
+            if self._model in MODELS:
+                raise
+            # The name of an asset, or what else a model takes that is not known here.
+            return ImageToken(value)
 
     def _token_of_result(self, told: Mapping[str, Any]) -> ImageToken:
         """Return the token of an earlier task's image, which is read only if the request is sent."""
@@ -166,7 +166,12 @@ class InputImages:
             raise ValueError(str(error)) from None
         except FluxError as error:
             raise ValueError(f"cannot be read: {error.what}") from None
+        except (ValueError, ImportError) as error:
+            # Of a filesystem that no provider brings, say.
+            raise ValueError(f"cannot be read: {uri} ({error})") from None
         except Exception as error:
+            if _is_missing(error):
+                raise ValueError(f"cannot be read: {uri} does not exist") from None
             raise FluxStoreError(f"The input image {uri} cannot be read ({type(error).__name__}: {error}).") from error
         return file.getvalue()
 
@@ -202,6 +207,14 @@ class InputImages:
         except FluxServiceError as error:
             raise FluxServiceError(error.what) from error
         return file.getvalue()
+
+
+def _is_missing(error: Exception) -> bool:
+    """Tell whether nothing lies there, or no place is there, as files and boto3's ClientError tell it."""
+    answer = getattr(error, "response", None)
+    if isinstance(answer, Mapping):
+        return answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404
+    return isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError))
 
 
 class _TooLargeError(Exception):
@@ -245,6 +258,8 @@ def _check(data: bytes) -> tuple[str, tuple[int, int]]:
         raise ValueError(str(_TooLargeError()))
     try:
         image = PIL.Image.open(io.BytesIO(data), formats=list(_FORMATS))
+    except PIL.Image.DecompressionBombError:
+        raise ValueError(f"has more than {MAX_PIXELS // 1_000_000} megapixels") from None
     except Exception:
         # Decoders of broken files raise nearly anything.
         raise ValueError("is not a PNG, JPEG or WebP image") from None

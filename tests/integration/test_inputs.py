@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections import UserList
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from PIL import Image
 
 from airflow_provider_flux.client import errors
 from airflow_provider_flux.emulator import FluxEmulator
+from airflow_provider_flux.hooks.flux import FluxHook
+from airflow_provider_flux.images.inputs import InputImages
 from airflow_provider_flux.images.stores import FluxStoreError
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from tests.integration.running import TaskState, run
@@ -69,8 +72,6 @@ def test_a_url_is_passed_on_where_the_api_takes_one(flux: FluxEmulator) -> None:
 
 def test_a_url_is_fetched_where_the_api_takes_none(flux: FluxEmulator) -> None:
     generated, _ = run(FluxGenerateOperator(task_id="first", model="flux-dev", prompt="a pear"))
-    from airflow_provider_flux.hooks.flux import FluxHook
-
     url = FluxHook().get_result(generated).sample
     run(edit("flux-pro-1.0-fill", image=url))
     assert not sent(flux, "image").startswith("http")
@@ -120,10 +121,28 @@ def test_a_stored_image_that_was_replaced_is_noticed_before_money_is_spent(flux:
 def test_many_images_and_their_order(flux: FluxEmulator, tmp_path: Path) -> None:
     (tmp_path / "in.png").write_bytes(picture(300))
     images = [URL, f"file://{tmp_path}/in.png", base64.b64encode(picture(260, "WEBP")).decode()]
-    for given in (images, str(images)):
+    # What mapped tasks return is a sequence of Airflow's own, but no list.
+    for given in (images, UserList(images), str(images), json.dumps(images)):
         run(edit("flux-3-image", images=given))
         first, second, third = sent(flux, "images")
         assert (first, second[:8], third[:6]) == (URL, base64_of(picture(300), 8), "UklGR" + third[5])
+
+
+def test_a_list_of_earlier_images_that_a_template_made_json_of(flux: FluxEmulator) -> None:
+    told, _ = run(FluxGenerateOperator(task_id="first", model="flux-dev", prompt="a pear"))
+    rendered = json.dumps([told, {**told, "seed": None, "reused": True}])
+    run(edit("flux-3-image", images=rendered), run_id="run-2")
+    assert [image[:4] for image in sent(flux, "images")] == ["/9j/"] * 2
+
+
+def test_an_unknown_model_may_take_what_is_no_image(flux: FluxEmulator) -> None:
+    client = FluxHook().get_conn()
+    fields = {"prompt": "x", "image": "asset-123", "mask": "asset123", "images": ["asset-1"]}
+    images = InputImages("flux-9-unheard-of", client, None)
+    named, problems = images.name(fields)
+    assert (images.fill(named), problems) == (fields, [])
+    _, problems = images.name({"image": "file:///missing.png"})
+    assert problems == ["image cannot be read: file:///missing.png does not exist"]
 
 
 def test_everything_that_is_wrong_is_told_at_once_before_money_is_spent(flux: FluxEmulator, tmp_path: Path) -> None:
@@ -137,6 +156,8 @@ def test_everything_that_is_wrong_is_told_at_once_before_money_is_spent(flux: Fl
         input_image_4="not base64!",
         input_image_5=["a", "b"],
         input_image_6={"state": "no job"},
+        input_image_7=f"file://{tmp_path}/missing.png",
+        input_image_8="nowhere://folder/x.png",
         safety_tolerance=9,
     )
     with pytest.raises(AirflowFailException) as caught:
@@ -148,6 +169,8 @@ def test_everything_that_is_wrong_is_told_at_once_before_money_is_spent(flux: Fl
         "input_image_4 is neither a URL",
         "input_image_5 must be one image, not a list of 2",
         "input_image_6 a dict without an 'id'",
+        f"input_image_7 cannot be read: file://{tmp_path}/missing.png does not exist",
+        "input_image_8 cannot be read: 'nowhere://folder/x.png' cannot be opened",
         "safety_tolerance must be",
     ):
         assert said in str(caught.value)
@@ -157,17 +180,39 @@ def test_everything_that_is_wrong_is_told_at_once_before_money_is_spent(flux: Fl
 def test_too_large_an_image(flux: FluxEmulator, tmp_path: Path) -> None:
     (tmp_path / "huge.png").write_bytes(b"x" * (21 * 1024 * 1024))
     wide = picture(4500)
-    for given, said in ((f"file://{tmp_path}/huge.png", "larger than 20 MB"), (wide, "more than 20 megapixels")):
+    file = io.BytesIO()
+    Image.new("1", (15_000, 15_000)).save(file, "PNG")  # more than Pillow opens
+    for given, said in (
+        (f"file://{tmp_path}/huge.png", "larger than 20 MB"),
+        (wide, "more than 20 megapixels"),
+        (file.getvalue(), "more than 20 megapixels"),
+    ):
         image = base64.b64encode(given).decode() if isinstance(given, bytes) else given
         with pytest.raises(errors.FluxBadRequestError, match=said):
             run(edit(input_image=image))
 
 
-def test_an_image_that_cannot_be_read_can_be_tried_again(flux: FluxEmulator, s3: SeaweedFS) -> None:
-    with pytest.raises(FluxStoreError, match=r"s3://flux/missing.png cannot be read .*Nothing was paid") as caught:
-        run(edit(input_image=f"s3://{s3.bucket}/missing.png"))
+@pytest.mark.parametrize("place", ["flux/missing.png", "no-such-bucket/x.png"])
+def test_an_image_that_is_not_there_fails_at_once(flux: FluxEmulator, s3: SeaweedFS, place: str) -> None:
+    with pytest.raises(AirflowFailException, match=f"s3://{place} does not exist.*steps is not.*Nothing was paid"):
+        run(edit(input_image=f"s3://{place}", steps=3))
+    assert flux.stats()["submit_requests"] == 0
+
+
+def test_an_image_whose_store_fails_can_be_tried_again(
+    flux: FluxEmulator, s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps({**s3.connection(), "password": "wrong"}))
+    with pytest.raises(FluxStoreError, match=r"s3://flux/x.png cannot be read .*Nothing was paid") as caught:
+        run(edit(input_image=f"s3://{s3.bucket}/x.png"))
     assert not isinstance(caught.value, AirflowFailException)
     assert flux.stats()["submit_requests"] == 0
+
+
+def test_an_image_that_the_model_does_not_take_is_not_read(flux: FluxEmulator) -> None:
+    with pytest.raises(AirflowFailException, match="input_image is not a parameter of flux-dev") as caught:
+        run(edit("flux-dev", input_image="file:///missing.png"))
+    assert "does not exist" not in str(caught.value)
 
 
 def test_an_input_is_part_of_the_recipe_and_stays_out_of_what_is_written(flux: FluxEmulator, tmp_path: Path) -> None:
