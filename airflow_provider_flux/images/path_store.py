@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -14,6 +16,12 @@ from airflow_provider_flux.images.stores import FluxStoreUnusableError, Store
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
+
+
+_OBJECT_STORES = frozenset(
+    ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "wasb", "wasbs", "oss", "oci", "tos", "obs", "cosn")
+)
+"""Protocols under which what is written shows when it is whole, and a move is a copy."""
 
 
 class PathStore(Store):
@@ -55,10 +63,10 @@ class PathStore(Store):
         return PathStore(self._path.parent / name)
 
     def put(self, path: Path, content_type: str, metadata: dict[str, str]) -> None:
-        if not self._is_local:
-            self._path.fs.put_file(str(path), self._path.path)
-            return
-        _replace(Path(self._path.path), path)
+        if self._is_local:
+            _replace(Path(self._path.path), path)
+        else:
+            self._write_whole(self._path.path, lambda target: self._path.fs.put_file(str(path), target))
 
     def get(self, file: BinaryIO) -> None:
         with self._path.open("rb") as stored:
@@ -68,8 +76,12 @@ class PathStore(Store):
         try:
             if self._path.fs.size(self._path.path) != size:
                 return False
+            digest = hashlib.sha256()
             with self._path.open("rb") as stored:
-                return hashlib.file_digest(stored, "sha256").hexdigest() == sha256
+                # Not hashlib.file_digest: files of some remote filesystems can read, and no more.
+                while chunk := stored.read(1024 * 1024):
+                    digest.update(chunk)
+            return digest.hexdigest() == sha256
         except FileNotFoundError:
             return False
 
@@ -83,12 +95,43 @@ class PathStore(Store):
 
     def write_note(self, data: bytes) -> None:
         if not self._is_local:
-            self._path.fs.pipe_file(f"{self._path.path}.json", data)
+            self._write_whole(f"{self._path.path}.json", lambda target: self._path.fs.pipe_file(target, data))
             return
         with tempfile.NamedTemporaryFile() as file:
             file.write(data)
             file.flush()
             _replace(Path(f"{self._path.path}.json"), Path(file.name))
+
+    def _write_whole(self, target: str, write: Callable[[str], None]) -> None:
+        """Let ``write`` make a file, so that at no moment half of it lies at ``target``."""
+        if self._path.protocol in _OBJECT_STORES:
+            write(target)
+            return
+        fs, folder = self._path.fs, target.rpartition("/")[0]
+        part = f"{folder}/.{uuid.uuid4().hex}.part"
+        if folder:
+            fs.makedirs(folder, exist_ok=True)
+        try:
+            write(part)
+            self._move(part, target)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                fs.rm_file(part)
+            raise
+
+    def _move(self, part: str, target: str) -> None:
+        fs = self._path.fs
+        try:
+            fs.mv(part, target)
+            moved = not fs.exists(part)
+        except Exception:
+            if not (fs.exists(part) and fs.exists(target)):
+                raise
+            moved = False
+        # Some move over no other file, and HDFS over the web does not even say so.
+        if not moved:
+            fs.rm_file(target)
+            fs.mv(part, target)
 
 
 def _replace(target: Path, source: Path) -> None:
