@@ -20,6 +20,7 @@ def main() -> None:
         runs = {dag_id: stack.run(dag_id, count=count) for dag_id, count in COUNTS.items()}
         rates = {dag_id: rate(stack, run) for dag_id, run in runs.items()}
     cpu = {dag_id: run.cpu / COUNTS[dag_id] for dag_id, run in runs.items()}
+    airflow = {dag_id: run.airflow / COUNTS[dag_id] for dag_id, run in runs.items()}
     rows = [
         [
             NAMES[dag_id],
@@ -27,6 +28,8 @@ def main() -> None:
             f"{rates[dag_id]:.1f}",
             f"{cpu[dag_id] * 1000:.0f} ms",
             ratio(cpu[dag_id], cpu["bench_batch"]),
+            f"{airflow[dag_id] * 1000:.0f} ms",
+            ratio(airflow[dag_id], airflow["bench_batch"]),
             f"{runs[dag_id].held / count:.2f} s",
         ]
         for dag_id, count in COUNTS.items()
@@ -34,12 +37,18 @@ def main() -> None:
     ceiling = MAX_ACTIVE / DURATION
     report(
         "Batch",
-        f"Jobs of {DURATION:g} s, at most {MAX_ACTIVE} active: no more than {ceiling:g} images a second. CPU is that\n"
-        "of the workers' processes. Mapped tasks run 16 at once. 200 images are taken as 8 whole rounds of 24.",
-        ["by", "images", "images a second", "CPU an image", "of ours", "worker held an image"],
+        f"Jobs of {DURATION:g} s, at most {MAX_ACTIVE} active: no more than {ceiling:g} images a second. CPU is an\n"
+        "image's: of the workers' processes alone, and of all of Airflow (workers, scheduler, api-server, triggerer)\n"
+        "above what it takes when idle. Mapped tasks run 16 at once. 200 images are taken as 8 whole rounds of 24.",
+        ["by", "images", "images a second", "workers' CPU", "of ours", "Airflow's CPU", "of ours", "worker held"],
         rows,
         goal("Throughput, of the ceiling", rates["bench_batch"] / ceiling * 100, 95, least=True, unit=" %"),
-        goal("CPU of the mapped @task over ours", cpu["bench_mapped_by_hand"] / cpu["bench_batch"], 50, least=True),
+        goal(
+            "Airflow's CPU of the mapped @task over ours",
+            airflow["bench_mapped_by_hand"] / airflow["bench_batch"],
+            50,
+            least=True,
+        ),
     )
 
 

@@ -45,6 +45,8 @@ SUBMIT_PATIENCE = 60.0
 """Seconds for which a submit that was surely not accepted (429, 503, no connection) is sent again."""
 FETCH_PATIENCE = 300.0
 """Seconds that fetching one image may take: half of a link's life, so that there is time for another attempt."""
+TICK = 0.1
+"""Seconds; polls of many jobs that are due within one of these go together."""
 MAX_REDIRECTS = 3
 MAX_ANSWER = 8 * 1024 * 1024
 """Largest JSON answer that is read, in bytes."""
@@ -364,6 +366,16 @@ def _check_delivered(response: httpx.Response, job_id: str | None) -> None:
     raise FluxBadImageError(f"The delivery host did not give {fetched(job_id)} (HTTP {code}).", job_id=job_id)
 
 
+def _together(seconds: float) -> float:
+    """Return a little more than ``seconds``, so that the polls of many jobs that are due at nearly one time wake the
+    event loop once: that takes a fifth of their CPU time.
+    """
+    if seconds < 5 * TICK:
+        return seconds
+    now = time.time()
+    return math.ceil((now + seconds) / TICK) * TICK - now
+
+
 class AsyncFluxClient:
     """The FLUX API for an event loop: waits for any number of jobs. It submits nothing.
 
@@ -413,7 +425,7 @@ class AsyncFluxClient:
         poller = _poller(self.endpoint, job, deadline, interval, quiet)
         request = self._request(job)  # once for all polls: making one is a sixth of the work of a poll
         while True:
-            await asyncio.sleep(poller.delay(time.time()))
+            await asyncio.sleep(_together(poller.delay(time.time())))
             answer: Result | FluxError
             try:
                 answer = await self._get_result(job, request)
