@@ -73,7 +73,7 @@ def read_mapping(value: Any) -> Mapping[str, Any] | None:
             try:
                 value = read(value)
                 break
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
+            except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
                 continue
     return value if isinstance(value, Mapping) else None
 

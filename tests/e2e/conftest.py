@@ -64,5 +64,6 @@ def _finished(_running: Stack) -> Gallery:
 @pytest.fixture
 def gallery(_finished: Gallery) -> Gallery:
     """A finished run of ``e2e_gallery``, without what another test let a task of it tell."""
+    _finished.stack.flux.clear_faults()
     _finished.tell("no image")
     return _finished

@@ -28,8 +28,8 @@ def fetch(url: str, **headers: str) -> httpx.Response:
         ("flux-pro-1.1-ultra", {}, "JPEG", (2736, 1536)),
         ("flux-kontext-pro", {"aspect_ratio": "1:4"}, "PNG", (512, 2048)),
         ("flux-kontext-pro", {"input_image": png(300, 300)}, "PNG", (1024, 1024)),
-        ("flux-pro-1.0-fill", {"image": png(301, 203)}, "JPEG", (301, 203)),
-        ("flux-pro-1.0-expand", {"image": png(300, 200), "left": 10, "bottom": 7}, "JPEG", (310, 207)),
+        ("flux-pro-1.0-fill", {"image": png(301, 263)}, "JPEG", (301, 263)),
+        ("flux-pro-1.0-expand", {"image": png(300, 260), "left": 10, "bottom": 7}, "JPEG", (310, 267)),
         ("flux-3-image", {"resolution": "2k"}, "JPEG", (2048, 2048)),
     ],
 )

@@ -209,9 +209,15 @@ class AirflowApi:
             return None
 
     def links(self, dag_id: str, run_id: str, task_id: str) -> dict[str, str]:
-        """What the operator's extra links lead to, by name."""
+        """What the operator's extra links lead to, by name; told a moment after the task's state."""
         path = f"{_run_path(dag_id, run_id)}/taskInstances/{_quote(task_id)}/links"
-        return self.request("GET", path)["extra_links"]
+
+        def told() -> dict[str, str] | None:
+            links: dict[str, str | None] = self.request("GET", path)["extra_links"]
+            known = {name: link for name, link in links.items() if link}
+            return known if len(known) == len(links) else None
+
+        return wait_for(told, timeout=30, what=f"the links of {task_id}")
 
     def request_to_people(self, dag_id: str, run_id: str, task_id: str) -> Json:
         """What a human-in-the-loop task asks: subject, body, options."""
