@@ -149,6 +149,7 @@ class FluxClient:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self._http = self._open()
+        self._told: set[str] = set()
 
     def _open(self) -> httpx.Client:
         return httpx.Client(verify=ssl_context(), timeout=_timeout(self.endpoint), limits=_LIMITS)
@@ -188,8 +189,10 @@ class FluxClient:
         """
         body = prepare(model, parameters, self.endpoint.gateway, strict)
         self._check_key()
-        if unknown := strangers(model, body):
-            log.warning("Sent as it is, unchecked: %s.", "; ".join(unknown))
+        unknown = "; ".join(strangers(model, body))
+        if unknown and unknown not in self._told:
+            self._told.add(unknown)
+            log.warning("Sent as it is, unchecked: %s.", unknown)
         give_up = time.monotonic() + patience
         for attempt in range(1_000_000):
             try:

@@ -70,6 +70,7 @@ class Purchase:
     :param on_orphan: What to do if an earlier submit was perhaps accepted: ``"resubmit"`` or ``"fail"``.
     :param on_expired: What to do if an image was paid for and lost: ``"fail"`` or ``"resubmit"``.
     :param queue: Whether to wait on the spot while the account has no room for another job.
+    :param quiet: Whether the job is one of many, whose receipts and manifest tell of it, and has no line in the log.
     """
 
     model: str
@@ -82,6 +83,7 @@ class Purchase:
     on_orphan: str = "resubmit"
     on_expired: str = "fail"
     queue: bool = True
+    quiet: bool = False
 
     def obtain(self, hook: FluxHook) -> Receipt:
         """Return the receipt of the image or job there is, or of the one that was submitted now.
@@ -118,7 +120,7 @@ class Purchase:
                 return replace(earlier, image={**(earlier.image or {}), "uri": self.store.uri})
             log.warning("The image of job %s is not (whole) at %s.", earlier.paid_job().id, self.store.uri)
         if earlier.state in BOUGHT:
-            log.info("Found job %s, which is paid for already; nothing is submitted.", earlier.paid_job().id)
+            self._tell("Found job %s, which is paid for already; nothing is submitted.", earlier.paid_job().id)
             return replace(earlier, state="submitted", image=None)
         self._allow(earlier)
         return earlier
@@ -220,10 +222,14 @@ class Purchase:
             self._write_if_possible(intent.become("failed", reason=error.what))
             raise
         submitted = intent.become("submitted", job=job.to_dict())
-        log.info("Submitted job %s to %s%s.", job.id, self.model, "" if job.cost is None else f" ({job.cost} credits)")
+        cost = "" if job.cost is None else f" ({job.cost} credits)"
+        self._tell("Submitted job %s to %s%s.", job.id, self.model, cost)
         self._write_if_possible(submitted)
         metrics.submitted(metrics.tags(self.model, hook.endpoint.gateway))
         return submitted
+
+    def _tell(self, line: str, *arguments: Any) -> None:
+        log.log(logging.DEBUG if self.quiet else logging.INFO, line, *arguments)
 
     def _write_if_possible(self, receipt: Receipt) -> None:
         """Write the receipt; go on without it rather than lose a job that is paid for."""
