@@ -14,10 +14,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import PIL.Image
 import pytest
+from airflow.sdk.io import attach
+from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.hooks.flux import FluxHook
@@ -212,3 +214,28 @@ def test_without_a_receipt_the_same_purchase_is_made(
     assert buy(s3).state == "submitted"
     assert buy(s3).state == "submitted"
     assert flux_connection.stats()["submit_requests"] == 1
+
+
+def test_a_remote_filesystem_has_the_earlier_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    class Breaking(MemoryFileSystem):
+        """Breaks in the middle of a file; any but an object store shows what came so far."""
+
+        protocol = "smb"
+        store: ClassVar[dict[str, Any]] = {}
+        pseudo_dirs: ClassVar[list[str]] = [""]
+
+        def put_file(self, lpath: str, rpath: str, **kwargs: Any) -> None:
+            self.pipe_file(rpath, Path(lpath).read_bytes()[:2])
+            raise OSError("the line broke")
+
+    attach("smb", fs=Breaking())
+    store, image = open_store("smb:///images/kite.png", None), tmp_path / "kite.png"
+    image.write_bytes(b"another image")
+    Breaking().pipe_file("/images/kite.png", b"an image")
+    with pytest.raises(OSError, match="the line broke"):
+        store.put(image, "image/png", {})
+    assert Breaking.store.keys() == {"/images/kite.png"}
+    assert Breaking().cat_file("/images/kite.png") == b"an image"
+    store.write_note(b"{}")
+    store.write_note(b"{1}")
+    assert store.read_note(100) == b"{1}"
