@@ -6,7 +6,9 @@ Addresses name a DAG, a run, a task and a number; never a place in a store.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -24,6 +26,8 @@ from airflow_provider_flux.plugins import pages, reading, runs, thumbnails
 from airflow_provider_flux.plugins.access import IMAGE_POLICY, MAY_READ_DAG, add_headers, permitted
 from airflow_provider_flux.plugins.images import Image, images_in, one_for_each_job
 from airflow_provider_flux.plugins.notes import notes_on
+
+log = logging.getLogger(__name__)
 
 STATIC = {path.name: path for path in (Path(__file__).parent / "static").iterdir()}
 RUN = "/dags/{dag_id}/runs/{run_id}"
@@ -43,7 +47,7 @@ def create_app() -> FastAPI:
         openapi_url=None,
         exception_handlers={AnyHTTPException: _error, reading.UnreadableError: _unreadable},
     )
-    app.add_middleware(BaseHTTPMiddleware, dispatch=add_headers)
+    app.add_middleware(BaseHTTPMiddleware, dispatch=_answer)
     app.add_api_route("/", show_runs)
     app.add_api_route("/static/{name}", static)
     of_a_dag: dict[str, Any] = {
@@ -121,7 +125,7 @@ async def thumbnail(
     request: Request, dag_id: str, run_id: str, task_id: str, map_index: str, number: int, v: str = ""
 ) -> Response:
     """Answer with a small picture of the image."""
-    image = await _find(dag_id, run_id, task_id, map_index, number)
+    image = await _find_stored(dag_id, run_id, task_id, map_index, number)
     headers = _image_headers(image, "small", v)
     if request.headers.get("If-None-Match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
@@ -133,7 +137,7 @@ async def full_image(
     request: Request, dag_id: str, run_id: str, task_id: str, map_index: str, number: int, v: str = ""
 ) -> Response:
     """Answer with the image itself."""
-    image = await _find(dag_id, run_id, task_id, map_index, number)
+    image = await _find_stored(dag_id, run_id, task_id, map_index, number)
     headers = _image_headers(image, "full", v)
     if request.headers.get("If-None-Match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
@@ -154,8 +158,8 @@ async def recipe(dag_id: str, run_id: str, task_id: str, map_index: str, number:
     if receipt is None or receipt.parameters is None:
         return JSONResponse({"note": "No receipt tells what was asked for."})
     asked: dict[str, Any] = {"model": receipt.model, **shareable(receipt.parameters)}
-    if asked.get("seed") is None and image.told.get("seed") is not None:
-        asked["seed"] = image.told["seed"]
+    if asked.get("seed") is None and (seed := image.number_of("seed")) is not None:
+        asked["seed"] = seed
     return JSONResponse({"prompt": asked.get("prompt"), "recipe": asked})
 
 
@@ -166,8 +170,15 @@ async def static(name: str, user: GetUserDep) -> FileResponse:
     return FileResponse(STATIC[name], headers={"Cache-Control": "private, no-cache"})
 
 
+async def _find_stored(dag_id: str, run_id: str, task_id: str, map_index: str, number: int) -> Image:
+    image = await _find(dag_id, run_id, task_id, map_index, number)
+    if image.uri is None:
+        raise HTTPException(404, "The image is not stored.")
+    return image
+
+
 async def _find(dag_id: str, run_id: str, task_id: str, map_index: str, number: int) -> Image:
-    """Return the image that this very task instance's result names."""
+    """Return the image, stored or not, that this very task instance's result names."""
     index = _index(map_index)
     if index is None:
         raise HTTPException(404, "Which of the task's instances?")
@@ -176,7 +187,7 @@ async def _find(dag_id: str, run_id: str, task_id: str, map_index: str, number: 
         if lines is not None:
             lines = {number: lines[number]} if number in lines else {}
         for image in images_in(returned, lines):
-            if image.number == number and image.uri:
+            if image.number == number:
                 return image
     raise HTTPException(404, "The task's result names no such image.")
 
@@ -197,6 +208,16 @@ def _image_headers(image: Image, form: str, version: str) -> dict[str, str]:
         "Cache-Control": "private, max-age=31536000, immutable" if is_named else "private, no-cache",
         "Content-Security-Policy": IMAGE_POLICY,
     }
+
+
+async def _answer(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    try:
+        response = await call_next(request)
+    except Exception:
+        # Here, since an app's handler for any exception would answer without the headers.
+        log.exception("The gallery failed to answer %r.", request.url.path)
+        response = await _error(request, HTTPException(500, "This could not be shown; the API server's log says why."))
+    return add_headers(response)
 
 
 async def _error(request: Request, error: Any) -> Response:

@@ -8,12 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+_LARGEST = 2**53
+"""Up to here a number is one that a result may tell in earnest, and exact as a float."""
+
 
 @dataclass(frozen=True, slots=True)
 class Returned:
     """What one task instance returned.
 
-    :param value: The XCom, whatever it is.
+    :param value: The XCom's JSON, whatever it is; None if it cannot be read.
     :param at: When it was returned.
     """
 
@@ -51,17 +54,24 @@ class Image:
     @property
     def sha256(self) -> str | None:
         """What the stored file hashes to, in hex."""
-        text = self._text("sha256") or ""
-        return text if len(text) == 64 and set(text) <= set("0123456789abcdef") else None
+        return _hash(self.told.get("sha256"))
+
+    @property
+    def place(self) -> str | None:
+        """Where the image lies or was to lie, with its receipt beside it; None if that is not known."""
+        return self.uri or self._text("place")
 
     def number_of(self, name: str) -> float | None:
         """Return a field that should be a number; None if it is not."""
         value = self.told.get(name)
-        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return None
+        return value if abs(value) <= _LARGEST else None
 
     def _text(self, name: str) -> str | None:
         value = self.told.get(name)
-        return value if isinstance(value, str) and value else None
+        # JSON may hold halves of characters, which no page can be written with.
+        return value.encode(errors="replace").decode() if isinstance(value, str) and value else None
 
     @property
     def model(self) -> str | None:
@@ -74,18 +84,41 @@ class Image:
         return self._text("error") or self._text("state")
 
 
-def manifest_of(value: Any) -> str | None:
-    """Return where a batch's manifest lies, if ``value`` is what a batch returns."""
+def _hash(value: Any) -> str | None:
+    is_hash = isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+    return value if is_hash else None
+
+
+def read_result(text: str | None) -> Any:
+    """Return what a task returned, from the JSON that Airflow keeps of it; None if it cannot be read.
+
+    What is no plain JSON stays as Airflow has written it down: to restore it would be to import what a task names.
+    """
+    try:
+        value = json.loads(text or "null")
+        if isinstance(value, str):
+            # What a trigger has returned, or the REST API was told, is encoded twice.
+            value = json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+    is_tuple = isinstance(value, dict) and value.get("__classname__") == "builtins.tuple"
+    return value.get("__data__") if is_tuple else value
+
+
+def manifest_of(value: Any) -> tuple[str, str | None] | None:
+    """Return where a batch's manifest lies, and what it hashes to, if ``value`` is what a batch returns."""
     if isinstance(value, Mapping) and isinstance(value.get("manifest"), str) and "counts" in value:
-        return value["manifest"] or None
+        return value["manifest"], _hash(value.get("manifest_sha256"))
     return None
 
 
-def read_manifest(data: bytes) -> dict[int, dict[str, Any]]:
+def read_manifest(data: bytes, uri: str) -> dict[int, dict[str, Any]]:
     """Return the lines of a manifest (JSON Lines) by their index; the last one about an index counts.
 
+    :param uri: Where it lies; the images of its lines lie beside it.
     :raises ValueError: if it is none.
     """
+    folder = uri.rpartition("/")[0]
     lines: dict[int, dict[str, Any]] = {}
     for text in data.splitlines():
         if not text.strip():
@@ -93,8 +126,17 @@ def read_manifest(data: bytes) -> dict[int, dict[str, Any]]:
         line = json.loads(text)
         if not isinstance(line, dict) or type(line.get("index")) is not int or line["index"] < 0:
             raise ValueError("a line names no index")
-        lines[line["index"]] = line
+        lines[line["index"]] = {**line, **_whereabouts(line, folder)}
     return lines
+
+
+def _whereabouts(line: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    name, uri = line.get("file_name"), line.get("uri")
+    is_name = isinstance(name, str) and name not in ("", ".", "..") and "/" not in name
+    told: dict[str, Any] = {"place": f"{folder}/{name}" if is_name else None}
+    if isinstance(uri, str) and uri.rpartition("/")[0] != folder:
+        told |= {"uri": None, "error": "The manifest names a place outside of its folder."}
+    return told
 
 
 def images_in(returned: Returned, lines: Mapping[int, Mapping[str, Any]] | None = None) -> Iterator[Image]:
@@ -105,7 +147,7 @@ def images_in(returned: Returned, lines: Mapping[int, Mapping[str, Any]] | None 
     told = lines
     if told is None:
         value = returned.value
-        items = value if isinstance(value, list | tuple) else [value]
+        items = value if isinstance(value, list) else [value]
         told = {number: item for number, item in enumerate(items) if _tells_of_an_image(item)}
     for number, item in told.items():
         yield Image(returned.task_id, returned.map_index, number, item, returned.at)

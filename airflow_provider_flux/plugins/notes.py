@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from airflow_provider_flux.plugins.runs import Task
 
 _MEANING = {
-    "success": "ended without an image that it tells of",
-    "failed": "failed and made no image; the task's log says why, and whether it was paid for",
+    "success": "ended",
+    "failed": "failed; its log says why",
     "upstream_failed": "did not run, since a task before it failed",
-    "skipped": "was skipped: its image was withheld by moderation, or it was not to run",
+    "skipped": "was skipped",
     "removed": "is no longer part of the DAG",
-    "deferred": "is waiting for its image",
+    "deferred": "is waiting in the triggerer",
+    "awaiting_input": "is waiting for a person's answer",
     "up_for_retry": "failed and will be tried again",
     "up_for_reschedule": "is waiting",
     "running": "is running",
@@ -21,19 +22,23 @@ _MEANING = {
     "queued": "waits for a worker",
     "scheduled": "waits for a worker",
 }
+_OF_OURS = {
+    "success": "ended without an image that it tells of",
+    "failed": "failed and tells of no image; its log says why, and what was paid for",
+    "skipped": "was skipped: its image was withheld by moderation, or it was not to run",
+    "deferred": "is waiting for its image",
+}
 _NOT_YET = "has not run yet"
 _LISTED = 10
 
 
 def notes_on(tasks: Iterable[Task]) -> list[str]:
     """Return one sentence for each task and state."""
-    groups: dict[tuple[str, str | None], list[int]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for task in tasks:
-        groups[task.task_id, task.state].append(task.map_index)
-    return [
-        f"{_name(task_id, indexes)} {_MEANING.get(state or '', _NOT_YET)}."
-        for (task_id, state), indexes in groups.items()
-    ]
+        known = {**_MEANING, **_OF_OURS} if task.is_flux else _MEANING
+        groups[task.task_id, known.get(task.state or "", _NOT_YET)].append(task.map_index)
+    return [f"{_name(task_id, indexes)} {meaning}." for (task_id, meaning), indexes in groups.items()]
 
 
 def _name(task_id: str, indexes: list[int]) -> str:

@@ -41,7 +41,7 @@ def images_page(
     shown = images[(page - 1) * SIZE : page * SIZE]
     return _render(
         "images.html",
-        request,
+        _static(request),
         dag_id=dag_id,
         run_id=run_id,
         task=_task_name(task[0], task[1] if task[1] is not None else -1) if task else None,
@@ -66,12 +66,14 @@ def runs_page(request: Request, runs: Sequence[Run], page: int) -> HTMLResponse:
         }
         for run in runs[:SIZE]
     ]
-    return _render("runs.html", request, rows=rows, page=page, last_page=page + (len(runs) > SIZE))
+    return _render("runs.html", _static(request), rows=rows, page=page, last_page=page + (len(runs) > SIZE))
 
 
 def message_page(request: Request, status: int, message: str) -> HTMLResponse:
     """Return a page that says why there is nothing to see."""
-    return _render("message.html", request, status=status, message=message, help=_HELP.get(status, ""))
+    # Who is not logged in may not have the style sheet either.
+    static = None if status == 401 else _static(request)
+    return _render("message.html", static, status=status, message=message, help=_HELP.get(status, ""))
 
 
 def image_path(request: Request, dag_id: str, run_id: str, image: Image) -> str:
@@ -79,9 +81,12 @@ def image_path(request: Request, dag_id: str, run_id: str, image: Image) -> str:
     return _image_path(_root(request), dag_id, run_id, image) + _version(image)
 
 
-def _render(template: str, request: Request, *, status: int = 200, **names: Any) -> HTMLResponse:
-    text = _templates.get_template(template).render(static=f"{_root(request)}/static", **names)
-    return HTMLResponse(text, status)
+def _render(template: str, static: str | None, *, status: int = 200, **names: Any) -> HTMLResponse:
+    return HTMLResponse(_templates.get_template(template).render(static=static, **names), status)
+
+
+def _static(request: Request) -> str:
+    return f"{_root(request)}/static"
 
 
 def _root(request: Request) -> str:
@@ -114,9 +119,11 @@ def _card(image: Image, root: str, dag_id: str, run_id: str) -> dict[str, Any]:
         "is_stored": image.uri is not None,
         "href": href + version,
         "thumbnail": f"{href}/thumbnail{version}",
-        "recipe": f"{href}/recipe",
+        "recipe": f"{href}/recipe" if image.place else None,
         "alt": f"Image by {image.model or 'FLUX'}, made by {task}",
-        "problem": f"Not stored by {task}{f': {image.problem}' if image.problem else '.'}",
+        "problem": f"Not stored by {task}: {image.problem}"
+        if image.problem
+        else f"Submitted by {task}; its image is not stored here.",
         "facts": {
             "Model": image.model,
             "Seed": None if seed is None else f"{seed:.0f}",

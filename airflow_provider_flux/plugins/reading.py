@@ -28,6 +28,8 @@ from airflow_provider_flux.plugins.images import Image, Returned, manifest_of, r
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+# One for all that can be wrong: who names a place without knowing what lies there learns nothing about it.
+_NOT_READ = "{} could not be read by the API server, or is not the one that the task wrote; the server's log says more."
 TIMEOUT = 30.0
 # So long one client of S3 is used, in seconds: making one takes a third of a second.
 _CLIENT_LIFE = 300
@@ -47,6 +49,7 @@ async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
     try:
         return await asyncio.wait_for(loop.run_in_executor(_pool, functools.partial(function, *arguments)), TIMEOUT)
     except TimeoutError:
+        log.warning("The store does not answer: %s took more than %g s.", function.__name__, TIMEOUT)
         raise UnreadableError("The store does not answer.") from None
 
 
@@ -57,29 +60,24 @@ def read_image(image: Image) -> bytes:
     """
     if image.uri is None:
         raise UnreadableError("The task's result names no stored image.")
-    data = _read(image.uri, "The image", MAX_BYTES)
-    if hashlib.sha256(data).hexdigest() != image.sha256:
-        raise UnreadableError("What lies there is no longer the image that the task stored.")
-    return data
+    return _read(image.uri, image.sha256, "The image")
 
 
 def read_recipe(image: Image) -> Receipt | None:
-    """Return the receipt beside the image; None if there is none about this job.
+    """Return the receipt beside the image, or beside its place; None if there is none about this job.
 
     :raises UnreadableError: if it cannot be read.
     """
-    if image.uri is None:
+    if image.place is None:
         return None
-    uri = image.uri
-
-    def read() -> Receipt | None:
-        data = _open(uri).read_note(MAX_RECEIPT)
-        return None if data is None else read_receipt(data, "The receipt")
-
     try:
-        receipt = _readable(read, "The receipt", uri)
+        data = _open(image.place).read_note(MAX_RECEIPT)
+        receipt = None if data is None else read_receipt(data, "The receipt")
     except FluxReceiptError:
         return None
+    except Exception as error:
+        _log(error, f"{image.place}.json")
+        raise UnreadableError("The receipt could not be read by the API server; its log says more.") from error
     return receipt if receipt and (receipt.job or {}).get("id") == image.job_id else None
 
 
@@ -100,38 +98,44 @@ def content_type_of(data: bytes) -> tuple[str, str]:
 async def manifest(returned: Returned) -> dict[int, dict[str, Any]] | None:
     """Return the lines of the manifest that a batch returned, by index; None if it is no batch's result.
 
-    :raises UnreadableError: if it cannot be read.
+    :raises UnreadableError: if it cannot be read, or is not the one that the task wrote.
     """
-    uri = manifest_of(returned.value)
-    # A task that ran again may have written another manifest to the same place.
-    return await in_thread(_manifest, uri, str(returned.at)) if uri else None
+    found = manifest_of(returned.value)
+    if found is None:
+        return None
+    try:
+        return await in_thread(_manifest, *found)
+    except UnreadableError:
+        raise UnreadableError(_NOT_READ.format("The manifest")) from None
 
 
 @functools.lru_cache(maxsize=4)
-def _manifest(uri: str, _version: str) -> dict[int, dict[str, Any]]:
+def _manifest(uri: str, sha256: str | None) -> dict[int, dict[str, Any]]:
+    data = _read(uri, sha256, "The manifest")
     try:
-        return read_manifest(_read(uri, "The manifest", MAX_BYTES))
-    except (ValueError, RecursionError):
-        raise UnreadableError("What lies in the manifest's place is no manifest.") from None
+        return read_manifest(data, uri)
+    except (ValueError, RecursionError) as error:
+        _log(error, uri)
+        raise UnreadableError("What lies in the manifest's place is no manifest.") from error
 
 
-def _read(uri: str, what: str, max_bytes: int) -> bytes:
-    file = _Capped(max_bytes)
-    _readable(lambda: _open(uri).get(file), what, uri)
+def _read(uri: str, sha256: str | None, what: str) -> bytes:
+    try:
+        if sha256 is None:
+            raise ValueError("the task's result tells no SHA-256 of it")
+        file = _Capped(MAX_BYTES)
+        _open(uri).get(file)
+        if hashlib.sha256(file.getvalue()).hexdigest() != sha256:
+            raise ValueError("its SHA-256 is another one than the task's result tells")
+    except Exception as error:
+        # Each store's library has errors of its own, and their words may tell of its inside.
+        _log(error, uri)
+        raise UnreadableError(_NOT_READ.format(what)) from error
     return file.getvalue()
 
 
-def _readable(read: Callable[[], T], what: str, uri: str) -> T:
-    try:
-        return read()
-    except (UnreadableError, FluxReceiptError):
-        raise
-    except Exception as error:
-        # Each store's library has errors of its own, and their words may tell of its inside.
-        log.warning("%s at %s could not be read: %s: %s", what, uri, type(error).__name__, error)
-        raise UnreadableError(
-            f"{what} could not be read by the API server ({type(error).__name__}); its log says more."
-        ) from error
+def _log(error: Exception, uri: str) -> None:
+    log.warning("The gallery could not read %r: %s: %s", uri, type(error).__name__, error)
 
 
 class _Capped(io.BytesIO):
@@ -141,7 +145,7 @@ class _Capped(io.BytesIO):
 
     def write(self, data: Any) -> int:
         if self.tell() + len(data) > self._max:
-            raise UnreadableError(f"What lies there is larger than {self._max} bytes.")
+            raise ValueError(f"it is larger than {self._max} bytes")
         return super().write(data)
 
 

@@ -13,10 +13,10 @@ from typing import Any
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
-from sqlalchemy import func, select
+from sqlalchemy import Text, cast, func, select
 
 from airflow_provider_flux.links.flux import FluxImageLink
-from airflow_provider_flux.plugins.images import Returned
+from airflow_provider_flux.plugins.images import Returned, read_result
 
 # Each of our operators leaves one, and XComs are indexed by their key.
 _MARK = FluxImageLink().xcom_key
@@ -52,13 +52,14 @@ class Run:
 
 def returned(dag_id: str, run_id: str, task_id: str | None = None, map_index: int | None = None) -> list[Returned]:
     """Return what the tasks of a run returned; of one task, or one of its mapped instances, if named."""
+    # As text, and read one by one: what a task has left there must not keep the others' images from being shown.
+    text: Any = cast(XComModel.value, Text).label("text")
     query = XComModel.get_many(
         run_id=run_id, dag_ids=dag_id, key="return_value", task_ids=task_id, map_indexes=map_index
-    ).with_only_columns(XComModel.task_id, XComModel.map_index, XComModel.value, XComModel.timestamp)
+    ).with_only_columns(XComModel.task_id, XComModel.map_index, text, XComModel.timestamp)
     with create_session() as session:
         return [
-            Returned(row.task_id, row.map_index, XComModel.deserialize_value(row), row.timestamp)
-            for row in session.execute(query)
+            Returned(row.task_id, row.map_index, read_result(row.text), row.timestamp) for row in session.execute(query)
         ]
 
 

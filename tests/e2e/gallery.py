@@ -45,14 +45,23 @@ class Gallery:
         self.tell_all(task_id, {map_index: value})
 
     def tell_all(self, task_id: str, values: dict[int, Any]) -> None:
+        self.leave(task_id, {index: json.dumps(value) for index, value in values.items()})
+
+    def leave(self, task_id: str, texts: dict[int, str]) -> None:
+        """Let Airflow's database hold this of what a task's instances have returned."""
         with closing(sqlite3.connect(self.stack.airflow.folder / "airflow.db", timeout=30)) as db, db:
             (dag_run_id,) = db.execute("select id from dag_run where run_id = ?", [self.run_id]).fetchone()
             db.execute("delete from xcom where dag_run_id = ? and task_id = ?", [dag_run_id, task_id])
             db.executemany(
                 "insert into xcom (dag_run_id, task_id, map_index, key, dag_id, run_id, value, timestamp)"
                 " values (?, ?, ?, 'return_value', 'e2e_gallery', ?, ?, '2026-01-01 00:00:00.000000')",
-                [[dag_run_id, task_id, index, self.run_id, json.dumps(value)] for index, value in values.items()],
+                [[dag_run_id, task_id, index, self.run_id, text] for index, text in texts.items()],
             )
+
+    def tell_manifest(self, key: str, *lines: Any) -> None:
+        """Put a manifest into the store, and let a task have returned it as a batch does."""
+        place = self.put(key, "\n".join(map(json.dumps, lines)).encode())
+        self.tell({"manifest": place["uri"], "manifest_sha256": place["sha256"], "counts": {}, "cost": 0})
 
     def told(self, map_index: int = 0) -> dict[str, Any]:
         told: dict[str, Any] = self.stack.airflow.api.xcom("e2e_gallery", self.run_id, "generate", map_index)

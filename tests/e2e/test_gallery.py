@@ -36,7 +36,9 @@ def text_of(response: requests.Response) -> str:
 
 @pytest.mark.parametrize("route", [*ROUTES, "/flux/", "/flux/static/gallery.css"])
 def test_who_is_not_logged_in_sees_nothing(gallery: Gallery, route: str) -> None:
-    assert gallery.get(route, user=None).status_code == 401
+    page = gallery.get(route, user=None, headers={"Accept": "text/html"})
+    assert page.status_code == 401
+    assert "/static/" not in page.text  # it would be refused too
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -67,7 +69,7 @@ def test_the_run_s_page_shows_each_job_once_and_says_what_made_no_image(gallery:
     assert page.text.count('class="card"') == 48
     assert "Images 1 to 48 of 53." in text_of(page)
     assert text_of(page).count(gallery.told()["id"]) == 1
-    assert "moderated failed and made no image" in text_of(page)
+    assert "moderated failed and tells of no image" in text_of(page)
     assert "nothing" not in re.findall(r"<li>(\w+)", page.text)
     second = gallery.get("?page=2")
     assert second.text.count('class="card"') == 5
@@ -103,7 +105,8 @@ def test_the_recipe_comes_from_the_receipt(gallery: Gallery) -> None:
     recipe = gallery.get("/tasks/generate/0/images/0/recipe").json()
     assert recipe["prompt"] == PROMPTS[0]
     assert recipe["recipe"] == {"model": "flux-dev", "prompt": PROMPTS[0], "width": 512, "height": 384, "seed": 7}
-    assert "No receipt" in gallery.get("/tasks/many/-1/images/0/recipe").json()["note"]
+    gallery.tell(gallery.put("gallery/alone.png", b"no receipt lies beside it"))
+    assert "No receipt" in gallery.get("/tasks/nothing/-1/images/0/recipe").json()["note"]
 
 
 @pytest.mark.parametrize(
@@ -163,8 +166,7 @@ def test_the_link_of_a_task_leads_to_the_gallery_and_then_to_the_image(gallery: 
 def test_what_results_say_is_escaped(gallery: Gallery) -> None:
     evil = """"><img src=x onerror=alert(1)><script>alert('1')</script>"""
     line = {"index": 0, "state": "failed", "error": evil, "id": evil, "model": evil, "seed": evil, "cost": evil}
-    place = gallery.put("gallery/evil.jsonl", json.dumps(line).encode())
-    gallery.tell({"manifest": place["uri"], "counts": {}, "cost": 0})
+    gallery.tell_manifest("gallery/evil.jsonl", line)
     page = gallery.get("/tasks/nothing/-1")
     assert page.text.count("<script") == 2  # our own
     assert "onerror" not in re.sub(r"&lt;.*?&gt;", "", page.text)
@@ -183,13 +185,14 @@ def test_a_batch_is_shown_with_its_prompts_and_what_it_lacks(gallery: Gallery) -
     assert gallery.get(f"{run}/tasks/batch/-1/images/2/recipe").json()["prompt"] == "A fig"
     assert gallery.get(f"{run}/tasks/batch/-1/images/2/thumbnail").status_code == 200
     assert gallery.get(f"{run}/tasks/batch/-1/images/1").status_code == 404
+    assert gallery.get(f"{run}/tasks/batch/-1/images/1/recipe").json()["prompt"] == "nsfw"
 
 
 def test_a_manifest_is_read_from_wherever_the_result_says(gallery: Gallery) -> None:
     stored = {**gallery.told(), "index": 1, "state": "stored"}
     lost = {"index": 0, "state": "failed", "error": "It was moderated.", "model": "flux-dev"}
-    manifest = gallery.put("gallery/manifest.jsonl", "\n".join(map(json.dumps, [stored, lost])).encode())
-    gallery.tell({"manifest": manifest["uri"], "counts": {"stored": 1, "failed": 1}, "cost": 2.5})
+    folder = stored["uri"].rpartition("/")[0].removeprefix("s3://flux/")
+    gallery.tell_manifest(f"{folder}/manifest.jsonl", stored, lost)
     page = gallery.get("/tasks/nothing/-1")
     assert "Images 1 to 2 of 2." in text_of(page)
     assert "It was moderated." in text_of(page)
@@ -198,11 +201,65 @@ def test_a_manifest_is_read_from_wherever_the_result_says(gallery: Gallery) -> N
     assert gallery.get("/tasks/nothing/-1/images/0").status_code == 404
 
 
-def test_a_store_that_cannot_be_read_leaves_the_facts(gallery: Gallery) -> None:
-    gallery.tell({"manifest": "s3://no-such-bucket/manifest.jsonl", "counts": {}})
+def test_a_manifest_is_shown_only_to_whom_knows_its_hash_and_tells_nothing_else(gallery: Gallery) -> None:
+    line = {"index": 0, "state": "failed", "model": "of-another-dag"}
+    there = gallery.put("gallery/other/manifest.jsonl", json.dumps(line).encode())
+    text = gallery.put("gallery/other/text.jsonl", b"no manifest")
+    notes = set()
+    for uri, sha256 in (
+        (there["uri"], None),
+        (there["uri"], "0" * 64),
+        (text["uri"], text["sha256"]),
+        ("s3://flux/gallery/other/none.jsonl", there["sha256"]),
+        ("s3://no-such-bucket/manifest.jsonl", there["sha256"]),
+        ("file:///etc/passwd", "0" * 64),
+        ("", "0" * 64),
+    ):
+        gallery.tell({"manifest": uri, "manifest_sha256": sha256, "counts": {}})
+        page = gallery.get("/tasks/nothing/-1")
+        assert (page.status_code, page.text.count('class="card"')) == (200, 0)
+        notes |= set(re.findall(r"<li>(.*?)</li>", page.text))
+        assert gallery.get("/tasks/nothing/-1/images/0/recipe").status_code == 502
+    (note,) = notes
+    assert "The manifest could not be read by the API server, or is not the one that the task wrote" in note
+
+
+def test_a_manifest_has_images_in_its_own_folder_alone(gallery: Gallery) -> None:
+    gallery.tell_manifest("gallery/other/manifest.jsonl", {**gallery.told(), "index": 0, "state": "stored"})
     page = gallery.get("/tasks/nothing/-1")
-    assert page.status_code == 200
-    assert "The manifest could not be read by the API server" in text_of(page)
+    assert gallery.told()["id"] in text_of(page)
+    assert "outside of its folder" in text_of(page)
+    assert "<img src" not in page.text
+    assert gallery.get("/tasks/nothing/-1/images/0").status_code == 404
+
+
+def test_an_odd_result_hides_no_other(gallery: Gallery) -> None:
+    odd = {**gallery.told(), "uri": "s3://flux/\ud800", "id": "odd-\ud800", "width": float("nan"), "seed": 10**400}
+    texts = [
+        json.dumps(odd),
+        json.dumps(json.dumps({"__classname__": "x.Y", "__version__": 1, "__data__": {}})),
+        "[" * 100_000,
+        "{",
+        json.dumps({"__classname__": "builtins.tuple", "__version__": 2, "__data__": [{**odd, "id": "in-a-tuple"}]}),
+    ]
+    gallery.leave("nothing", dict(enumerate(texts)))
+    page = gallery.get("/tasks/nothing/{MAP_INDEX}")
+    assert re.findall(r"<dd>(odd-.|in-a-tuple)</dd>", page.text) == ["odd-?", "in-a-tuple"]
+    for form in ("", "/thumbnail"):
+        assert gallery.get(f"/tasks/nothing/0/images/0{form}").status_code == 502
+    gallery.tell_manifest("gallery/odd/manifest.jsonl", {**odd, "index": 0, "uri": "s3://flux/gallery/odd/\ud800"})
+    assert "odd-?" in gallery.get("/tasks/nothing/-1").text
+    assert "Images 1 to 48 of 54." in text_of(gallery.get(""))
+
+
+def test_a_job_that_nobody_waited_for_is_said_to_be_submitted(gallery: Gallery) -> None:
+    gallery.tell({"id": "job-alone", "model": "flux-dev", "status": "Pending"})
+    page = gallery.get("/tasks/nothing/-1")
+    assert "Submitted by nothing; its image is not stored here." in text_of(page)
+    assert "data-recipe" not in page.text
+
+
+def test_a_store_that_cannot_be_read_leaves_the_facts(gallery: Gallery) -> None:
     gallery.tell({**gallery.told(), "id": "job-of-elsewhere", "uri": "s3://no_such_connection@flux/x.png"})
     page = gallery.get("/tasks/nothing/-1")
     assert "job-of-elsewhere" in text_of(page)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 
 from tests.e2e.dags.gallery import PROMPTS
 from tests.e2e.gallery import Gallery
+from tests.e2e.running import Run
 from tests.servers.browser import MISSING, Browser, open_browser
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(bool(MISSING), reason=MISSING)]
@@ -72,6 +73,44 @@ def test_copy_recipe(gallery: Gallery, browser: Browser) -> None:
     browser.wait_for("button.copy").click()
     browser.until(lambda: browser.run("return window.copied"), "the copied recipe")
     assert browser.run("return JSON.parse(window.copied)")["prompt"] == PROMPTS[0]
+
+
+def test_a_held_key_opens_a_tab_and_no_dialog(gallery: Gallery, browser: Browser) -> None:
+    from selenium.webdriver import ActionChains, Keys
+
+    open_tab(browser, gallery, "/tasks/generate/mapped/0", "flux_task_images")
+    for link in (browser.wait_for(".picture"), browser.wait_for(".actions a")):
+        ActionChains(browser.driver).key_down(Keys.CONTROL).click(link).key_up(Keys.CONTROL).perform()
+    browser.until(lambda: len(browser.driver.window_handles) == 3, "two new tabs")
+    assert not browser.all("dialog[open]")
+
+
+def test_an_image_that_cannot_be_read_leaves_its_recipe(gallery: Gallery, browser: Browser) -> None:
+    gallery.tell({**gallery.told(), "sha256": "0" * 64})
+    browser.driver.get(f"{gallery.ui}/tasks/nothing/plugin/flux_task_images")
+    browser.enter_frame()
+    assert "could not be read" in browser.wait_for(".failed .nothing").text
+    browser.run("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    browser.wait_for("button.copy").click()
+    browser.until(lambda: browser.run("return window.copied"), "the copied recipe")
+    assert browser.wait_for(".prompt").text == PROMPTS[0]
+    assert not [link for link in browser.all(".card a") if link.is_displayed()]
+    browser.wait_for(".failed .nothing").click()
+    assert not browser.all("dialog[open]")
+
+
+def test_the_demo_s_images_are_seen_with_their_prompts(gallery: Gallery, browser: Browser) -> None:
+    gallery.stack.flux.reset()
+    run = Run(gallery.stack, "flux_quickstart")
+    assert run.wait() == "success"
+    prompts = [job["prompt"] for job in gallery.stack.flux.stats()["jobs"]]
+    browser.driver.get(f"{gallery.stack.airflow.url}/dags/{run.dag_id}/runs/{quote(run.id)}/plugin/flux_run_images")
+    browser.enter_frame()
+    browser.wait_for(".card img")
+    assert len(widths(browser)) == len(prompts)
+    assert min(widths(browser)) > 0
+    browser.until(lambda: all(p.text for p in browser.all(".prompt")), "what the receipts tell")
+    assert sorted(p.text for p in browser.all(".prompt")) == sorted(prompts)
 
 
 def test_it_follows_airflow_s_theme_and_fits_a_phone(gallery: Gallery, browser: Browser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,10 +11,22 @@ from typing import Any
 
 import PIL.Image
 import pytest
+from airflow.sdk.bases.xcom import BaseXCom
+from fastapi.testclient import TestClient
 
 from airflow_provider_flux.plugins import thumbnails
-from airflow_provider_flux.plugins.images import Image, Returned, images_in, one_for_each_job, read_manifest
+from airflow_provider_flux.plugins.gallery import create_app
+from airflow_provider_flux.plugins.images import (
+    Image,
+    Returned,
+    images_in,
+    one_for_each_job,
+    read_manifest,
+    read_result,
+)
+from airflow_provider_flux.plugins.notes import notes_on
 from airflow_provider_flux.plugins.reading import UnreadableError
+from airflow_provider_flux.plugins.runs import Task
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 STORED = {"id": "job", "model": "flux-dev", "status": "Ready", "uri": "s3://b/k.png", "sha256": "a" * 64, "cost": 2.5}
@@ -53,12 +66,61 @@ def test_a_job_is_shown_once_where_it_was_stored_last_and_keeps_its_place() -> N
     assert shown[1].told["cost"] == 2.5
 
 
+def test_what_is_no_number_or_no_text_is_left_out() -> None:
+    for odd in (float("nan"), float("inf"), 10**400, True, "7"):
+        assert images({**STORED, "width": odd})[0].number_of("width") is None
+    (image,) = images({**STORED, "id": "\ud800", "uri": "s3://b/\udfff"})
+    assert (image.job_id, image.uri) == ("?", "s3://b/?")
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "9" * 5000, '"{"', json.dumps("[" * 100_000), "", None])
+def test_what_is_no_json_is_no_result(text: str | None) -> None:
+    assert read_result(text) is None
+
+
+def test_a_result_is_read_as_airflow_writes_it() -> None:
+    def written(value: Any) -> str:
+        return json.dumps(BaseXCom.serialize_value(value))
+
+    assert read_result(written((STORED, STORED))) == [STORED, STORED]
+    assert read_result(json.dumps(written(STORED))) == STORED
+    assert read_result('{"__classname__": "x.Y", "__version__": 1, "__data__": {}}')["__classname__"] == "x.Y"
+
+
 def test_the_manifest_s_last_word_on_an_index_counts() -> None:
     text = b'{"index": 1, "state": "submitted"}\n{"index": 0}\n\n{"index": 1, "state": "stored"}\n'
-    assert read_manifest(text) == {0: {"index": 0}, 1: {"index": 1, "state": "stored"}}
+    lines = read_manifest(text, "s3://b/f/manifest.jsonl")
+    assert [lines[index].get("state") for index in (0, 1)] == [None, "stored"]
     for wrong in (b"<html>", b"[1]", b'{"index": "0"}', b'{"index": -1}'):
         with pytest.raises(ValueError):
-            read_manifest(wrong)
+            read_manifest(wrong, "s3://b/f/manifest.jsonl")
+
+
+@pytest.mark.parametrize("uri", ["s3://b/f/deeper/k.png", "s3://b/k.png", "s3://other/f/k.png", "file:///etc/passwd"])
+def test_a_manifest_s_images_lie_in_its_folder(uri: str) -> None:
+    inside = {"index": 0, **STORED, "uri": "s3://b/f/k.png", "file_name": "k.png"}
+    outside = {"index": 1, **STORED, "uri": uri, "file_name": "../k.png"}
+    text = "\n".join(map(json.dumps, [inside, outside])).encode()
+    lines = read_manifest(text, "s3://b/f/manifest.jsonl")
+    first, second = images_in(Returned("task", -1, None, BEGIN), lines)
+    assert (first.uri, first.place) == ("s3://b/f/k.png", "s3://b/f/k.png")
+    assert (second.uri, second.place) == (None, None)
+
+
+def test_only_of_our_tasks_is_it_said_what_became_of_the_image() -> None:
+    states = ("skipped", "awaiting_input", "deferred", None)
+    ours, others = (" ".join(notes_on(Task("t", -1, state, is_flux) for state in states)) for is_flux in (True, False))
+    assert ("image" in ours, "image" in others) == (True, False)
+    assert "t is waiting for a person's answer." in others
+
+
+def test_an_error_of_ours_is_said_on_a_page_as_harmless_as_any() -> None:
+    app = create_app()
+    app.add_api_route("/broken", lambda: 1 / 0)
+    page = TestClient(app).get("/broken", headers={"Accept": "text/html"})
+    assert (page.status_code, "This could not be shown" in page.text) == (500, True)
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
 
 
 def png(mode: str = "RGB", size: tuple[int, int] = (1000, 500)) -> bytes:

@@ -1,9 +1,6 @@
 // Fills in what receipts tell, opens full images in a dialog, copies recipes. The page is of use without it.
 "use strict";
 
-const dialog = document.querySelector("dialog");
-const said = document.querySelector(".said");
-
 async function describe(card) {
   let answer;
   try {
@@ -12,11 +9,11 @@ async function describe(card) {
   } catch {
     answer = { note: "The receipt could not be read." };
   }
-  const prompt = card.querySelector(".prompt");
+  const [prompt, image] = [card.querySelector(".prompt"), card.querySelector("img")];
   prompt.textContent = answer.prompt || answer.note || "";
   if (answer.prompt) {
     prompt.classList.remove("faint");
-    card.querySelector("img").alt = answer.prompt;
+    if (image) image.alt = answer.prompt;
   }
   if (answer.recipe) {
     const button = card.querySelector(".copy");
@@ -37,35 +34,42 @@ async function copy(text) {
     document.execCommand("copy");
     area.remove();
   }
+  const said = document.querySelector(".said");
   said.textContent = "Recipe copied.";
   setTimeout(() => { said.textContent = ""; }, 3000);
 }
 
-function open(event, card) {
+function open(event) {
+  const link = event.target.closest(".card a:not([download])");
+  // With such a key, or another button, people ask for a new tab or window.
+  if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
+  const [card, dialog] = [link.closest(".card"), document.querySelector("dialog")];
   const [full, caption] = [dialog.querySelector("img"), dialog.querySelector("p")];
-  full.src = card.querySelector(".picture").href;
+  full.src = link.href;
   full.alt = card.querySelector("img").alt;
   caption.textContent = card.querySelector(".prompt").textContent;
   dialog.showModal();
 }
 
-function showFailure(image) {
+function showFailure(event) {
+  const picture = event.target.closest(".card .picture");
+  if (!picture) return;
   const text = document.createElement("p");
   text.className = "picture nothing";
   text.textContent = "The image could not be read from its store.";
-  image.closest(".picture").replaceWith(text);
+  picture.before(text);
+  // Its style hides what leads to the image, and what of that is still to come with the page.
+  picture.closest(".card").classList.add("failed");
 }
 
-for (const card of document.querySelectorAll(".card[data-recipe]")) {
-  const image = card.querySelector("img");
-  for (const link of card.querySelectorAll("a:not([download])")) {
-    link.addEventListener("click", (event) => open(event, card));
-  }
-  image.addEventListener("error", () => showFailure(image));
-  if (image.complete && image.src && !image.naturalWidth && image.loading !== "lazy") showFailure(image);
-  describe(card);
-}
+// Not each card's own: an image may fail, and be clicked at, before the page is complete. Such errors do not bubble.
+document.addEventListener("error", showFailure, true);
+document.addEventListener("click", open);
 
-dialog.addEventListener("close", () => { dialog.querySelector("img").removeAttribute("src"); });
-dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+document.addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll(".card[data-recipe]").forEach(describe);
+  const dialog = document.querySelector("dialog");
+  dialog.addEventListener("close", () => { dialog.querySelector("img").removeAttribute("src"); });
+  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+});
