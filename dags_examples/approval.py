@@ -1,20 +1,24 @@
 """A person approves an image before it is published; rejected, it is made again with another seed, up to three times.
 
 The request shows the image: the gallery serves it to whom may read this DAG. It is found in Airflow's UI under
-"Required Actions". Where Airflow's UI has a path of its own (``[api] base_url``), put it before ``/flux``.
+"Required Actions".
 """
 
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
+from airflow.configuration import conf
 from airflow.providers.standard.operators.hitl import HITLBranchOperator
 from airflow.sdk import DAG, Param, task
 
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 
 ROUNDS = 3
-GALLERY = "/flux/dags/{{ dag.dag_id }}/runs/{{ run_id | urlencode }}/tasks"
+# Airflow's UI may have a path of its own.
+ROOT = urlsplit(conf.get("api", "base_url", fallback="/")).path.rstrip("/")
+GALLERY = ROOT + "/flux/dags/{{ dag.dag_id }}/runs/{{ run_id | urlencode }}/tasks"
 
 with DAG(
     dag_id="flux_approval",
