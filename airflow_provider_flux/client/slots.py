@@ -3,43 +3,102 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from airflow_provider_flux.client.errors import FluxRateLimitError
+
+T = TypeVar("T")
 
 
 class Slots:
-    """Places for jobs in flight, given out in the order in which they are asked for.
+    """Places for jobs in flight.
 
-    The account's limit is shared with others and not known: a refusal (HTTP 429) lowers the number to what was in
-    flight without the refused job, each job accepted brings it back a little, one whole place a round.
+    The account's limit is shared with others and not known: a refusal (HTTP 429) lowers the number of places to that
+    of the jobs in flight, each job accepted brings it back a little, half a place a round.
 
     :param most: Jobs in flight at most.
+    :param patience: Seconds for which every submit may be refused while no job comes to its end.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, patience: float) -> None:
         self.most = most
         self.limit = float(most)
         self.active = 0
-        self._freed = asyncio.Condition()
-        self._line = asyncio.Lock()
+        """Jobs in flight: accepted and not at their end."""
+        self.refusals = 0
+        self._patience = patience
+        self._sending = 0
+        self._waves = 0
+        self._not_before = 0.0
+        self._moved = time.monotonic()
+        self._changed = asyncio.Event()
 
-    @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
-        """Wait for a place and hold it."""
-        async with self._line, self._freed:
-            await self._freed.wait_for(lambda: self.active < int(self.limit))
-            self.active += 1
+    async def submit(self, send: Callable[[], Awaitable[T]]) -> T:
+        """Submit a job with ``send`` as soon as there is room for it, and again if it is refused.
+
+        Once it is accepted, it has a place that :meth:`release` gives back.
+
+        :raises FluxRateLimitError: if the account has had no room for too long.
+        """
+        while True:
+            await self._room()
+            self._sending += 1
+            try:
+                told = await send()
+            except FluxRateLimitError as error:
+                self._refused(error.retry_after or 0.0)
+                if self._not_before > self._moved + self._patience:
+                    raise
+            else:
+                self._accepted()
+                return told
+            finally:
+                self._sending -= 1
+                self._notify()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Hold a place for a job that is in flight already, even if there is none."""
+        self.active += 1
         try:
             yield
         finally:
-            async with self._freed:
-                self.active -= 1
-                self._freed.notify_all()
+            self.release()
 
-    def refused(self) -> None:
-        """Lower the number: the account had no room for a job."""
-        self.limit = max(1.0, min(self.limit, self.active - 1.0))
+    def release(self) -> None:
+        """Give a place back: its job has come to its end."""
+        self.active -= 1
+        self._moved = time.monotonic()
+        self._notify()
 
-    def accepted(self) -> None:
-        """Raise the number a little: the account had room for a job."""
-        self.limit = min(float(self.most), self.limit + 1 / self.limit)
+    async def _room(self) -> None:
+        while True:
+            if (pause := self._not_before - time.monotonic()) > 0:
+                await asyncio.sleep(pause)
+            elif self.active + self._sending < int(self.limit):
+                return
+            else:
+                await self._changed.wait()
+
+    def _accepted(self) -> None:
+        self.active += 1
+        self.limit = min(float(self.most), max(self.limit + 0.5 / self.limit, float(self.active)))
+        self._waves, self._moved = 0, time.monotonic()
+
+    def _refused(self, pause: float) -> None:
+        now = time.monotonic()
+        self.refusals += 1
+        self.limit = max(1.0, min(self.limit, float(self.active)))
+        # While jobs are in flight, the end of one is the moment to ask again.
+        if not self.active and now >= self._not_before:
+            pause = max(pause, 2.0 ** min(self._waves, 5) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            self._waves += 1
+        self._not_before = max(self._not_before, now + pause)
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

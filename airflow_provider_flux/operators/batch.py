@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 
+from airflow_provider_flux import metrics
 from airflow_provider_flux.client.errors import FluxBadRequestError, FluxBatchError, FluxError
 from airflow_provider_flux.exceptions import airflow_errors
 from airflow_provider_flux.images.capture import MAX_BYTES, check_max_bytes
@@ -38,11 +41,12 @@ class FluxGenerateBatchOperator(BaseOperator):
     Ends with ``manifest.jsonl`` beside the images, a line for each request in the order given: ``index``, ``state``
     (``stored``, ``moderated``, ``failed``, ``not submitted``), ``model``, ``file_name``, ``uri``, ``id``, ``seed``,
     ``cost``, ``error`` and, of a stored image, what FluxGenerateOperator returns. Returns ``manifest`` (its URI),
-    ``counts`` (``requested``, ``stored``, ``reused``, ``moderated``, ``failed``, ``not_submitted``) and ``cost``
-    (credits that this run paid). If any failed, the task fails at the end; what succeeded is kept.
+    ``manifest_sha256`` (in hex), ``counts`` (``requested``, ``stored``, ``reused``, ``moderated``, ``failed``,
+    ``not_submitted``) and ``cost`` (credits that this run paid). If any failed, the task fails at the end; what
+    succeeded is kept. What no request can get past (a wrong key, no credits) ends the submits.
 
     :param requests: List of prompts, or of dicts of a request's fields, which may also hold ``model``,
-        ``parameters`` and ``file_name`` (in the folder ``output_uri``; default: made of place and recipe).
+        ``parameters`` and ``file_name`` (in the folder ``output_uri``; default: made of the recipe).
     :param output_uri: Folder for the images: ``s3://bucket/folder/``, ``file:///folder/``, or any other URI that
         ObjectStoragePath opens.
     :param model: Model of the requests that name none.
@@ -51,10 +55,11 @@ class FluxGenerateBatchOperator(BaseOperator):
     :param on_failure: If a request fails: ``"continue"`` with the others, or ``"stop"`` to submit more.
     :param max_failures: Failed requests that are borne: once there are more, nothing more is submitted;
         default: no limit.
-    :param max_cost: Credits that this run may pay; nothing is submitted that would pass it. What an image costs is
-        learned from the first of each model, so one image alone may pass it. If the API does not tell what a model
-        costs, only its first image is submitted.
-    :param timeout: Seconds after its submit at which waiting for an image ends.
+    :param max_cost: Credits that this run may pay; no request is submitted that would pass it. What an image costs
+        is learned from the first of its model and size, for which all others wait, so one image alone may pass it.
+        If the API does not tell what images cost, only one is submitted.
+    :param timeout: Seconds after its submit at which waiting for an image ends. Waiting for room at the API ends
+        when it has taken no job, and no job has ended, for as long.
     :param poll_interval: Seconds between polls; default: from when such jobs usually finish.
     :param max_bytes: Largest image that is taken, in bytes.
     :param strict: Refuse a model or parameter that is not known here, rather than send it with a warning.
@@ -128,7 +133,8 @@ class FluxGenerateBatchOperator(BaseOperator):
         from airflow_provider_flux.operators.batch_run import BatchRun
         from airflow_provider_flux.operators.interruptible import run_interruptible
 
-        with airflow_errors(self._retry):
+        self._run = None
+        with self._errors():
             rules, items = self._rules(), self._items()
             manifest = self._manifest()
             manifest.check()
@@ -136,13 +142,13 @@ class FluxGenerateBatchOperator(BaseOperator):
             try:
                 run_interruptible(batch.finish())
             finally:
-                if batch.lines:
-                    self._write(manifest, batch.lines)
-            told = {"manifest": manifest.uri, "counts": batch.counts, "cost": round(batch.cost, 6)}
+                sha256 = self._write(manifest, batch.lines)
             self.log.info("%s; %g credits paid; see %s.", _words(batch.counts), batch.cost, manifest.uri)
-            self._check_complete(batch, manifest)
-            tell_outlets(self, context, manifest.uri, {"manifest": manifest.uri, "cost": told["cost"], **batch.counts})
-            return told
+            self._check_complete(batch, manifest, sha256)
+            cost = round(batch.cost, 6)
+            extra = {"uri": manifest.uri, "manifest": manifest.uri, "cost": cost, **batch.counts}
+            tell_outlets(self, context, manifest.uri if batch.counts["stored"] else None, extra)
+            return {"manifest": manifest.uri, "manifest_sha256": sha256, "counts": batch.counts, "cost": cost}
 
     def on_kill(self) -> None:
         """Say which jobs are left behind; the API cannot cancel them."""
@@ -197,37 +203,59 @@ class FluxGenerateBatchOperator(BaseOperator):
             raise FluxBadRequestError("output_uri is empty; it must be a folder such as s3://bucket/folder/.")
         return open_store(f"{folder.rstrip('/')}/{MANIFEST}", self.aws_conn_id)
 
-    def _write(self, manifest: Store, lines: list[dict[str, Any]]) -> None:
-        with tempfile.TemporaryDirectory(prefix="flux-") as folder:
-            path = Path(folder) / "lines"
-            text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
-            path.write_text(text, encoding="utf-8", errors="replace")
-            manifest.put(path, "application/x-ndjson", {})
+    def _write(self, manifest: Store, lines: list[dict[str, Any]]) -> str | None:
+        """Return the manifest's SHA-256; None if it could not be written, which is not to hide what came before."""
+        data = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines).encode(errors="replace")
+        try:
+            if not lines:
+                return None
+            with tempfile.TemporaryDirectory(prefix="flux-") as folder:
+                path = Path(folder) / "lines"
+                path.write_bytes(data)
+                manifest.put(path, "application/x-ndjson", {})
+        except Exception:
+            self.log.exception("%s could not be written.", manifest.uri)
+            return None
+        return hashlib.sha256(data).hexdigest()
 
-    def _check_complete(self, batch: BatchRun, manifest: Store) -> None:
-        """Fail if images are missing.
+    def _check_complete(self, batch: BatchRun, manifest: Store, sha256: str | None) -> None:
+        """Fail if images are missing, or the manifest is.
 
         :raises FluxBatchError: telling how many, and why.
+        :raises FluxStoreError: if the manifest could not be written.
         """
+        from airflow_provider_flux.images.stores import FluxStoreError
+
         counts = batch.counts
         missing = len(batch.errors) + counts["not_submitted"]
-        if not missing:
-            return
-        reasons = Counter(f"{type(error).__name__} ({error.what})" for error in batch.errors)
-        why = "; ".join(f"{number} x {reason}" for reason, number in reasons.most_common(3))
-        why = "; ".join(part for part in (why, batch.stopped) if part)
-        error = FluxBatchError(
-            f"{missing} of {counts['requested']} images are missing ({_words(counts)}): {why}.",
-            money=f"This run paid {batch.cost:g} credits; what succeeded is stored, see {manifest.uri}.",
-        )
-        over_budget = counts["not_submitted"] and not batch.errors
-        error.retryable = not over_budget and any(one.retryable for one in batch.errors)
-        raise error
+        see = f"see {manifest.uri}" if sha256 else f"but {manifest.uri} could not be written"
+        money = f"This run paid {batch.cost:g} credits; what succeeded is stored, {see}."
+        if missing:
+            reasons = Counter(f"{type(error).__name__} ({error.what})" for error in batch.errors)
+            why = [f"{number} x {reason}" for reason, number in reasons.most_common(3)]
+            told = "; ".join([*why, *batch.reasons])
+            what = f"{missing} of {counts['requested']} images are missing ({_words(counts)}): {told}."
+            error = FluxBatchError(what, money=money)
+            error.retryable = any(one.retryable for one in batch.errors)
+            raise error
+        if sha256 is None:
+            raise FluxStoreError("The batch's manifest could not be written; the log says why.", money=money)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        with airflow_errors(self._retry):
+            try:
+                yield
+            except FluxError as error:
+                # Else its images are counted one by one.
+                if self._run is None or not self._run.lines:
+                    metrics.failed(type(error).__name__, metrics.tags_of(self.model, self._hook))
+                raise
 
     def _retry(self, error: FluxError) -> str:
         if not error.retryable:
             return ""
-        if isinstance(error, FluxBatchError):
+        if self._run is not None:
             return "A retry of this task buys only what is missing."
         return "A retry of this task tries again."
 

@@ -7,9 +7,9 @@ how far it came, so that another try goes on from there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
-import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,18 +18,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_flux import metrics
 from airflow_provider_flux.client.errors import (
+    FluxAuthenticationError,
+    FluxConfigurationError,
+    FluxCreditsError,
     FluxError,
     FluxImageExpiredError,
     FluxModeratedError,
     FluxRateLimitError,
     FluxServiceError,
 )
+from airflow_provider_flux.client.jobs import job_from
 from airflow_provider_flux.client.slots import Slots
 from airflow_provider_flux.client.validation import prepare
 from airflow_provider_flux.images.delivery import deliver
 from airflow_provider_flux.images.inputs import InputImages
 from airflow_provider_flux.images.receipts import BesideImage, FluxReceiptError, Receipt
-from airflow_provider_flux.operators.budget import Budget, OverBudgetError
+from airflow_provider_flux.operators.budget import Budget, Charge, NotSubmittedError, kind_of
 from airflow_provider_flux.operators.progress import Progress
 from airflow_provider_flux.operators.purchase import BOUGHT, Purchase, outcome_noted
 
@@ -45,10 +49,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STORED, MODERATED, FAILED, NOT_SUBMITTED = "stored", "moderated", "failed", "not submitted"
+READS = 8
+"""Receipts that are read at once; botocore keeps ten connections, and complains of more."""
+SUBMITS = 4
+"""Requests that are filled with their input images and sent at once: each may take a hundred megabytes."""
 CAPTURES = 4
 """Images that are checked and stored at once: each takes memory to decode it."""
 STORE_AGAIN = (2.0, 10.0, 30.0)
 """Seconds after which an image that could not be stored is stored again."""
+OF_THE_ACCOUNT = (FluxAuthenticationError, FluxConfigurationError, FluxCreditsError, FluxRateLimitError)
+"""What is refused to one request for one of these reasons is refused to all."""
 
 T = TypeVar("T")
 
@@ -88,6 +98,8 @@ class BatchRun:
     errors: list[FluxError] = field(default_factory=list)
     in_flight: dict[int, str] = field(default_factory=dict)
     """The job of each item that has one and has not come to its end."""
+    reasons: list[str] = field(default_factory=list)
+    """Why requests were not submitted."""
     stopped: str = ""
     """Why nothing more is submitted, if so."""
 
@@ -103,43 +115,61 @@ class BatchRun:
         """
         from airflow_provider_flux.client.client import shared_client
 
-        self._slots, self._budget = Slots(self.rules.max_active), Budget(self.rules.max_cost)
+        self._budget = Budget(self.rules.max_cost)
+        self._charges: dict[int, Charge] = {}
+        self._front = asyncio.Semaphore(SUBMITS)
         self._backlog = asyncio.Semaphore(2 * self.rules.max_active)
-        self._progress = Progress(len(self.items))
-        self._threads = ThreadPoolExecutor(self.rules.max_active, "flux-submit")
+        self._reads = ThreadPoolExecutor(READS, "flux-receipts")
+        self._submits = ThreadPoolExecutor(SUBMITS, "flux-submit")
         self._captures = ThreadPoolExecutor(CAPTURES, "flux-capture")
         try:
-            known = await self._take_stock()
+            states = await self._take_stock()
             self.lines = [self._line(item, NOT_SUBMITTED) for item in self.items]
+            self._slots, self._progress = Slots(self.rules.max_active, self.rules.timeout), Progress(len(self.items))
             async with shared_client(self.hook.endpoint) as client, asyncio.TaskGroup() as group:
-                # What is paid for comes first: links to images live ten minutes.
-                for item in sorted(self.items, key=lambda item: item.index not in known):
-                    group.create_task(self._one(item, client, item.index in known))
+                # What may be ready comes first: links to images live ten minutes.
+                for item in sorted(self.items, key=lambda item: states.get(item.index) != "submitted"):
+                    group.create_task(self._one(item, client, item.index in states))
         finally:
             # What a thread has begun goes on to its end: a submit's answer must find its receipt.
-            self._threads.shutdown(cancel_futures=True)
+            self._submits.shutdown(cancel_futures=True)
+            self._reads.shutdown(cancel_futures=True)
             self._captures.shutdown(wait=not self.in_flight, cancel_futures=True)
             for index, job_id in self.in_flight.items():
                 told = "The task ended before the image was there; running it again asks for this job first."
                 self.lines[index] = {**self._line(self.items[index], FAILED), "id": job_id, "error": told}
 
-    async def _take_stock(self) -> set[int]:
-        """Return the places of those items that have receipts, and count what this run has paid for them."""
-        receipts = await asyncio.gather(*(self._in(self._threads, self._reader(item)) for item in self.items))
-        for receipt in receipts:
-            if isinstance(receipt, Receipt) and receipt.run == self.run and receipt.state not in ("intent", "failed"):
-                cost = (receipt.image or {}).get("cost") or receipt.paid_job().cost
-                if cost is not None:
-                    self._budget.add(receipt.model, cost)
-        return {item.index for item, receipt in zip(self.items, receipts, strict=True) if receipt is not None}
+    async def _take_stock(self) -> dict[int, str]:
+        """Return the receipts' states of those items that may be paid for, and count what this run has paid."""
+        states: dict[int, str] = {}
+        receipts = await asyncio.gather(*(self._in(self._reads, self._reader(item)) for item in self.items))
+        for index, receipt in enumerate(receipts):
+            if receipt is None or receipt.state not in (*BOUGHT, "expired"):
+                continue
+            self._charges[index] = self._charge_of(receipt)
+            if receipt.state in BOUGHT:
+                states[index] = receipt.state
+        return states
 
-    def _reader(self, item: Item) -> Callable[[], Receipt | FluxReceiptError | None]:
-        def read() -> Receipt | FluxReceiptError | None:
+    def _charge_of(self, receipt: Receipt) -> Charge:
+        # What another run has paid is no cost of this one.
+        budget = self._budget if receipt.run.is_of(self.run) else Budget(None)
+        charge = budget.count(kind_of(receipt.model, receipt.parameters or {}))
+        told = None if receipt.image is None else job_from(receipt.image).cost
+        charge.tell(receipt.paid_job().cost if told is None else told)
+        if receipt.state == "stored":
+            charge.finish(None)
+        if receipt.state != "submitted":
+            charge.close()
+        return charge
+
+    def _reader(self, item: Item) -> Callable[[], Receipt | None]:
+        def read() -> Receipt | None:
             try:
                 return self._book(item).read()
-            except FluxReceiptError as error:
+            except FluxReceiptError:
                 # It will fail its item alone.
-                return error
+                return None
 
         return read
 
@@ -151,95 +181,109 @@ class BatchRun:
         told = {"requested": len(states), "stored": states.count(STORED), "reused": reused}
         return {**told, **{name.replace(" ", "_"): states.count(name) for name in (MODERATED, FAILED, NOT_SUBMITTED)}}
 
-    async def _one(self, item: Item, client: AsyncFluxClient, is_known: bool) -> None:
+    async def _one(self, item: Item, client: AsyncFluxClient, is_bought: bool) -> None:
         tags = metrics.tags(item.model, self.hook.endpoint.gateway)
         try:
-            image = await self._image(item, client, is_known)
-        except OverBudgetError as error:
-            self._stop(str(error))
-            return
+            image = await self._image(item, client, is_bought)
+        except NotSubmittedError as error:
+            self._leave_out(item, str(error))
         except FluxError as error:
             metrics.failed(type(error).__name__, tags)
             self._fail(item, error)
-            return
         except Exception as error:
             log.exception("Request %d failed in a way that is not foreseen.", item.index)
+            metrics.failed(type(error).__name__, tags)
             what = f"{type(error).__name__}: {error}"
             self._fail(item, FluxServiceError(what, money="Its receipt tells what was paid."))
-            return
-        if image is None:
-            return
-        (metrics.reused(tags) if image.get("reused") else metrics.ready(image, tags))
-        self._end(item, STORED, **{name: value for name, value in image.items() if name not in ("status", "model")})
+        else:
+            (metrics.reused(tags) if image.get("reused") else metrics.ready(image, tags))
+            self._end(item, STORED, **{name: value for name, value in image.items() if name not in ("status", "model")})
 
-    async def _image(self, item: Item, client: AsyncFluxClient, is_known: bool) -> dict[str, Any] | None:
-        """Return what there is to tell of the image; None if the batch was stopped before it was bought."""
-        found = await self._in(self._threads, lambda: self._purchase(item).find()) if is_known else None
-        if found is not None and found.state == "stored":
-            return {**(found.image or {}), "reused": True}
-        async with self._slots.one():
-            if found is not None and found.state in BOUGHT:
-                result = await self._wait(item, client, found.paid_job())
-            else:
-                async with self._budget.one(item.model) as charge:
-                    receipt = await self._buy(item)
-                    if receipt is None or receipt.state == "stored":
-                        charge.refund()
-                        return None if receipt is None else {**(receipt.image or {}), "reused": True}
-                    charge.tell(receipt.paid_job().cost)
-                    result = await self._wait(item, client, receipt.paid_job())
-                    charge.tell(result.cost)
-            # A slot is given back only while few results wait to be stored: their links live ten minutes.
-            await self._backlog.acquire()
+    async def _image(self, item: Item, client: AsyncFluxClient, is_bought: bool) -> dict[str, Any]:
+        """Return what there is to tell of the image.
+
+        :raises NotSubmittedError: if it was not bought.
+        """
+        result = await self._find(item, client) if is_bought else None
+        result = result or await self._buy(item, client)
+        if isinstance(result, dict):
+            return {**result, "reused": True}
         try:
             return await self._store_patiently(item, result)
         finally:
             self._backlog.release()
 
-    async def _buy(self, item: Item) -> Receipt | None:
-        give_up, attempt = time.monotonic() + self.rules.timeout, 0
-        while not self.stopped:
-            try:
-                receipt = await self._in(self._threads, lambda: self._obtain(item))
-                self._slots.accepted()
-                return receipt
-            except FluxRateLimitError as error:
-                self._slots.refused()
-                wait = max(error.retry_after or 0.0, min(30.0, 2.0**attempt) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-                attempt += 1
-                if time.monotonic() + wait > give_up:
-                    raise
-                log.info("No room for another job; %d at once from now on. %s", int(self._slots.limit), error.what)
-                await asyncio.sleep(wait)
-        return None
+    async def _find(self, item: Item, client: AsyncFluxClient) -> Result | dict[str, Any] | None:
+        """Return the image that lies there, or the result of the job that is paid for, if so."""
+        with self._charges[item.index]:
+            # Input images are in memory while their request is looked at.
+            threads = self._submits if item.request is None else self._reads
+            found = await self._in(threads, lambda: self._purchase(item).find())
+            if found is None or found.state not in BOUGHT:
+                return None
+            if found.image is not None:
+                return found.image
+            with self._slots.taken():
+                return await self._result(item, client, found.paid_job())
 
-    def _obtain(self, item: Item) -> Receipt:
-        receipt = self._purchase(item).obtain(self.hook)
+    async def _buy(self, item: Item, client: AsyncFluxClient) -> Result | dict[str, Any]:
+        """Submit the request as soon as there is room for it, and return its job's result."""
+        with contextlib.ExitStack() as held:
+            # Whoever is refused stays in front.
+            async with self._front:
+                self._go_on()
+                purchase = await self._in(self._submits, functools.partial(self._purchase, item))
+                charge = await self._budget.set_aside(kind_of(item.model, purchase.request))
+                held.enter_context(charge)
+                receipt = await self._slots.submit(functools.partial(self._submit, item, purchase))
+                held.callback(self._slots.release)
+                self._charges[item.index] = charge
+            if receipt.state == "stored":
+                charge.refund()
+                return receipt.image or {}
+            return await self._result(item, client, receipt.paid_job())
+
+    async def _submit(self, item: Item, purchase: Purchase) -> Receipt:
+        self._go_on()
+        try:
+            return await self._in(self._submits, functools.partial(self._obtain, item, purchase))
+        except FluxRateLimitError:
+            self._tell()
+            raise
+
+    def _obtain(self, item: Item, purchase: Purchase) -> Receipt:
+        receipt = purchase.obtain(self.hook)
         # Noted in the thread: its answer counts even if nobody waits for it any more.
         self.in_flight[item.index] = receipt.paid_job().id
         return receipt
 
     def _purchase(self, item: Item) -> Purchase:
         rules, store = self.rules, self.folder.beside(item.file_name)
-        images = InputImages(item.model, self.hook.get_conn(), rules.aws_conn_id)
-        fields, problems = images.name(item.fields)
-        request = prepare(item.model, fields, self.hook.endpoint.gateway, rules.strict, problems)
+        images, request = InputImages(item.model, self.hook.get_conn(), rules.aws_conn_id), item.request
+        if request is None:
+            fields, problems = images.name(item.fields)
+            request = prepare(item.model, fields, self.hook.endpoint.gateway, rules.strict, problems)
         policies = (rules.reuse, rules.on_orphan, rules.on_expired)
         return Purchase(item.model, request, images, self.run, self._book(item), store, *policies, queue=False)
 
     def _book(self, item: Item) -> BesideImage:
         return BesideImage(self.folder.beside(item.file_name))
 
-    async def _wait(self, item: Item, client: AsyncFluxClient, job: Job) -> Result:
+    async def _result(self, item: Item, client: AsyncFluxClient, job: Job) -> Result:
+        """Wait for the job, and for room among those whose images are to be stored: their links live ten minutes."""
         self.in_flight[item.index] = job.id
+        self._charges[item.index].tell(job.cost)
         began = time.time() if job.submitted_at is None else job.submitted_at
         # An old job that a retry has found is looked at all the same.
         deadline = max(began + self.rules.timeout, time.time() + 5.0)
         try:
-            return await client.wait(job, deadline, self.rules.poll_interval)
+            result = await client.wait(job, deadline, self.rules.poll_interval, quiet=True)
         except FluxError as error:
-            await self._in(self._threads, functools.partial(_note, self._book(item), self.rules.on_expired, error))
+            await self._in(self._reads, functools.partial(_note, self._book(item), self.rules.on_expired, error))
             raise
+        self._charges[item.index].finish(result.cost)
+        await self._backlog.acquire()
+        return result
 
     async def _store_patiently(self, item: Item, result: Result) -> dict[str, Any]:
         """Store the image, now or a little later: the retry of a long batch comes when its link is dead."""
@@ -268,6 +312,8 @@ class BatchRun:
             self._end(item, FAILED, **told)
         log.warning("Request %d: %s", item.index, error.what)
         self.errors.append(error)
+        if isinstance(error, OF_THE_ACCOUNT):
+            self._stop(error.what.rstrip("."))
         if self.rules.stop_after is not None and len(self.errors) > self.rules.stop_after:
             self._stop(f"{len(self.errors)} requests have failed")
 
@@ -276,14 +322,31 @@ class BatchRun:
             log.warning("Nothing more is submitted: %s. What is in flight is waited for and stored.", why)
             self.stopped = why
 
+    def _go_on(self) -> None:
+        if self.stopped:
+            raise NotSubmittedError(self.stopped)
+
+    def _leave_out(self, item: Item, why: str) -> None:
+        if why not in self.reasons:
+            self.reasons.append(why)
+            if why != self.stopped:
+                log.warning("Not everything is submitted: %s.", why)
+        self.lines[item.index]["error"] = why
+
     def _end(self, item: Item, state: str, **told: Any) -> None:
         self.in_flight.pop(item.index, None)
         self.lines[item.index] = {**self._line(item, state), **told}
-        self._progress.end(state, self._slots.active, self.cost)
+        self._progress.end(state, bool(told.get("reused")))
+        self._tell()
+
+    def _tell(self) -> None:
+        self._progress.tell(self._slots.active, self._slots.refusals, self.cost)
 
     def _line(self, item: Item, state: str) -> dict[str, Any]:
+        charge = self._charges.get(item.index)
         nothing = dict.fromkeys(("uri", "id", "seed", "cost", "error"))
-        return {"index": item.index, "state": state, "model": item.model, "file_name": item.file_name, **nothing}
+        told = {"index": item.index, "state": state, "model": item.model, "file_name": item.file_name}
+        return {**told, **nothing, "cost": None if charge is None else charge.cost}
 
     async def _in(self, threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(threads, function)

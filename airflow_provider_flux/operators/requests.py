@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_flux.client.errors import FluxBadRequestError
 from airflow_provider_flux.client.jobs import is_nothing, read_mapping
 from airflow_provider_flux.client.models import check_model, output_format
-from airflow_provider_flux.client.validation import prepare
+from airflow_provider_flux.client.validation import image_forms, prepare
 from airflow_provider_flux.images.inputs import InputImages
 from airflow_provider_flux.images.recipe import fingerprint
 
@@ -30,12 +31,14 @@ class Item:
 
     :param index: Its place in the list, from 0.
     :param fields: The request's fields as they were given.
+    :param request: The request as it is sent; None: it has input images, which are read when its turn has come.
     :param file_name: Name of the image's file.
     """
 
     index: int
     model: str
     fields: dict[str, Any]
+    request: dict[str, Any] | None
     file_name: str
 
 
@@ -44,6 +47,9 @@ def read_requests(
 ) -> list[Item]:
     """Return the items of a batch.
 
+    An image that is given no file name has that of its recipe, so that it is found again wherever it stands in the
+    list; of equal recipes, the second has the ending ``-2``, and so on.
+
     :param requests: A list of prompts or of dicts, also as text; a dict may hold ``model``, ``parameters``,
         ``file_name`` and any field of the request.
     :param model: The model of those that name none.
@@ -51,13 +57,12 @@ def read_requests(
     :param client: The client of the API that is asked.
     :raises FluxBadRequestError: listing everything that is wrong.
     """
-    shared = {} if is_nothing(parameters) else read_mapping(parameters)
-    if shared is None:
-        raise FluxBadRequestError("parameters must be a dict of request fields.")
+    shared = _read_parameters(parameters, "parameters")
     items, problems = [], []
+    seen: Counter[str] = Counter()
     for index, request in enumerate(_read_list(requests)):
         try:
-            items.append(_read_item(index, request, model, shared, client, strict))
+            items.append(_read_item(index, request, model, shared, client, strict, seen))
         except FluxBadRequestError as error:
             problems.append(f"request {index}: {error.what}")
     names = Counter(item.file_name for item in items)
@@ -77,7 +82,8 @@ def _read_list(requests: Any) -> list[Any]:
                 break
             except (ValueError, SyntaxError, MemoryError, RecursionError):
                 continue
-    if isinstance(requests, (str, Mapping)) or not hasattr(requests, "__iter__"):
+    # A set has no order, and the manifest's lines, which it is to give, have.
+    if isinstance(requests, (str, bytes, bytearray, Mapping, Set)) or not hasattr(requests, "__iter__"):
         raise FluxBadRequestError(f"requests must be a list of prompts or dicts, not one {type(requests).__name__}.")
     if not (listed := list(requests)):
         raise FluxBadRequestError("requests is an empty list; skip the task instead.")
@@ -85,34 +91,63 @@ def _read_list(requests: Any) -> list[Any]:
 
 
 def _read_item(
-    index: int, request: Any, model: str | None, shared: Mapping[str, Any], client: FluxClient, strict: bool
+    index: int,
+    request: Any,
+    model: str | None,
+    shared: Mapping[str, Any],
+    client: FluxClient,
+    strict: bool,
+    seen: Counter[str],
 ) -> Item:
-    if isinstance(request, Mapping):
-        given = dict(request)
-    elif isinstance(request, (str, int, float)) and not isinstance(request, bool):
-        given = {"prompt": request}
-    else:
-        raise FluxBadRequestError(f"a request is a prompt or a dict, not a {type(request).__name__}.")
-    own, file_name = given.pop("parameters", None), given.pop("file_name", None)
-    model = given.pop("model", None) or model
-    if own is not None and not isinstance(own, Mapping):
-        raise FluxBadRequestError("its parameters must be a dict of request fields.")
-    if own and (twice := sorted(own.keys() & given.keys())):
+    given = _read_request(request)
+    own, file_name = _read_parameters(given.pop("parameters", None), "its parameters"), given.pop("file_name", None)
+    if not is_nothing(own_model := given.pop("model", None)):
+        model = own_model
+    if twice := sorted(own.keys() & given.keys()):
         raise FluxBadRequestError(f"given twice, in the request and in its parameters: {', '.join(twice)}.")
-    fields = {**shared, **(own or {}), **given}
-    if model is None:
+    fields = {**shared, **own, **given}
+    if is_nothing(model):
         raise FluxBadRequestError("no model: give one to the operator or to the request.")
+    model, gateway = check_model(model), client.endpoint.gateway
     # An image that lies in a store is read when its request's turn has come.
-    named, problems = InputImages(check_model(model), client, None, unread=True).name(fields)
-    body = prepare(model, named, client.endpoint.gateway, strict, problems)
-    return Item(index, model, fields, _file_name(file_name, index, model, body))
+    named, problems = InputImages(model, client, None, unread=True).name(fields)
+    body = prepare(model, named, gateway, strict, problems)
+    has_images = any(image_forms(model, name, gateway) is not None for name in body)
+    name = _file_name(file_name, output_format(model, body)) or _own_name(model, body, seen)
+    return Item(index, model, fields, None if has_images else body, name)
 
 
-def _file_name(given: Any, index: int, model: str, body: Mapping[str, Any]) -> str:
-    extension = output_format(model, body)
+def _read_request(request: Any) -> dict[str, Any]:
+    if (told := read_mapping(request)) is not None:
+        return dict(told)
+    if is_nothing(request):
+        raise FluxBadRequestError(f"a request is a prompt or a dict, not nothing ({request!r}).")
+    # Native rendering turns a prompt like "1984" into a number.
+    if isinstance(request, bool) or not isinstance(request, (str, int, float)):
+        raise FluxBadRequestError(f"a request is a prompt or a dict, not a {type(request).__name__}.")
+    if isinstance(request, float) and not math.isfinite(request):
+        raise FluxBadRequestError(f"a request is a prompt or a dict, not the number {request}.")
+    return {"prompt": request}
+
+
+def _read_parameters(parameters: Any, what: str) -> Mapping[str, Any]:
+    told = {} if is_nothing(parameters) else read_mapping(parameters)
+    if told is None:
+        raise FluxBadRequestError(f"{what} must be a dict of request fields.")
+    return told
+
+
+def _file_name(given: Any, extension: str) -> str | None:
     if is_nothing(given):
-        return f"{index:04d}-{fingerprint(model, body)[:12]}.{extension}"
+        return None
     name = str(given).strip()
     if not name.isprintable() or "/" in name or name in (".", "..", MANIFEST) or name.endswith(".json"):
         raise FluxBadRequestError(f"file_name {name!r} cannot name an image in the folder output_uri.")
     return name if "." in name else f"{name}.{extension}"
+
+
+def _own_name(model: str, body: Mapping[str, Any], seen: Counter[str]) -> str:
+    stem = fingerprint(model, body)[:12]
+    seen[stem] += 1
+    again = f"-{seen[stem]}" if seen[stem] > 1 else ""
+    return f"{stem}{again}.{output_format(model, body)}"

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
+from airflow.sdk import Asset, AssetAlias
+from airflow.sdk.execution_time.context import OutletEventAccessors
 from airflow.sdk.execution_time.timeout import timeout
 
+from airflow_provider_flux import metrics
 from airflow_provider_flux.client import errors
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.operators.batch import FluxGenerateBatchOperator
+from airflow_provider_flux.operators.batch_run import SUBMITS
 from tests.integration.running import context
+from tests.integration.test_metrics import Recorder
 from tests.servers.process import wait_for
 from tests.servers.seaweed import SeaweedFS
 
@@ -58,6 +66,7 @@ def test_prompts_become_images_a_manifest_and_a_small_result(flux: FluxEmulator,
     told = run(tmp_path, requests)
     assert told == {
         "manifest": f"file://{tmp_path}/manifest.jsonl",
+        "manifest_sha256": hashlib.sha256((tmp_path / "manifest.jsonl").read_bytes()).hexdigest(),
         "counts": {
             "requested": 3,
             "stored": 3,
@@ -102,6 +111,12 @@ def test_in_s3_and_run_again_it_buys_nothing(flux: FluxEmulator, s3: SeaweedFS) 
         (None, "not one NoneType"),
         ([{"prompt": "a", "file_name": "x"}, {"prompt": "b", "file_name": "x.jpeg"}], "2 requests have the file name"),
         (["a", "", {"prompt": "b", "width": 3}, 4.5, ["c"]], "3 problems: request 1: .*request 2: .*width.*request 4"),
+        (b"abc", "not one bytes"),
+        ({"a pear", "a fig"}, "not one set"),
+        ([None, "None", " null "], "3 problems: .*not nothing"),
+        ([math.nan, -math.inf, True, b"a"], "4 problems: .*the number nan.*the number -inf.*a bool.*a bytes"),
+        ("[NaN, null]", "2 problems: .*the number nan.*not nothing"),
+        ([{"prompt": "a", "parameters": "seed=1"}], "its parameters must be a dict"),
         ([{"prompt": "a", "file_name": "../x.png"}], "cannot name an image"),
         ([{"prompt": "a", "file_name": "\ud83d.png"}], "cannot name an image"),
         ([{"prompt": "a", "seed": 1, "parameters": {"seed": 2}}], "given twice"),
@@ -131,9 +146,43 @@ def test_wrong_arguments(flux_connection: FluxEmulator, tmp_path: Path, argument
     assert flux_connection.stats()["submit_requests"] == 0
 
 
-def test_requests_as_a_template_renders_them(flux_connection: FluxEmulator, tmp_path: Path) -> None:
-    assert run(tmp_path / "a", str(["a pear", {"prompt": "a fig"}]))["counts"]["stored"] == 2
-    assert run(tmp_path / "b", json.dumps(["a pear"]))["counts"]["stored"] == 1
+class Lazy(Sequence[str]):
+    """A sequence that is no list, as XComs of mapped tasks are."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return ["a pear", "a fig"][index]
+
+    def __len__(self) -> int:
+        return 2
+
+
+SEEDED = {"prompt": "a fig", "seed": None, "model": "None", "parameters": {"prompt_upsampling": True}}
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [
+        str(["a pear", {"prompt": "a fig"}]),
+        json.dumps(["a pear", SEEDED]),
+        ["a pear", json.dumps(SEEDED)],
+        ["a pear", str({**SEEDED, "parameters": str(SEEDED["parameters"])})],
+        ("a pear", "a fig"),
+        Lazy(),
+        (prompt for prompt in ["a pear", "a fig"]),
+    ],
+)
+def test_requests_as_templates_and_xcoms_give_them(
+    flux_connection: FluxEmulator, tmp_path: Path, requests: Any
+) -> None:
+    assert run(tmp_path, requests)["counts"]["stored"] == 2
+    assert {job["prompt"] for job in flux_connection.stats()["jobs"]} == {"a pear", "a fig"}
+
+
+def test_an_image_is_known_by_its_recipe_wherever_it_stands(flux_connection: FluxEmulator, tmp_path: Path) -> None:
+    run(tmp_path, ["a pear", "a fig", "a pear"])
+    told = run(tmp_path, ["a quince", "a pear", "a pear", "a fig"], run_id="run-2", reuse="always")
+    assert (told["counts"]["reused"], told["cost"]) == (3, 2.5)
+    assert len(images(tmp_path)) == flux_connection.stats()["submits"] == 4
 
 
 def test_the_rest_goes_on_and_a_retry_buys_only_what_is_missing(flux: FluxEmulator, tmp_path: Path) -> None:
@@ -188,11 +237,105 @@ def test_no_submit_passes_the_cost(flux: FluxEmulator, tmp_path: Path, model: st
     requests = [f"pear {number}" for number in range(6)]
     arguments: Any = {"model": model, "parameters": None, "max_cost": 3.4 * price}
     for _ in range(2):
-        with pytest.raises(errors.FluxBatchError, match=r"3 not submitted\): max_cost is reached") as caught:
+        with pytest.raises(errors.FluxBatchError, match=r"3 not submitted\): max_cost is reached\.") as caught:
             run(tmp_path, requests, **arguments)
         assert isinstance(caught.value, AirflowFailException)
         assert flux.stats()["submits"] == 3
     assert run(tmp_path, requests, **{**arguments, "max_cost": 6 * price})["cost"] == 6 * price
+
+
+LARGE = {"model": "flux-2-pro", "parameters": {"width": 2048, "height": 2048}}
+MODELS = ("flux-dev", "flux-2-pro", "flux-pro-1.1", "flux-kontext-pro", "flux-2-klein-4b", "flux-3-image")
+
+
+@pytest.mark.parametrize(
+    ("requests", "max_cost", "paid"),
+    [
+        ([{"model": model, "prompt": "a pear"} for model in MODELS], 1, 2.5),
+        (["a pear", *({**LARGE, "prompt": f"fig {number}"} for number in range(7))], 50, 2.5 + 6 * 7.5),
+        # What is cheaper goes on where the dear ones may not.
+        ([*({**LARGE, "prompt": f"fig {number}"} for number in range(3)), "a pear", "a quince"], 20, 2 * 7.5 + 2 * 2.5),
+    ],
+)
+def test_each_model_and_size_has_its_price(
+    flux_connection: FluxEmulator, tmp_path: Path, requests: Any, max_cost: float, paid: float
+) -> None:
+    with pytest.raises(errors.FluxBatchError, match="max_cost is reached"):
+        run(tmp_path, requests, parameters=None, max_cost=max_cost)
+    lines = manifest(tmp_path)
+    assert sum(line["cost"] or 0 for line in lines) == paid
+    assert {line["error"] for line in lines if line["state"] == "not submitted"} == {"max_cost is reached"}
+
+
+@pytest.mark.parametrize(("model", "prompt", "price"), [("flux-3-image", "fig", 6), ("flux-dev", "gore", 0)])
+def test_what_a_job_found_again_cost_is_learned_at_its_end(
+    flux: FluxEmulator, tmp_path: Path, model: str, prompt: str, price: float
+) -> None:
+    flux.settings(duration=4)
+    arguments: Any = {"model": model, "parameters": None, "on_moderated": "skip"}
+    with pytest.raises(AirflowTaskTimeout), timeout(2):
+        run(tmp_path, [f"{prompt} 1", f"{prompt} 2"], **arguments)
+    assert run(tmp_path, [f"{prompt} 1", f"{prompt} 2"], **arguments)["cost"] == 2 * price
+    assert flux.stats()["submits"] == 2
+
+
+def test_what_a_lost_image_cost_is_told(flux: FluxEmulator, tmp_path: Path) -> None:
+    flux.fault(on="download", http=404, times=None)
+    for _ in range(2):
+        with pytest.raises(errors.FluxBatchError, match=r"paid 2\.5 credits"):
+            run(tmp_path, ["a pear"])
+        (line,) = manifest(tmp_path)
+        assert (line["state"], line["cost"]) == ("failed", 2.5)
+    assert flux.stats()["submits"] == 1
+
+
+@pytest.mark.parametrize(
+    "fault", [{"http": 402}, {"http": 401}, {"html": "<html>Welcome</html>"}, {"redirect": "https://example.org/"}]
+)
+def test_what_the_account_is_refused_is_asked_for_once(
+    flux_connection: FluxEmulator, tmp_path: Path, fault: dict[str, Any]
+) -> None:
+    flux_connection.fault(on="submit", times=None, **fault)
+    with pytest.raises(errors.FluxBatchError) as caught:
+        run(tmp_path, [f"pear {number}" for number in range(60)])
+    assert isinstance(caught.value, AirflowFailException)
+    assert flux_connection.stats()["submit_requests"] <= SUBMITS
+    assert Counter(line["state"] for line in manifest(tmp_path))["not submitted"] >= 60 - SUBMITS
+
+
+def test_the_error_tells_of_the_money_though_the_manifest_cannot_be_written(
+    flux_connection: FluxEmulator, tmp_path: Path
+) -> None:
+    flux_connection.settings(duration=2)
+
+    def block() -> None:
+        wait_for(lambda: flux_connection.stats()["submits"] == 2, timeout=60, what="the submits")
+        (tmp_path / "manifest.jsonl").mkdir()
+
+    with ThreadPoolExecutor() as threads:
+        blocking = threads.submit(block)
+        with pytest.raises(errors.FluxBatchError, match=r"1 moderated.* paid 2.5 credits;.* could not be written"):
+            run(tmp_path, ["a pear", "nsfw"])
+        blocking.result()
+    (tmp_path / "manifest.jsonl").rmdir()
+    assert run(tmp_path, ["a pear", "nsfw"], on_moderated="skip")["counts"]["reused"] == 1
+
+
+def test_a_refused_batch_is_counted_and_an_alias_is_told_of_no_batch_without_images(
+    flux_connection: FluxEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    monkeypatch.setattr(metrics, "_stats", lambda: recorder)
+    with pytest.raises(AirflowFailException):
+        run(tmp_path, [])
+    assert [(name, tags["reason"]) for name, _, tags in recorder.sent] == [("flux.failed", "FluxBadRequestError")]
+    alias, asset = AssetAlias("pears"), Asset(name="pears", uri="flux://pears")
+    for requests, told in ((["nsfw"], 0), (["a pear"], 1)):
+        events = OutletEventAccessors()
+        operator = batch(tmp_path, requests, on_moderated="skip", outlets=[alias, asset])
+        manifest_uri = operator.execute(context() | {"outlet_events": events})["manifest"]
+        assert len(events[alias].asset_alias_events) == told
+        assert events[asset].extra["uri"] == manifest_uri
 
 
 def test_what_the_tries_before_paid_counts(flux: FluxEmulator, tmp_path: Path) -> None:
@@ -232,17 +375,29 @@ def test_at_its_execution_timeout_it_says_which_jobs_are_left(
     assert flux.stats()["submits"] == 3
 
 
-def test_an_account_with_less_room_than_asked_for(flux: FluxEmulator, tmp_path: Path) -> None:
-    flux.settings(max_active=3, duration=0.3)
-    told = run(tmp_path, [f"pear {number}" for number in range(20)], max_active=12)
+def test_an_account_with_less_room_than_asked_for(
+    flux: FluxEmulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Longer than the timeout in all, and yet each image comes within it.
+    flux.settings(max_active=2, duration=1)
+    told = run(tmp_path, [f"pear {number}" for number in range(14)], max_active=12, timeout=6)
     stats = flux.stats()
-    assert (told["counts"]["stored"], stats["submits"]) == (20, 20)
-    assert stats["submit_requests"] < 60, "it does not knock all the time"
+    assert (told["counts"]["stored"], stats["submits"]) == (14, 14)
+    assert stats["submit_requests"] < 28, "it does not knock all the time"
+    assert capsys.readouterr().out.count("refused") <= 11, "a line at each tenth, and not one each"
+
+
+def test_an_account_that_stays_full_ends_the_submits(flux_connection: FluxEmulator, tmp_path: Path) -> None:
+    flux_connection.settings(max_active=0)
+    with pytest.raises(errors.FluxBatchError, match="FluxRateLimitError") as caught:
+        run(tmp_path, [f"pear {number}" for number in range(60)], timeout=1)
+    assert not isinstance(caught.value, AirflowFailException), "a retry comes when there is room"
+    assert flux_connection.stats()["submit_requests"] < 20
 
 
 def test_an_input_image_that_is_missing_fails_its_request_alone(flux_connection: FluxEmulator, tmp_path: Path) -> None:
     requests = [{"prompt": "b", "input_image": f"file://{tmp_path}/no.png"}, "a pear"]
-    with pytest.raises(errors.FluxBatchError, match="FluxStoreError"):
+    with pytest.raises(errors.FluxBatchError, match=r"no\.png"):
         run(tmp_path, requests, model="flux-2-pro", parameters=None)
     assert [line["state"] for line in manifest(tmp_path)] == ["failed", "stored"]
 
