@@ -66,6 +66,15 @@ def test_series(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS) -
     assert flux_connection.stats()["submits"] == 3
 
 
+def test_batch(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
+    run_dag(DAGS_FOLDER / "batch.py")
+    again = run_dag(DAGS_FOLDER / "batch.py")
+    (told,), (uris,) = again["catalogue"], again["published"]
+    assert (told["counts"]["reused"], told["cost"], len(uris)) == (3, 0, 3)
+    assert uris[2] == f"s3://{s3.bucket}/catalogue/poster.jpeg"
+    assert flux_connection.stats()["submits"] == 3
+
+
 def test_compare_models(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
     returned = run_dag(DAGS_FOLDER / "compare_models.py")
     (told,) = returned["table"]
