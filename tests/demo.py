@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import shutil
 import signal
@@ -33,7 +34,7 @@ REAL_API = "https://api.cometapi.com"
 SHEET = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>body {{ font: 1rem sans-serif; display: flex; flex-wrap: wrap; gap: 1rem; color-scheme: light dark }}
-figure {{ margin: 0 }} img {{ height: 16rem; max-width: 100% }}</style>
+figure {{ margin: 0; max-width: 24rem }} img {{ height: 16rem; max-width: 100% }}</style>
 {figures}
 </html>
 """
@@ -49,7 +50,7 @@ class Demo:
     output: Path = CHECKOUT / "demo-output"
     keep: bool = False
     started: float = field(default_factory=time.monotonic)
-    fetched: list[tuple[str, Json]] = field(default_factory=list)
+    fetched: list[tuple[str, str, Json]] = field(default_factory=list)
     gallery: str = ""
 
     def run(self) -> bool:
@@ -106,26 +107,29 @@ class Demo:
     def fetch(self, image: Json, s3: SeaweedFS, width: int) -> bool:
         """Download one image, print its line of the table; False if it is not what the XCom says."""
         uri = urlsplit(image["uri"])
-        body = s3.client().get_object(Bucket=uri.netloc, Key=uri.path.lstrip("/"))["Body"].read()
+        body = read(s3, uri.path)
+        receipt = json.loads(read(s3, f"{uri.path}.json"))
         file = unique(self.output / PurePosixPath(uri.path).name)
         file.write_bytes(body)
         with Image.open(io.BytesIO(body)) as picture:
             size = f"{picture.width}x{picture.height}"
         good = hashlib.sha256(body).hexdigest() == image["sha256"]
-        self.fetched.append((file.name, image))
-        shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
-        print(f"{image['uri']:<{width}} {size:>10} {len(body):>9} bytes  {shown}{'' if good else '  WRONG SHA256'}")
+        self.fetched.append((file.name, receipt["parameters"]["prompt"], image))
+        shown = f"{shortest(file)}{'' if good else '  WRONG SHA256'}"
+        print(f"{image['uri']:<{width}} {size:>10} {len(body):>9} bytes  {shown}")
         return good
 
     def write_contact_sheet(self) -> None:
-        """Write a page that shows the images side by side."""
+        """Write a page that shows the images side by side, with what they were made of."""
         figures = "\n".join(
-            f'<figure><a href="{quote(name)}"><img src="{quote(name)}" alt="{escape(image["uri"], quote=True)}"></a>'
-            f"<figcaption>{escape(str(image['model']))}, seed {image['seed']}, {image['cost']} credits</figcaption>"
-            "</figure>"
-            for name, image in self.fetched
+            f'<figure><a href="{quote(name)}"><img src="{quote(name)}" alt="{escape(prompt)}"></a>'
+            f"<figcaption>{escape(prompt)}<br>"
+            f"{escape(str(image['model']))}, seed {image['seed']}, {image['cost']} credits</figcaption></figure>"
+            for name, prompt, image in self.fetched
         )
-        (self.output / "index.html").write_text(SHEET.format(title=escape(self.dag_id), figures=figures))
+        sheet = self.output / "index.html"
+        sheet.write_text(SHEET.format(title=escape(self.dag_id), figures=figures))
+        print(f"All of them on one page: {shortest(sheet)}")
 
     def say(self, what: str) -> None:
         print(f"{time.monotonic() - self.started:6.1f}s  {what}", flush=True)
@@ -148,6 +152,17 @@ def flux_connection(servers: ExitStack) -> Json:
 
     connection: dict[str, Any] = servers.enter_context(FluxEmulator(process=True, duration=(6, 9))).connection()
     return connection
+
+
+def read(s3: SeaweedFS, path: str) -> bytes:
+    """What lies in the bucket under the path of a URI."""
+    body: bytes = s3.client().get_object(Bucket=s3.bucket, Key=path.lstrip("/"))["Body"].read()
+    return body
+
+
+def shortest(path: Path) -> Path:
+    """The path as one would type it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def label(ti: Json) -> str:
