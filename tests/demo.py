@@ -34,7 +34,7 @@ REAL_API = "https://api.cometapi.com"
 SHEET = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>body {{ font: 1rem sans-serif; display: flex; flex-wrap: wrap; gap: 1rem; color-scheme: light dark }}
-figure {{ margin: 0; max-width: 24rem }} img {{ height: 16rem; max-width: 100% }}</style>
+figure {{ margin: 0; max-width: 24rem }} img {{ height: 16rem; max-width: 100%; object-fit: contain }}</style>
 {figures}
 </html>
 """
@@ -114,7 +114,7 @@ class Demo:
         with Image.open(io.BytesIO(body)) as picture:
             size = f"{picture.width}x{picture.height}"
         good = hashlib.sha256(body).hexdigest() == image["sha256"]
-        self.fetched.append((file.name, receipt["parameters"]["prompt"], image))
+        self.fetched.append((file.name, (receipt["parameters"] or {}).get("prompt", ""), image))
         shown = f"{shortest(file)}{'' if good else '  WRONG SHA256'}"
         print(f"{image['uri']:<{width}} {size:>10} {len(body):>9} bytes  {shown}")
         return good
