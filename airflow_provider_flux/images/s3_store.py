@@ -128,8 +128,9 @@ class S3Store(Store):
 
     def _writer(self, extra_args: dict[str, Any]) -> S3Hook:
         hook = _new_hook(self._aws_conn_id, self._verify, extra_args)
-        # S3Hook takes these arguments when it is made; a client of its own would cost 0.3 s and 12 MB each time.
-        hook.conn = self._hook.get_conn()
+        # S3Hook takes these arguments when it is made; a client of its own would cost 0.3 s and 12 MB each time, and
+        # a look at the connection a request to Airflow and a line in the log.
+        hook.conn, hook.conn_config = self._hook.get_conn(), self._hook.conn_config
         return hook
 
     def check(self) -> None:

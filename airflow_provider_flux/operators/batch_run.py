@@ -264,7 +264,8 @@ class BatchRun:
             fields, problems = images.name(item.fields)
             request = prepare(item.model, fields, self.hook.endpoint.gateway, rules.strict, problems)
         policies = (rules.reuse, rules.on_orphan, rules.on_expired)
-        return Purchase(item.model, request, images, self.run, self._book(item), store, *policies, queue=False)
+        book = self._book(item)
+        return Purchase(item.model, request, images, self.run, book, store, *policies, queue=False, quiet=True)
 
     def _book(self, item: Item) -> BesideImage:
         return BesideImage(self.folder.beside(item.file_name))
