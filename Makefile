@@ -4,7 +4,7 @@
 PYTHON ?= python3
 NEWEST := .venv
 LOWEST := .venv-lowest
-TWO := --numprocesses 2 --dist loadgroup
+TWO := --numprocesses 2 --dist loadscope
 
 .PHONY: demo test test-lowest bench docs lint clean
 

@@ -10,6 +10,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Airflow reads its configuration when it is first imported.
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="flux-tests-"))
@@ -42,11 +43,16 @@ def pytest_configure() -> None:
         signal.signal(signum, lambda received, _frame: pytest.exit(f"signal {received}", 128 + received))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process run all tests of a running Airflow, since they share one."""
-    for item in items:
-        if item.get_closest_marker("e2e"):
-            item.add_marker(pytest.mark.xdist_group("airflow"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let one process run all tests of a running Airflow, since they share one, and another process all the rest."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneAirflow(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "airflow" if nodeid.startswith("tests/e2e/") else nodeid
+
+    return OneAirflow(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
