@@ -15,7 +15,7 @@ import httpx
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_flux.client import errors
+from airflow_provider_flux.client import client, errors
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.hooks.flux import FluxHook
@@ -148,6 +148,22 @@ def test_links_that_are_all_dead_are_not_asked_for_without_end(take: Take, flux:
     flux.clear_faults()
     take()
     assert flux.stats()["submits"] == 1
+
+
+@pytest.mark.parametrize("code", [401, 403, 404])
+def test_a_host_that_refuses_a_fresh_link_once_loses_no_image(take: Take, flux: FluxEmulator, code: int) -> None:
+    flux.fault(on="download", http=code, times=1)
+    assert take()["sha256"]
+    assert flux.stats()["submits"] == 1
+
+
+def test_a_delivery_that_never_ends_is_given_up(
+    take: Take, flux: FluxEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "FETCH_PATIENCE", 0.2)
+    flux.fault(on="download", drip=0.25, times=None)
+    error = refused(take, flux, tmp_path, errors.FluxServiceError)
+    assert "took longer than" in str(error)
 
 
 def test_a_link_that_died_for_good(take: Take, flux: FluxEmulator, tmp_path: Path) -> None:
