@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException
+from airflow.sdk.execution_time import context as airflow_context
 
 from airflow_provider_flux import metrics
 from airflow_provider_flux.client.errors import FluxError
@@ -71,6 +72,7 @@ def test_a_cost_that_comes_with_the_result_counts(flux: FluxEmulator, stats: Rec
     assert ("flux.cost", 6, stats.sent[0][2]) in stats.sent
 
 
+@pytest.mark.skipif(not hasattr(airflow_context, "NEVER_EXPIRE"), reason="needs the task state store of Airflow 3.3")
 def test_a_job_that_is_told_of_again_is_not_paid_again(
     flux_connection: FluxEmulator, stats: Recorder, capsys: pytest.CaptureFixture[str]
 ) -> None:
