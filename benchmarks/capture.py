@@ -6,6 +6,7 @@ Ours also checks that the image is whole, hashes it, and writes its receipt twic
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import re
 import sys
@@ -37,17 +38,19 @@ CONTENDERS = {
 
 def main() -> None:
     measured = {}
-    with TemporaryDirectory(prefix="flux-bench-") as folder, SeaweedFS(Path(folder)) as s3:
-        for size in SIZES:
-            with FluxEmulator(process=True, duration=0) as flux:
-                connections = {
-                    "flux_default": flux.connection(),
-                    "aws_default": s3.connection(),
-                    "http_default": {"conn_type": "http", "host": flux.url},
-                }
-                with airflow_home(connections) as env:
-                    for name in CONTENDERS:
-                        measured[size, name] = contender("benchmarks.capture", name, size, flux.url, flux.key, env=env)
+    for size, name in itertools.product(SIZES, CONTENDERS):
+        with (
+            TemporaryDirectory(prefix="flux-bench-") as folder,
+            SeaweedFS(Path(folder)) as s3,  # one each: what is overwritten still fills it
+            FluxEmulator(process=True, duration=0) as flux,
+        ):
+            connections = {
+                "flux_default": flux.connection(),
+                "aws_default": s3.connection(),
+                "http_default": {"conn_type": "http", "host": flux.url},
+            }
+            with airflow_home(connections) as env:
+                measured[size, name] = contender("benchmarks.capture", name, size, flux.url, flux.key, env=env)
     rows = [
         [
             f"{size} MiB",
