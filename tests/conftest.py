@@ -27,10 +27,10 @@ os.environ.update(
 )
 
 import hypothesis  # noqa: E402 - Airflow's configuration comes first
-import pytest  # noqa: E402 - as above
+import pytest  # noqa: E402 - Airflow's configuration comes first
 
-from airflow_provider_flux.emulator import FluxEmulator  # noqa: E402
-from tests.servers.seaweed import SeaweedFS  # noqa: E402
+from airflow_provider_flux.emulator import FluxEmulator  # noqa: E402 - Airflow's configuration comes first
+from tests.servers.seaweed import SeaweedFS  # noqa: E402 - Airflow's configuration comes first
 
 # No deadline: how long an example takes tells of the machine and what else it does.
 hypothesis.settings.register_profile("flux", deadline=None)

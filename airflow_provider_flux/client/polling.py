@@ -114,8 +114,9 @@ class Poller:
             self._learn(now)
             return replace(done, polls=self.polls)
         if now >= self.deadline:
-            # A job that was long known is not asked for again and again, as after a timeout.
-            raise self._timeout(now) if self._missing_since is None or self._is_young() else self._not_found()
+            # After a timeout, a retry asks for the job again; it would for ever if an old job is gone.
+            is_gone = self._missing_since is not None and not self._is_young()
+            raise self._not_found() if is_gone else self._timeout(now)
         self._tell(now)
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import mimetypes
 import tempfile
@@ -51,10 +52,8 @@ def _receipt_of(result: Result, store: Store) -> Receipt | None:
     job = result.job
     told = {"prompt": result.prompt, "seed": result.seed}
     told = {name: value for name, value in told.items() if value is not None}
-    try:
-        earlier = BesideImage(store).read()
-    except FluxReceiptError as error:
-        log.error("%s It is left alone, and the image of job %s is stored without a receipt.", error.what, job.id)
+    is_free, earlier = _look(store, job.id)
+    if not is_free:
         return None
     if earlier is None:
         earlier = Receipt("submitted", f"job {job.id}", job.model)
@@ -180,38 +179,30 @@ def copy(told: Mapping[str, Any], source: Store, target: Store, max_bytes: int =
         if told.get("sha256") not in (None, image.sha256):
             raise FluxBadImageError(f"What lies at {source.uri} is no longer the image of job {job_id}.", job_id=job_id)
         told = {**told, **_place(target, image)}
-        receipt = _readable(source) or Receipt("submitted", f"job {job_id}", told.get("model"))
+        receipt = Receipt("submitted", f"job {job_id}", told.get("model"))
+        with contextlib.suppress(FluxReceiptError):
+            receipt = BesideImage(source).read() or receipt
         receipt = replace(receipt, state="submitted", job=job_from(told).to_dict())
-        _keep(target, path, image, told, receipt if _is_free(target, job_id) else None)
+        is_free, _ = _look(target, job_id)
+        _keep(target, path, image, told, receipt if is_free else None)
     return told
 
 
-def _readable(store: Store) -> Receipt | None:
+def _look(store: Store, job_id: str) -> tuple[bool, Receipt | None]:
+    """Tell whether the receipt of ``job_id`` may be written beside its image, and return the one that lies there."""
     try:
-        return BesideImage(store).read()
-    except FluxReceiptError:
-        return None
-
-
-def _is_free(store: Store, job_id: str) -> bool:
-    """Tell whether the receipt of ``job_id`` may be written: nothing but a receipt lies in its place."""
-    try:
-        BesideImage(store).read()
+        return True, BesideImage(store).read()
     except FluxReceiptError as error:
         log.error("%s It is left alone, and the image of job %s is stored without a receipt.", error.what, job_id)
-        return False
-    return True
+        return False, None
 
 
 def announce(store: Store, job: Job, run: Run) -> None:
     """Write the receipt of a job whose image is about to come to ``store``; what is no receipt is left alone."""
-    if not _is_free(store, job.id):
-        return
-    book = BesideImage(store)
-    earlier = book.read()
-    if earlier is None or (earlier.job or {}).get("id") != job.id:
+    is_free, earlier = _look(store, job.id)
+    if is_free and (earlier is None or (earlier.job or {}).get("id") != job.id):
         receipt = Receipt("submitted", f"job {job.id}", job.model, run=run, job=job.to_dict())
-        book.write(receipt.become("submitted"))
+        BesideImage(store).write(receipt.become("submitted"))
 
 
 def find(store: S3Store, job: Job) -> dict[str, Any] | None:

@@ -197,8 +197,10 @@ class S3Store(Store):
         told = {name: metadata_text(value) for name, value in told.items()}
         extra_args = {"ContentType": content_type, **self._extra_args, "Metadata": told}
         hook = self._writer(extra_args)
-        if not self.replace and (head := self.head()) is not None and job_in(head) != told.get("job-id"):
-            raise FluxImageExistsError(f"{self.uri} exists, and replace=False keeps it.")
+        if not self.replace and (head := self.head()) is not None:
+            job_id = job_in(head)
+            if job_id is None or job_id != told.get("job-id"):
+                raise FluxImageExistsError(f"{self.uri} exists, and replace=False keeps it.")
         with path.open("rb") as file:
             hook.load_file_obj(
                 file,

@@ -27,7 +27,7 @@ from airflow_provider_flux.images.inputs import InputImages
 from airflow_provider_flux.images.receipts import BesideImage, FluxReceiptError, Receipt, Run
 from airflow_provider_flux.images.recipe import fingerprint
 from airflow_provider_flux.images.s3_store import S3Store
-from airflow_provider_flux.images.stores import FluxStoreError, open_store
+from airflow_provider_flux.images.stores import FluxImageExistsError, FluxStoreError, open_store
 from airflow_provider_flux.operators.purchase import Purchase
 from tests.servers.seaweed import SeaweedFS
 
@@ -239,3 +239,12 @@ def test_a_remote_filesystem_has_the_earlier_file_until_the_new_one_is_whole(tmp
     store.write_note(b"{}")
     store.write_note(b"{1}")
     assert store.read_note(100) == b"{1}"
+
+
+def test_what_is_nobody_s_is_kept_from_a_file_that_is_nobody_s_either(s3: SeaweedFS, tmp_path: Path) -> None:
+    s3.client().put_object(Bucket=s3.bucket, Key="kite.png", Body=b"precious")
+    image = tmp_path / "kite.png"
+    image.write_bytes(b"another")
+    with pytest.raises(FluxImageExistsError):
+        S3Store(s3.bucket, "kite.png", "aws_default", replace=False).put(image, "image/png", {})
+    assert s3.client().get_object(Bucket=s3.bucket, Key="kite.png")["Body"].read() == b"precious"
