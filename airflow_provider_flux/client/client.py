@@ -12,7 +12,7 @@ import math
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +99,7 @@ def ssl_context() -> ssl.SSLContext:
 
 
 def _timeout(endpoint: Endpoint) -> httpx.Timeout:
-    return httpx.Timeout(endpoint.timeout, connect=min(endpoint.timeout, 10.0))
+    return httpx.Timeout(endpoint.timeout, connect=endpoint.connect_timeout)
 
 
 def _capped(chunks: Iterable[bytes]) -> bytes:
@@ -188,6 +188,7 @@ class FluxClient:
         patience: float = SUBMIT_PATIENCE,
         strict: bool = False,
         queue: bool = True,
+        before_request: Callable[[], None] = lambda: None,
     ) -> Job:
         """Submit a paid job.
 
@@ -198,6 +199,7 @@ class FluxClient:
         :param patience: Seconds for which it is sent again.
         :param strict: Refuse a model or parameter that is not known here, rather than send it with a warning.
         :param queue: Whether it is sent again, too, while the account has no room for another job (HTTP 429).
+        :param before_request: Called right before each time that it is sent; what it raises ends the submit.
         :raises FluxBadRequestError: before anything is sent if a value cannot be used, or by the API.
         :raises FluxUncertainSubmitError: if the answer was lost, so that a job may exist.
         :raises FluxError: any other outcome; nothing was paid.
@@ -212,6 +214,7 @@ class FluxClient:
             log.warning("Sent as it is, unchecked: %s.", unknown)
         give_up = time.monotonic() + patience
         for attempt in range(1_000_000):
+            before_request()
             try:
                 return self._submit_once(model, body)
             except (FluxRateLimitError, FluxServiceError) as error:
@@ -434,9 +437,7 @@ class AsyncFluxClient:
         return await self._get_result(job, self._request(job))
 
     def _request(self, job: Job, base_host: bool = False) -> httpx.Request:
-        return self._http.build_request(
-            "GET", self.endpoint.result_url(job, base_host), headers=self.endpoint.auth
-        )
+        return self._http.build_request("GET", self.endpoint.result_url(job, base_host), headers=self.endpoint.auth)
 
     async def _get_result(self, job: Job, request: httpx.Request) -> Result:
         with _failed_poll(job, str(request.url)):

@@ -42,6 +42,16 @@ class Endpoint:
             return {"x-key": self.api_key}
         return {"Authorization": f"Bearer {self.api_key}"}
 
+    @property
+    def connect_timeout(self) -> float:
+        """Seconds that connecting may take."""
+        return min(self.timeout, 10.0)
+
+    @property
+    def submit_seconds(self) -> float:
+        """Seconds that one submit may take: connecting, sending, and waiting for the answer."""
+        return self.connect_timeout + 2 * self.timeout
+
     def submit_url(self, model: str) -> str:
         """Return the URL that takes a paid job for ``model``."""
         return f"{self.base_url}{_PREFIX[self.gateway]}/{quote(model, safe='')}"

@@ -118,7 +118,9 @@ def test_ready_without_link_is_not_yet_ready() -> None:
 @pytest.mark.parametrize("failure", [cls("HTTP 4xx") for cls in errors._CLASSES.values()])
 def test_no_failed_poll_ends_the_wait_before_the_deadline(failure: errors.FluxError) -> None:
     assert run(lambda now: READY if now > 500 else failure)[0] == READY
-    with pytest.raises(errors.FluxTimeoutError, match=r"Job abc was not ready.*the last poll failed: HTTP 4xx") as caught:
+    with pytest.raises(
+        errors.FluxTimeoutError, match=r"Job abc was not ready.*the last poll failed: HTTP 4xx"
+    ) as caught:
         run(lambda now: failure)
     assert (caught.value.job_id, caught.value.retryable) == ("abc", True)
 
