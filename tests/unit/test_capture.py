@@ -52,8 +52,9 @@ def test_a_jpeg_with_a_second_picture_behind_the_first_is_a_jpeg(tmp_path: Path)
     first.save(file, "MPO", save_all=True, append_images=[second])
     image = capture([file.getvalue()], tmp_path / "x", "abc")
     assert (image.format, image.content_type, image.width) == ("jpeg", "image/jpeg", 96)
+    assert capture([file.getvalue()[:-100]], tmp_path / "x", "abc").width == 96  # every pixel of the first is there
     with pytest.raises(FluxBadImageError, match="cut off"):
-        capture([file.getvalue()[:-100]], tmp_path / "x", "abc")
+        capture([file.getvalue()[:2000]], tmp_path / "x", "abc")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_what_is_no_image_is_refused(data: bytes, tmp_path: Path) -> None:
 
 
 def test_a_gif_is_not_taken_for_what_the_api_makes(tmp_path: Path) -> None:
-    with pytest.raises(FluxBadImageError, match="no PNG, JPEG or WebP"):
+    with pytest.raises(FluxBadImageError, match="not a PNG, JPEG or WebP"):
         capture([encode("GIF")], tmp_path / "x", "abc")
 
 
