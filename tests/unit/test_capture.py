@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 import PIL.Image
+import PIL.PngImagePlugin
 import pytest
 
 from airflow_provider_flux.client.errors import FluxBadImageError
@@ -44,6 +45,17 @@ def test_a_cut_off_image_is_refused_wherever_it_is_cut(format_: str, missing: fl
 @pytest.mark.parametrize("format_", FORMATS)
 def test_bytes_after_the_end_do_no_harm(format_: str, tmp_path: Path) -> None:
     assert capture([encode(format_) + b"\n"], tmp_path / "x", "abc").width == 96
+
+
+def test_nothing_beside_the_pixels_loses_a_paid_image(tmp_path: Path) -> None:
+    text, file = PIL.PngImagePlugin.PngInfo(), io.BytesIO()
+    text.add_text("parameters", "x" * 2_000_000, zip=True)
+    PIL.Image.new("RGB", (96, 64)).save(file, "PNG", pnginfo=text, icc_profile=b"x" * 2_000_000)
+    # A signature or a phone's video may hold what looks like the begin of a scan.
+    for number, data in enumerate([file.getvalue(), encode("JPEG") + b"\xff\xda\0\x0c", encode("JPEG") * 2 + b"\0"]):
+        path = tmp_path / str(number)
+        assert capture([data], path, "abc").width == 96
+        assert path.read_bytes() == data
 
 
 def test_a_jpeg_with_a_second_picture_behind_the_first_is_a_jpeg(tmp_path: Path) -> None:
