@@ -53,12 +53,14 @@ def deliver(client: FluxClient, result: Result, store: Store, max_bytes: int = M
     :raises FluxStoreError: if it could not be stored.
     """
     with _paid_and_not_stored(result), tempfile.TemporaryDirectory(prefix="flux-") as folder:
-        path, receipts = Path(folder) / "image", SidecarReceiptStore(store)
+        # First of all: the link dies, and the store may not answer for long.
+        path = Path(folder) / "image"
+        image = fetch_image(client, result, path, max_bytes)
+        receipts = SidecarReceiptStore(store)
         is_free, earlier = _read_receipt(receipts, result.job.id)
         if earlier is not None and _is_stored(earlier, result.job, store):
             return dict(earlier.image or {})
         receipt = _receipt_of(result, earlier, receipts.location) if is_free else None
-        image = fetch_image(client, result, path, max_bytes)
         described = {**describe(result), **_place(store, image)}
         return _store_with_receipt(store, path, image, described, receipts, receipt)
 

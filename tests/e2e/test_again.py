@@ -60,12 +60,13 @@ def test_runs_that_time_out_are_cleared_and_backfilled(stack: Stack) -> None:
     first = daily.told("daily")
     daily.clear()
     assert daily.wait() == "success"
-    assert daily.told("daily") == {**first, "reused": True}
+    again = daily.told("daily")
+    assert (again["paid_by"]["run_id"], again) == (daily.id, {**first, "reused": True, "paid_by": again["paid_by"]})
     daily.api.delete_run("e2e_daily", daily.id)
     backfill = Run(stack, "e2e_daily", daily.api.backfill("e2e_daily", date))
     assert backfill.id != daily.id
     assert backfill.wait() == "success"
-    assert backfill.told("daily") == {**first, "reused": True}
+    assert backfill.told("daily") == {**again, "cost": 0}
     check_image(stack, first)
     assert len(jobs_of(stack, "daily")) == 1
 
