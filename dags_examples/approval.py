@@ -50,7 +50,7 @@ with DAG(
             model="flux-dev",
             prompt="{{ params.prompt }}",
             seed=f"{{{{ params.seed + {n - 1} }}}}",
-            output_uri=f"s3://{{{{ params.bucket }}}}/approval/{{{{ dag_run.run_after | ts_nodash }}}}/{n}.jpeg",
+            output_uri=f"s3://{{{{ params.bucket }}}}/approval/{{{{ run_id }}}}/{n}.jpeg",
         )
         approve = HITLBranchOperator(
             task_id=f"approve_{n}",

@@ -26,7 +26,7 @@ with DAG(
         prompt="The harbour on {{ dag_run.run_after | ds }}, watercolour",
         width=512,
         height=512,
-        output_uri="s3://{{ params.bucket }}/of-the-day/{{ dag_run.run_after | ts_nodash }}.jpeg",
+        output_uri="s3://{{ params.bucket }}/of-the-day/{{ run_id }}.jpeg",
         outlets=[IMAGE_OF_THE_DAY, AssetAlias("flux_images")],
     )
 

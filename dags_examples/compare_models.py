@@ -26,7 +26,7 @@ with DAG(
         width=1024,
         height=768,
         seed=7,
-        output_uri="s3://{{ params.bucket }}/compared/{{ dag_run.run_after | ts_nodash }}/{{ task.model }}.jpeg",
+        output_uri="s3://{{ params.bucket }}/compared/{{ run_id }}/{{ task.model }}.jpeg",
         map_index_template="{{ task.model }}",
     ).expand(model=MODELS)
 

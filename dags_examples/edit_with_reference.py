@@ -24,12 +24,12 @@ with DAG(
         model="flux-2-pro",
         prompt="This product on a wet beach at dawn, product photography",
         parameters={"input_image": "{{ params.reference }}"},
-        output_uri="s3://{{ params.bucket }}/edited/{{ dag_run.run_after | ts_nodash }}/scene.jpeg",
+        output_uri="s3://{{ params.bucket }}/edited/{{ run_id }}/scene.jpeg",
     )
     FluxGenerateOperator(
         task_id="at_night",
         model="flux-kontext-pro",
         prompt="The same scene at night, lit by the moon",
         parameters={"input_image": scene.output, "aspect_ratio": "4:3"},
-        output_uri="s3://{{ params.bucket }}/edited/{{ dag_run.run_after | ts_nodash }}/night.png",
+        output_uri="s3://{{ params.bucket }}/edited/{{ run_id }}/night.png",
     )

@@ -31,5 +31,5 @@ with DAG(
         # One prompt that is moderated, and skipped, does not keep the other images from being stored.
         trigger_rule="none_failed",
         s3_bucket="{{ params.bucket }}",
-        s3_key="mapped/{{ dag_run.run_after | ts_nodash }}/{{ ti.map_index }}.jpeg",
+        s3_key="mapped/{{ run_id }}/{{ ti.map_index }}.jpeg",
     ).expand(generation=images.output)

@@ -10,7 +10,7 @@ from airflow.sdk import DAG, Param
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
 
-FOLDER = "s3://{{ params.bucket }}/quickstart/{{ dag_run.run_after | ts_nodash }}"
+FOLDER = "s3://{{ params.bucket }}/quickstart/{{ run_id }}"
 
 with DAG(
     dag_id="flux_quickstart",

@@ -13,7 +13,7 @@ with DAG(
     tags=["flux"],
     doc_md=__doc__,
 ) as dag:
-    FOLDER = "s3://{{ params.bucket }}/taskflow/{{ dag_run.run_after | ts_nodash }}/"
+    FOLDER = "s3://{{ params.bucket }}/taskflow/{{ run_id }}/"
 
     @task
     def fruits() -> list[str]:
