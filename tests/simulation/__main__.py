@@ -59,7 +59,7 @@ def main() -> int:
     parts = [range(start, min(start + 250, end)) for start in range(arguments.start, end, 250)]
     counts: Counter[str] = Counter()
     failed: list[tuple[int, list[str]]] = []
-    with multiprocessing.get_context("spawn").Pool(arguments.jobs) as pool:
+    with multiprocessing.get_context("fork").Pool(arguments.jobs) as pool:
         for some, bad in pool.imap(_many, parts):
             counts += some
             failed += bad
@@ -67,6 +67,8 @@ def main() -> int:
                 print(f"seed {seed}: {'; '.join(violations)[:300]}", flush=True)
     took = time.monotonic() - began
     print(f"{arguments.seeds} schedules in {took:.0f} s ({arguments.seeds / took:.0f}/s), {len(failed)} failed.")
+    broken = Counter(rule for _, violations in failed for rule in {one.partition(":")[0] for one in violations})
+    print("Broken:", ", ".join(f"{rule} in {number}" for rule, number in broken.most_common()) or "nothing")
     print(", ".join(f"{kind} {number}" for kind, number in sorted(counts.items())))
     return bool(failed)
 

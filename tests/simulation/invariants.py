@@ -167,7 +167,7 @@ class Invariants:
         return unwritten or (other and expired)
 
     def _check_end(self, task: TaskInstance) -> None:
-        if task.state in ("success", "skipped"):
+        if task.state in ("success", "skipped", "waiting"):
             return
         error = task.error
         fate = any(job.fate != READY for job in self.api.jobs.values())

@@ -20,7 +20,7 @@ from airflow_provider_flux.client.errors import FluxError
 from tests.simulation.dangers import Dangers
 from tests.simulation.loop import SimLoop
 from tests.simulation.store import Storage, TaskState
-from tests.simulation.world import Interrupted, Killed, Process, World
+from tests.simulation.world import Interrupted, Process, World
 
 
 @dataclass
@@ -173,6 +173,7 @@ class TaskInstance:
     def _start(self, method: str, event: Any) -> None:
         self.state = "running"
         self.process = process = Process(self.world, f"{self.name}#{self.try_number}{'' if event is None else '+'}")
+        process.is_task = True
         process.on_doom = lambda kind: self._doomed(process, kind)
         process.start(lambda: self._live(process, method, event))
 
@@ -201,9 +202,9 @@ class TaskInstance:
                 raise
         except TaskDeferred as deferral:
             self._deferred(process, deferral)
-        except Killed:
-            raise
         except BaseException as error:
+            if process.is_gone:
+                raise
             self._failed(process, error)
         else:
             self._succeeded(process, value)

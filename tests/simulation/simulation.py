@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -37,6 +38,8 @@ def simulate(seed: int) -> Outcome:
     gc.disable()
     try:
         _run(world)
+    except Exception:
+        world.violate("the simulation itself", traceback.format_exc())
     finally:
         world.close()
         if gc_was_on:
@@ -60,11 +63,13 @@ def _run(world: World) -> None:
     world.say("plan", f"{airflow.habits} {weather.rates} {weather.kinds} {weather.spells} {fates} {dangers}")
     _begin(airflow, plan)
     try:
+        world.at(until, lambda: world.say("plan", "nothing fails any more"))
         world.run()
-        # Users clear what has failed, now that everything works again.
-        for _ in range(2):
-            for task in [task for task in airflow.tasks if task.state == "failed"]:
-                task.clear()
+        # Users clear what has failed, now that everything works again; some jobs are slow.
+        for _ in range(3):
+            failed = [task for task in airflow.tasks if task.state == "failed"]
+            for task in failed:
+                world.after(60.0, task.clear)
             world.run()
     except Endless:
         world.violate(ENDS, "the schedule has no end")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 from airflow_provider_flux.images import stores
-from airflow_provider_flux.images.stores import FluxImageExistsError, Store
+from airflow_provider_flux.images.stores import FluxImageExistsError, FluxStoreError, Store
 from tests.simulation.dangers import Dangers, step
 from tests.simulation.weather import Weather
 from tests.simulation.world import Thread, World
@@ -94,10 +94,11 @@ class Storage:
 
 
 def _shown(value: Any) -> str:
-    data = value.data if isinstance(value, Thing) else None
-    if data is None or not data.startswith(b"{"):
-        return value.version if isinstance(value, Thing) else repr(value)
-    told = json.loads(data)
+    if not isinstance(value, Thing):
+        return repr(value)
+    if value.content_type != "application/json":
+        return value.version
+    told = json.loads(value.data)
     return f"{value.version} {told.get('state')} {(told.get('job') or {}).get('id', '-')} of {told['run'].get('run_id')}"
 
 
@@ -113,7 +114,11 @@ class SimStore(Store):
         self.replace = replace
 
     def check(self) -> None:
-        self.storage.do(f"check {self.key}", lambda _: None)
+        try:
+            self.storage.do(f"check {self.key}", lambda _: None)
+        except StoreTroubleError as error:
+            raise FluxStoreError(f"The store cannot be reached for {self.uri} ({error}).") from error
+
 
     def beside(self, name: str) -> SimStore:
         other = copy.copy(self)

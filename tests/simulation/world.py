@@ -63,6 +63,8 @@ class Process:
         self.is_dead = False
         self.has_ended = False
         self.frozen_until = 0.0
+        self.is_task = False
+        """Whether it may be interrupted."""
         self.main: Thread | None = None
         self.attempts: list[Attempt] = []
         self.faults: list[float] = []
@@ -99,7 +101,7 @@ class Process:
 
     def interrupt(self) -> None:
         """Raise in the main thread, as Airflow does when the task's time is over."""
-        if not self.is_gone and not self.has_ended and self.main is not None:
+        if self.is_task and not self.is_gone and not self.has_ended and self.main is not None and self.main.turn:
             self.world.say(self.name, "is interrupted")
             self.world.counts["interrupted"] += 1
             self._disturb()
@@ -132,8 +134,9 @@ class Thread:
     def _run(self, function: Callable[[], None]) -> None:
         try:
             function()
-        except Killed:
-            pass
+        except BaseException:
+            if not self.process.is_gone:
+                raise
         finally:
             if self.process.main is self:
                 self.process.has_ended = True
