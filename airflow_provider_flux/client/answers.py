@@ -1,13 +1,15 @@
 """Any answer of the API becomes one Result, or one FluxError. No I/O.
 
 An answer is judged by the ``status`` in its body before its HTTP code: a failed job may come as HTTP 422,
-an unknown one as 404. Status words are open-ended: one that is not known means wait.
+an unknown one as 404. Status words are open-ended: one that is not known means wait. What ends the wait for a
+paid job is decided in one place, :func:`read_result`, which the worker, the trigger and the batch share.
 """
 
 from __future__ import annotations
 
 import enum
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,8 +67,11 @@ KNOWN_WAITING = frozenset(
 )
 """Words that are known to mean "not yet", so that only news is logged."""
 
-_REQUEST_FAILED = (401, 402, 403, 408, 429, 502, 504)
-"""HTTP codes that tell of the request, whatever became of the job."""
+_NOT_FOUND = re.compile(r"task not found[.!]?( \(request id: [^)]*\))?", re.IGNORECASE)
+"""The words, and the only ones, with which the API says that it does not know a job."""
+
+_OF_THE_REQUEST = (401, 402, 403, 408, 429, 502, 504)
+"""HTTP codes of a gateway that answers for itself: only the job's own id makes such an answer one about the job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +114,32 @@ class Result:
 
 
 def read_result(answer: Answer, job: Job) -> Result:
-    """Return the state of ``job`` that ``answer`` tells of.
+    """Return the state of ``job`` that ``answer`` is about.
 
-    :raises FluxError: if it tells of none; the class says whether asking again can help.
+    An accepted job is paid for if it finishes, so only an answer about that very job may end the wait for it: a final
+    status with the job's id, its details or its result, or the words "Task not found". Any other answer, whatever its
+    HTTP code and its body, is a poll that failed.
+
+    :raises FluxServiceError: if the answer is not about the job; asking again can help.
     """
     body = _json(answer.body)
-    found = _with_status(body)
-    if found is not None:
-        result = _result(found, job)
-        if result.state is not State.FAILED or not _is_of_the_request(answer.code, found):
-            return result
-    if answer.code == 404 and isinstance(body, Mapping):
+    for candidate in _objects(body):
+        if isinstance(word := candidate.get("status"), str) and word.strip():
+            result = _result(candidate, job)
+            if _is_about(job, result, candidate, answer.code):
+                return result
+    if _NOT_FOUND.fullmatch(_message(body)):
         return Result(job, status="Task not found", state=State.NOT_FOUND)
-    raise _error(answer, body)
+    error = read_refusal(answer)
+    raise FluxServiceError(error.what, job_id=job.id, retry_after=error.retry_after)
+
+
+def read_refusal(answer: Answer) -> FluxError:
+    """Return what an answer says of the request itself: of the key, the credits, the host.
+
+    Never of a poll: what refuses one request for a while says nothing about a job that was accepted.
+    """
+    return _error(answer, _json(answer.body))
 
 
 def read_submission(answer: Answer, model: str, endpoint: Endpoint, now: float) -> Job:
@@ -172,12 +190,16 @@ def _result(body: Mapping[str, Any], job: Job) -> Result:
     )
 
 
-def _is_of_the_request(code: int, body: Mapping[str, Any]) -> bool:
-    """Tell whether "error" is what a gateway says of this request; a job that it is taken for is paid for again."""
-    if code in _REQUEST_FAILED:
+def _is_about(job: Job, result: Result, found: Mapping[str, Any], code: int) -> bool:
+    """Tell whether an answer with a status word is about ``job``, rather than about this request or another job."""
+    if ids := _ids(found):
+        return job.id in ids
+    if result.state in (State.WAITING, State.NOT_FOUND):
         return True
-    tells_of_the_job = body.get("details") or _id(body)
-    return code >= 500 and not tells_of_the_job and ("message" in body or "error" in body)
+    if result.state is State.READY:
+        return result.sample is not None
+    has_details = any(found.get(name) for name in ("details", "result", "fail_reason"))
+    return has_details and code not in _OF_THE_REQUEST
 
 
 def _prompt(*candidates: Mapping[str, Any]) -> str | None:
@@ -188,14 +210,6 @@ def _prompt(*candidates: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _with_status(body: Any) -> Mapping[str, Any] | None:
-    for candidate in _objects(body):
-        status = candidate.get("status")
-        if isinstance(status, str) and status.strip():
-            return candidate
-    return None
-
-
 def _objects(body: Any) -> list[Mapping[str, Any]]:
     """Return the ``data`` of a wrapping envelope, and the body: what an envelope says comes last."""
     data = body.get("data") if isinstance(body, Mapping) else None
@@ -203,10 +217,13 @@ def _objects(body: Any) -> list[Mapping[str, Any]]:
 
 
 def _id(accepted: Mapping[str, Any]) -> str | None:
-    for value in (accepted.get("id"), accepted.get("task_id")):
-        if value and isinstance(value, (str, int)) and not isinstance(value, bool) and (text := str(value).strip()):
-            return text
-    return None
+    return next(iter(_ids(accepted)), None)
+
+
+def _ids(body: Mapping[str, Any]) -> list[str]:
+    values = [body.get(name) for name in ("id", "task_id")]
+    texts = [str(value).strip() for value in values if isinstance(value, (str, int)) and not isinstance(value, bool)]
+    return [text for text in texts if text]
 
 
 def _reason(body: Mapping[str, Any], result: Mapping[str, Any]) -> str:

@@ -12,16 +12,23 @@ import math
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 from httpx_aiohttp import HttpxAiohttpClient
 
-from airflow_provider_flux.client.answers import Answer, Result, State, read_result, read_submission
+from airflow_provider_flux.client.answers import (
+    Answer,
+    Result,
+    State,
+    read_refusal,
+    read_result,
+    read_submission,
+)
 from airflow_provider_flux.client.durations import durations_of
 from airflow_provider_flux.client.errors import (
     FluxAuthenticationError,
@@ -92,7 +99,7 @@ def ssl_context() -> ssl.SSLContext:
 
 
 def _timeout(endpoint: Endpoint) -> httpx.Timeout:
-    return httpx.Timeout(endpoint.timeout, connect=min(endpoint.timeout, 10.0))
+    return httpx.Timeout(endpoint.timeout, connect=endpoint.connect_timeout)
 
 
 def _capped(chunks: Iterable[bytes]) -> bytes:
@@ -136,6 +143,16 @@ def _problem(error: Exception) -> FluxError:
     return FluxServiceError(f"The FLUX API {what} ({type(error).__name__}: {error}).")
 
 
+@contextlib.contextmanager
+def _failed_poll(job: Job, url: str) -> Iterator[None]:
+    """Turn whatever error a poll meets into the one that says so: it names the job and the host that was asked."""
+    try:
+        yield
+    except FluxError as error:
+        what = f"{urlsplit(url).hostname}: {error.what}"
+        raise FluxServiceError(what, job_id=job.id, retry_after=error.retry_after) from error.__cause__
+
+
 def _poller(endpoint: Endpoint, job: Job, deadline: float, interval: float | None, quiet: bool = False) -> Poller:
     return Poller(job, deadline, interval, time.time(), durations_of(endpoint.base_url, job.model), quiet)
 
@@ -171,6 +188,7 @@ class FluxClient:
         patience: float = SUBMIT_PATIENCE,
         strict: bool = False,
         queue: bool = True,
+        before_request: Callable[[], None] = lambda: None,
     ) -> Job:
         """Submit a paid job.
 
@@ -181,6 +199,7 @@ class FluxClient:
         :param patience: Seconds for which it is sent again.
         :param strict: Refuse a model or parameter that is not known here, rather than send it with a warning.
         :param queue: Whether it is sent again, too, while the account has no room for another job (HTTP 429).
+        :param before_request: Called right before each time that it is sent; what it raises ends the submit.
         :raises FluxBadRequestError: before anything is sent if a value cannot be used, or by the API.
         :raises FluxUncertainSubmitError: if the answer was lost, so that a job may exist.
         :raises FluxError: any other outcome; nothing was paid.
@@ -195,6 +214,7 @@ class FluxClient:
             log.warning("Sent as it is, unchecked: %s.", unknown)
         give_up = time.monotonic() + patience
         for attempt in range(1_000_000):
+            before_request()
             try:
                 return self._submit_once(model, body)
             except (FluxRateLimitError, FluxServiceError) as error:
@@ -234,13 +254,18 @@ class FluxClient:
     def get_result(self, job: Job) -> Result:
         """Ask once for the state of ``job``.
 
-        :raises FluxError: if no state was told; ``retryable`` says whether asking again can help.
+        :raises FluxServiceError: if the answer is not about the job; asking again can help.
+        :raises FluxAuthenticationError: if there is no key to ask with.
 
         Source: https://apidoc.cometapi.com/api/image/flux/flux-query
         """
         with about(job.id):
             self._check_key()
-            return read_result(self._ask(self.endpoint.result_url(job)), job)
+        return self._get_result(job, self.endpoint.result_url(job))
+
+    def _get_result(self, job: Job, url: str) -> Result:
+        with _failed_poll(job, url):
+            return read_result(self._ask(url), job)
 
     def _ask(self, url: str) -> Answer:
         try:
@@ -254,16 +279,20 @@ class FluxClient:
 
         :param deadline: Unix time in seconds at which waiting ends; at least one poll is made.
         :param interval: Seconds between polls; default: from when such jobs usually finish.
-        :raises FluxTimeoutError: at the deadline.
+        Only an answer about the job ends the wait; any other one is a poll that failed, and is made again.
+
+        :raises FluxTimeoutError: at the deadline; waiting again goes on with the same job.
         :raises FluxError: if the job failed, was moderated, or is not known.
         """
         poller = _poller(self.endpoint, job, deadline, interval)
+        with about(job.id):
+            self._check_key()
         while True:
             time.sleep(poller.delay(time.time()))
-            answer: Result | FluxError
+            answer: Result | FluxServiceError
             try:
-                answer = self.get_result(job)
-            except FluxError as error:
+                answer = self._get_result(job, self.endpoint.result_url(job, poller.asks_base_host))
+            except FluxServiceError as error:
                 answer = error
             if (done := poller.feed(answer, time.time())) is not None:
                 return done
@@ -309,14 +338,21 @@ class FluxClient:
         if self.endpoint.gateway == BFL:
             credits = self.credits()
             return f"The key is valid; {credits:g} credits are left."
+        answer = self._ask(self.endpoint.result_url(_NO_JOB))
         try:
-            answer = self._ask(self.endpoint.result_url(_NO_JOB))
             result = read_result(answer, _NO_JOB)
-        except FluxRateLimitError:
-            return "The API answers, and takes no further request at the moment."
-        if result.state is not State.NOT_FOUND or b"task not found" not in answer.body.lower():
-            raise FluxConfigurationError("Asked for a job that cannot exist, it did not say 'Task not found'.")
-        return "The key is valid (asked for a job that cannot exist, the API said 'Task not found')."
+        except FluxServiceError:
+            error = read_refusal(answer)
+            if isinstance(error, FluxRateLimitError):
+                return "The API is reachable but rate-limits requests; the key was not verified."
+            if answer.code == 404:
+                raise FluxConfigurationError(error.what) from None
+            raise error from None
+        if result.state is not State.NOT_FOUND:
+            raise FluxConfigurationError(
+                "A probe with a non-existent job id did not return 'Task not found', so the key could not be verified."
+            )
+        return "The key is valid (a probe with a non-existent job id returned 'Task not found')."
 
     def credits(self) -> float:
         """Return the credits left on a Black Forest Labs account.
@@ -329,8 +365,9 @@ class FluxClient:
         with contextlib.suppress(ValueError, TypeError, KeyError):
             if math.isfinite(credits := float(json.loads(answer.body)["credits"])):
                 return credits
-        read_result(answer, _NO_JOB)
-        raise FluxServiceError("The FLUX API did not tell the credits left.")
+        if 200 <= answer.code < 300:
+            raise FluxServiceError("The FLUX API does not return the credits left.")
+        raise read_refusal(answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,11 +436,11 @@ class AsyncFluxClient:
         """Ask once for the state of ``job``; see :meth:`FluxClient.get_result`."""
         return await self._get_result(job, self._request(job))
 
-    def _request(self, job: Job) -> httpx.Request:
-        return self._http.build_request("GET", self.endpoint.result_url(job), headers=self.endpoint.auth)
+    def _request(self, job: Job, base_host: bool = False) -> httpx.Request:
+        return self._http.build_request("GET", self.endpoint.result_url(job, base_host), headers=self.endpoint.auth)
 
     async def _get_result(self, job: Job, request: httpx.Request) -> Result:
-        with about(job.id):
+        with _failed_poll(job, str(request.url)):
             return read_result(await self._ask(request), job)
 
     async def _ask(self, request: httpx.Request) -> Answer:
@@ -429,10 +466,11 @@ class AsyncFluxClient:
         request = self._request(job)  # once for all polls: making one is a sixth of the work of a poll
         while True:
             await asyncio.sleep(_together(poller.delay(time.time())))
-            answer: Result | FluxError
+            answer: Result | FluxServiceError
             try:
-                answer = await self._get_result(job, request)
-            except FluxError as error:
+                asked = self._request(job, base_host=True) if poller.asks_base_host else request
+                answer = await self._get_result(job, asked)
+            except FluxServiceError as error:
                 answer = error
             if (done := poller.feed(answer, time.time())) is not None:
                 return done

@@ -42,18 +42,30 @@ class Endpoint:
             return {"x-key": self.api_key}
         return {"Authorization": f"Bearer {self.api_key}"}
 
+    @property
+    def connect_timeout(self) -> float:
+        """Seconds that connecting may take."""
+        return min(self.timeout, 10.0)
+
+    @property
+    def submit_seconds(self) -> float:
+        """Seconds that one submit may take: connecting, sending, and waiting for the answer."""
+        return self.connect_timeout + 2 * self.timeout
+
     def submit_url(self, model: str) -> str:
         """Return the URL that takes a paid job for ``model``."""
         return f"{self.base_url}{_PREFIX[self.gateway]}/{quote(model, safe='')}"
 
-    def result_url(self, job: Job) -> str:
-        """Return the URL that tells the state of ``job``.
+    def result_url(self, job: Job, base_host: bool = False) -> str:
+        """Return the URL that returns the state of ``job``.
+
+        :param base_host: Ask the API's base host even if the job has a URL of its own, which fails for a while.
 
         CometAPI is asked by id at its own address, whatever ``polling_url`` it passed on from upstream
         (https://apidoc.cometapi.com/api/image/flux/flux-query). Black Forest Labs asks for ``polling_url``
         unchanged, since a job lives in one region (https://docs.bfl.ml/api_integration/integration_guidelines).
         """
-        if self.gateway == BFL and job.polling_url and self._may_poll(job.polling_url):
+        if not base_host and self.gateway == BFL and job.polling_url and self._may_poll(job.polling_url):
             return job.polling_url
         return f"{self.base_url}{_PREFIX[self.gateway]}/get_result?id={quote(job.id, safe='')}"
 

@@ -5,7 +5,6 @@ The worker's loop and the trigger's loop feed the same Poller, so they cannot dr
 
 from __future__ import annotations
 
-import itertools
 import logging
 import random
 from dataclasses import replace
@@ -13,12 +12,11 @@ from dataclasses import replace
 from airflow_provider_flux.client.answers import KNOWN_WAITING, Result, State
 from airflow_provider_flux.client.durations import Durations
 from airflow_provider_flux.client.errors import (
-    FluxAuthenticationError,
-    FluxConfigurationError,
     FluxError,
     FluxJobFailedError,
     FluxJobNotFoundError,
     FluxModeratedError,
+    FluxServiceError,
     FluxTimeoutError,
 )
 from airflow_provider_flux.client.jobs import Job
@@ -29,12 +27,12 @@ NOT_FOUND_PATIENCE = 15.0
 """Seconds for which "Task not found" may be a region that has not heard of the job yet."""
 YOUNG = 60.0
 """Seconds after its submit for which a job may be news to some region; of an older one, the second answer counts."""
-LINKLESS_PATIENCE = 3
-"""Answers that may say "Ready" before the delivery URL is there."""
 LEAST_WAIT = 0.1
 """Least seconds between two polls, whatever interval was asked for."""
-DOUBT_PATIENCE = 3
-"""Answers in a row that may be a web page, or refuse a key that has just been good, before it is believed."""
+LONGEST_BACKOFF = 30.0
+"""Most seconds between two polls that fail; a Retry-After may ask for more, up to twice as much."""
+OTHER_HOST_AFTER = 3
+"""Polls in a row that fail before every second one goes to the API's base host instead of the job's own."""
 TOLD_AT = (30.0, 120.0, 300.0, 1800.0)
 """Seconds of waiting after which a line says how the job is."""
 
@@ -73,8 +71,8 @@ class Poller:
         # The age at which the job was last known not to be ready; None: it may have been ready for long.
         self._unready = age if job.submitted_at is not None and age < self._first else None
         self._missing_since: float | None = None
-        self._linkless = 0
-        self._errors: list[FluxError] = []
+        self._failures = 0  # in a row
+        self._last_failure: FluxError | None = None
         self._words: set[str] = set()
         self._status = "unknown"
         self._lines: tuple[float, ...] = () if quiet else TOLD_AT
@@ -91,23 +89,36 @@ class Poller:
             wait = self._interval
         else:
             wait = _jitter(self._schedule.spacing(age), 0.1)
-        if self._errors:
-            wait = max(wait, min(30.0, 0.5 * 2 ** min(len(self._errors), 6)), self._errors[-1].retry_after or 0)
+        if self._last_failure is not None:
+            backoff = min(LONGEST_BACKOFF, 0.5 * 2 ** min(self._failures, 6))
+            # A job's link lives ten minutes, whatever a host that fails asks for.
+            wait = max(wait, backoff, min(self._last_failure.retry_after or 0.0, 2 * LONGEST_BACKOFF))
         return max(0.0, min(max(LEAST_WAIT, wait) if self.polls else wait, self.deadline - now))
 
     def _age(self, now: float) -> float:
         # Another machine's clock may be ahead of the one that submitted.
         return max(0.0, now - (self._began if self.job.submitted_at is None else self.job.submitted_at))
 
+    @property
+    def asks_base_host(self) -> bool:
+        """Whether the next poll goes to the API's base host, because the job's own host fails for a while."""
+        return self._failures >= OTHER_HOST_AFTER and self._failures % 2 == 1
+
     def feed(self, answer: Result | FluxError, now: float) -> Result | None:
         """Take the answer of one poll; return the finished Result, or None to go on waiting.
 
+        A poll that failed (:func:`read_result` says which ones) never ends the wait before the deadline.
+
         :raises FluxError: the outcome of the job, if it is final or the deadline has passed.
         """
+        asked_base_host = self.asks_base_host
         self.polls += 1
         done = None
         if isinstance(answer, FluxError):
-            self._judge_error(answer)
+            self._note_failure(answer)
+        elif answer.state is State.NOT_FOUND and asked_base_host and self.job.polling_url is not None:
+            # A job is known in its own region alone, so this is no news of it.
+            self._note_failure(FluxServiceError("The job's own host fails, and the base host does not know the job."))
         else:
             done = self._judge(answer, now)
         if done is not None:
@@ -121,12 +132,13 @@ class Poller:
         return None
 
     def _judge(self, result: Result, now: float) -> Result | None:
-        self._errors.clear()
+        self._failures, self._last_failure = 0, None
         self._status = result.status
         if result.state is not State.NOT_FOUND:
             self._missing_since = None
         if result.state is State.READY:
-            return self._ready(result)
+            # Without a link, the image is not there yet.
+            return result if result.sample else None
         if result.state is State.WAITING:
             self._note(result.status)
             self._unready = self._age(now)
@@ -155,36 +167,18 @@ class Poller:
             age = self._age(now)
             self._durations.add(max((self._unready + age) / 2, 0.75 * age), now)
 
-    def _ready(self, result: Result) -> Result | None:
-        if result.sample:
-            return result
-        self._linkless += 1
-        if self._linkless >= LINKLESS_PATIENCE:
-            raise FluxJobFailedError(
-                f"Job {self.job.id} says {result.status!r} but has no image.",
-                job_id=self.job.id,
-                money=f"Job {self.job.id} may have been paid for.",
-            )
-        return None
-
     def _fail(self, result: Result) -> None:
         why = f": {result.reason}" if result.reason else ""
         if result.state is State.MODERATED:
             raise FluxModeratedError(f"Job {self.job.id} was moderated ({result.status}{why}).", job_id=self.job.id)
         raise FluxJobFailedError(f"Job {self.job.id} failed ({result.status}{why}).", job_id=self.job.id)
 
-    def _judge_error(self, error: FluxError) -> None:
-        self._errors.append(error)
+    def _note_failure(self, error: FluxError) -> None:
+        self._failures += 1
+        self._last_failure = error
         self._unready = None
-        doubtful = isinstance(error, (FluxConfigurationError, FluxAuthenticationError))
-        alike = len(list(itertools.takewhile(lambda other: type(other) is type(error), reversed(self._errors))))
-        if not error.retryable and not (doubtful and alike < DOUBT_PATIENCE):
-            raise self._about_job(error) from error
-        if len(self._errors) in (1, 5, 25):
-            log.warning("Poll %d of job %s failed, asking again: %s", self.polls, self.job.id, error.what)
-
-    def _about_job(self, error: FluxError) -> FluxError:
-        return type(error)(f"Asking for job {self.job.id} failed: {error.what}", job_id=self.job.id)
+        if self._failures in (1, 5, 25):
+            log.warning("Poll %d of job %s failed; it is asked for again: %s", self.polls, self.job.id, error.what)
 
     def _note(self, word: str) -> None:
         if word.lower() not in KNOWN_WAITING and word not in self._words:
@@ -206,7 +200,9 @@ class Poller:
             )
 
     def _last(self) -> str:
-        return f"the last poll failed: {self._errors[-1].what}" if self._errors else f"last status {self._status!r}"
+        if self._last_failure is not None:
+            return f"the last poll failed: {self._last_failure.what}"
+        return f"last status {self._status!r}"
 
     def _timeout(self, now: float) -> FluxTimeoutError:
         seconds = now - (self.job.submitted_at or self._began)

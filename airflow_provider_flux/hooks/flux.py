@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
@@ -93,13 +94,21 @@ class FluxHook(BaseHook):
         """Return the client, which knows nothing of Airflow."""
         return self._client
 
-    def submit(self, model: str, parameters: dict[str, Any], strict: bool = False, queue: bool = True) -> Job:
+    def submit(
+        self,
+        model: str,
+        parameters: dict[str, Any],
+        strict: bool = False,
+        queue: bool = True,
+        before_request: Callable[[], None] = lambda: None,
+    ) -> Job:
         """Submit a paid job and return it at once.
 
         :param model: The model's name, such as ``"flux-pro-1.1"``.
         :param parameters: The request's fields (``prompt``, ``width``, ...); unset and empty ones are not sent.
         :param strict: Refuse a model or parameter that is not known here, rather than send it with a warning.
         :param queue: Whether to wait a minute at most while the account has no room for another job (HTTP 429).
+        :param before_request: Called right before each request that may be accepted; what it raises ends the submit.
         :raises FluxBadRequestError: if they cannot be used; nothing was paid.
         :raises FluxUncertainSubmitError: if the answer was lost, so that a job may exist.
         :raises FluxError: any other outcome; nothing was paid.
@@ -107,7 +116,7 @@ class FluxHook(BaseHook):
         if secret := parameters.get("webhook_secret"):
             mask_secret(secret)
         with airflow_errors():
-            return self._client.submit(model, parameters, strict=strict, queue=queue)
+            return self._client.submit(model, parameters, strict=strict, queue=queue, before_request=before_request)
 
     def get_result(self, job: Job | dict[str, Any] | str) -> Result:
         """Ask once how ``job`` is.

@@ -17,18 +17,22 @@ from airflow_provider_flux.client.client import FluxClient
 from airflow_provider_flux.client.errors import FluxBadImageError, FluxError, FluxImageExpiredError, about
 from airflow_provider_flux.client.jobs import Job, job_from
 from airflow_provider_flux.images.capture import CONTENT_TYPES, MAX_BYTES, Image, capture
-from airflow_provider_flux.images.receipts import BesideImage, FluxReceiptError, Receipt, Run
 from airflow_provider_flux.images.recipe import describe, describe_job, public
 from airflow_provider_flux.images.s3_store import S3Store, job_in, metadata_text
 from airflow_provider_flux.images.stores import FluxImageExistsError, FluxStoreError, Store
+from airflow_provider_flux.receipts.lifecycle import record_image, record_stored
+from airflow_provider_flux.receipts.receipt import FluxReceiptError, Receipt, TaskIdentity
+from airflow_provider_flux.receipts.stores import SidecarReceiptStore, update
 
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
+FRESH_LINK_TIMEOUT = 30.0
+"""Seconds for which a job is asked for another link."""
 
 
 def deliver(client: FluxClient, result: Result, store: Store, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
-    """Fetch, check and store the image of a finished job; return its description, with the place it lies at.
+    """Fetch, check and store the image of a finished job, unless another process has; return its description.
 
     The triggerer and the worker both call it.
 
@@ -37,31 +41,46 @@ def deliver(client: FluxClient, result: Result, store: Store, max_bytes: int = M
     :raises FluxStoreError: if it could not be stored.
     """
     with about(result.job.id), tempfile.TemporaryDirectory(prefix="flux-") as folder:
-        path = Path(folder) / "image"
+        path, receipts = Path(folder) / "image", SidecarReceiptStore(store)
+        is_free, earlier = _read_receipt(receipts, result.job.id)
+        if earlier is not None and _is_stored(earlier, result.job, store):
+            return dict(earlier.image or {})
+        receipt = _receipt_of(result, earlier, receipts.location) if is_free else None
         image = fetch_image(client, result, path, max_bytes)
-        told = {**describe(result), **_place(store, image)}
-        _keep(store, path, image, told, _receipt_of(result, store))
-    return told
+        described = {**describe(result), **_place(store, image)}
+        return _store_with_receipt(store, path, image, described, receipts, receipt)
 
 
-def _receipt_of(result: Result, store: Store) -> Receipt | None:
-    """Return the receipt of a finished job; None if what lies in its place is not to be touched.
+def _receipt_of(result: Result, earlier: Receipt | None, location: str) -> Receipt | None:
+    """Return the receipt of a finished job; None if the one in its place is another job's.
 
     The image is paid for, so nothing about its receipt may keep it from being stored.
     """
     job = result.job
-    told = {"prompt": result.prompt, "seed": result.seed}
-    told = {name: value for name, value in told.items() if value is not None}
-    is_free, earlier = _look(store, job.id)
-    if not is_free:
-        return None
+    known = {"prompt": result.prompt, "seed": result.seed}
+    known = {name: value for name, value in known.items() if value is not None}
     if earlier is None:
         earlier = Receipt("submitted", f"job {job.id}", job.model)
     elif earlier.job is not None and earlier.job.get("id") != job.id:
-        log.warning("%s.json is the receipt of another job by now; it is left alone.", store.uri)
+        log.warning("%s is the receipt of another job by now; it is kept as it is.", location)
         return None
+    settled = job if result.cost is None else replace(job, cost=result.cost)
     # One without a job is the intent whose job could not be written down: its recipe is this image's.
-    return replace(earlier, job=job.to_dict(), parameters=earlier.parameters or public(told) or None)
+    return replace(
+        earlier,
+        state="submitted",
+        job=settled.to_dict(),
+        parameters=earlier.parameters or public(known) or None,
+        claim=None,
+    )
+
+
+def _is_stored(receipt: Receipt, job: Job, store: Store) -> bool:
+    if receipt.state != "stored" or receipt.image is None or receipt.image["id"] != job.id:
+        return False
+    with contextlib.suppress(Exception):
+        return store.holds(receipt.image["bytes"], receipt.image["sha256"])
+    return False
 
 
 def _place(store: Store, image: Image) -> dict[str, Any]:
@@ -71,7 +90,7 @@ def _place(store: Store, image: Image) -> dict[str, Any]:
 def fetch_image(client: FluxClient, result: Result, path: Path, max_bytes: int = MAX_BYTES) -> Image:
     """Write the image of a finished job to ``path`` and return what it is.
 
-    A failed or broken transfer is tried again, and a dead link is asked for anew: the image is paid for.
+    A failed or broken transfer is retried, and a new link is asked for in place of a dead one: the image is paid for.
 
     :param max_bytes: A larger image is refused.
     :raises FluxBadImageError: if no whole image came.
@@ -85,9 +104,7 @@ def fetch_image(client: FluxClient, result: Result, path: Path, max_bytes: int =
             with client.fetch(result.sample, job.id) as delivery:
                 return capture(delivery.chunks, path, job.id, max_bytes)
         except FluxImageExpiredError:
-            fresh = client.get_result(job)
-            if not fresh.sample:
-                raise
+            fresh = client.wait(job, time.time() + FRESH_LINK_TIMEOUT)
             if fresh.sample == result.sample:
                 # Once more: some hosts refuse an image that has only just come to them.
                 if attempt == ATTEMPTS:
@@ -111,35 +128,30 @@ def fetch_job(client: FluxClient, job: Job, path: Path, timeout: float, max_byte
     return fetch_image(client, client.wait(job, time.time() + timeout), path, max_bytes)
 
 
-def _keep(store: Store, path: Path, image: Image, told: dict[str, Any], receipt: Receipt | None) -> None:
+def _store_with_receipt(
+    store: Store,
+    path: Path,
+    image: Image,
+    described: dict[str, Any],
+    receipts: SidecarReceiptStore,
+    receipt: Receipt | None,
+) -> dict[str, Any]:
     """Store the captured file with its metadata and its receipt.
 
-    The receipt tells of the image before it is put, so that a crash in between does not hide it, and after.
+    The receipt names the image before it is put, so that a crash in between does not hide it, and after.
 
-    :param receipt: None: another's lies there, and is kept.
+    :param receipt: None: another one is there, and is kept.
     """
-    book, job_id = BesideImage(store), told["id"]
+    job_id = described["id"]
     named = mimetypes.guess_type(store.uri)[0]
     if named in CONTENT_TYPES.values() and named != image.content_type:
         log.warning("The image of job %s is %s, though its name is %s.", job_id, image.content_type, store.uri)
-    metadata = {
-        "job-id": job_id,
-        "model": told.get("model"),
-        "seed": told.get("seed"),
-        "sha256": image.sha256,
-        "width": image.width,
-        "height": image.height,
-        "format": image.format,
-    }
     if receipt is not None:
-        receipt = replace(receipt, image=told)
-        book.write(receipt)
+        receipt = record_image(receipts, replace(receipt, image=described))
+    if receipt is not None and receipt.state == "stored" and receipt.image is not None:
+        return receipt.image
     try:
-        store.put(
-            path,
-            image.content_type,
-            {name: str(value) for name, value in metadata.items() if value is not None},
-        )
+        store.put(path, image.content_type, _metadata(image, described))
     except FluxImageExistsError as error:
         raise FluxImageExistsError(error.what, job_id=job_id, money=FluxStoreError._money(job_id)) from error
     except Exception as error:
@@ -150,10 +162,24 @@ def _keep(store: Store, path: Path, image: Image, told: dict[str, Any], receipt:
         ) from error
     if receipt is not None:
         try:
-            book.write(receipt.become("stored"))
-        except FluxStoreError as error:
-            # The image is there, and the receipt tells of it; the next try finds both.
+            record_stored(receipts, receipt)
+        except FluxError as error:
+            # The image is there, and the receipt names it; the next attempt finds both.
             log.warning("The image of job %s is stored, but its receipt does not say so yet: %s", job_id, error.what)
+    return described
+
+
+def _metadata(image: Image, described: Mapping[str, Any]) -> dict[str, str]:
+    metadata = {
+        "job-id": described["id"],
+        "model": described.get("model"),
+        "seed": described.get("seed"),
+        "sha256": image.sha256,
+        "width": image.width,
+        "height": image.height,
+        "format": image.format,
+    }
+    return {name: str(value) for name, value in metadata.items() if value is not None}
 
 
 def copy(told: Mapping[str, Any], source: Store, target: Store, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
@@ -181,28 +207,37 @@ def copy(told: Mapping[str, Any], source: Store, target: Store, max_bytes: int =
         told = {**told, **_place(target, image)}
         receipt = Receipt("submitted", f"job {job_id}", told.get("model"))
         with contextlib.suppress(FluxReceiptError):
-            receipt = BesideImage(source).read() or receipt
-        receipt = replace(receipt, state="submitted", job=job_from(told).to_dict())
-        is_free, _ = _look(target, job_id)
-        _keep(target, path, image, told, receipt if is_free else None)
+            receipt = SidecarReceiptStore(source).read() or receipt
+        receipts = SidecarReceiptStore(target)
+        is_free, _ = _read_receipt(receipts, job_id)
+        copied = replace(receipt, state="submitted", job=job_from(told).to_dict(), claim=None)
+        _store_with_receipt(target, path, image, told, receipts, copied if is_free else None)
     return told
 
 
-def _look(store: Store, job_id: str) -> tuple[bool, Receipt | None]:
-    """Tell whether the receipt of ``job_id`` may be written beside its image, and return the one that lies there."""
+def _read_receipt(receipts: SidecarReceiptStore, job_id: str) -> tuple[bool, Receipt | None]:
+    """Return whether the receipt of ``job_id`` may be written beside its image, and the one that is there."""
     try:
-        return True, BesideImage(store).read()
+        return True, receipts.read()
     except FluxReceiptError as error:
-        log.error("%s It is left alone, and the image of job %s is stored without a receipt.", error.what, job_id)
+        log.error("%s The file is kept; the image of job %s is stored without a receipt.", error.what, job_id)
         return False, None
 
 
-def announce(store: Store, job: Job, run: Run) -> None:
-    """Write the receipt of a job whose image is about to come to ``store``; what is no receipt is left alone."""
-    is_free, earlier = _look(store, job.id)
-    if is_free and (earlier is None or (earlier.job or {}).get("id") != job.id):
-        receipt = Receipt("submitted", f"job {job.id}", job.model, run=run, job=job.to_dict())
-        BesideImage(store).write(receipt.become("submitted"))
+def record_expected(store: Store, job: Job, run: TaskIdentity) -> None:
+    """Write the receipt of a job whose image is about to come to ``store``; what is no receipt is kept as it is."""
+    receipts = SidecarReceiptStore(store)
+
+    def change(present: Receipt | None) -> Receipt | None:
+        if present is not None and (present.job or {}).get("id") == job.id:
+            return None
+        expected = Receipt("submitted", f"job {job.id}", job.model, run=run, job=job.to_dict())
+        return expected.with_state("submitted")
+
+    try:
+        update(receipts, change)
+    except FluxReceiptError as error:
+        log.error("%s The file is kept; the image of job %s is stored without a receipt.", error.what, job.id)
 
 
 def find(store: S3Store, job: Job) -> dict[str, Any] | None:

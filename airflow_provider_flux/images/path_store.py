@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
+import io
 import os
 import shutil
 import tempfile
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from airflow_provider_flux.images.stores import FluxStoreUnusableError, Store
+from airflow_provider_flux.images.stores import FluxStoreUnusableError, Note, NoteConflictError, Store
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -22,6 +25,11 @@ _OBJECT_STORES = frozenset(
     ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "wasb", "wasbs", "oss", "oci", "tos", "obs", "cosn")
 )
 """Protocols under which what is written shows when it is whole, and a move is a copy."""
+
+_LARGEST_NOTE = 4 * 1024 * 1024
+"""Bytes of a note that are compared; receipts are far smaller."""
+_LOCK_TIMEOUT = 10.0
+"""Seconds to wait for the lock of a folder, which is held for a moment each time."""
 
 
 class PathStore(Store):
@@ -85,22 +93,35 @@ class PathStore(Store):
         except FileNotFoundError:
             return False
 
-    def read_note(self, max_bytes: int) -> bytes | None:
+    def read_note(self, max_bytes: int) -> Note | None:
         try:
             with self._path.fs.open(f"{self._path.path}.json", "rb") as stored:
-                data: bytes = stored.read(max_bytes)
-                return data
+                return Note.of(stored.read(max_bytes))
         except FileNotFoundError:
             return None
 
-    def write_note(self, data: bytes) -> None:
+    def write_note(self, data: bytes, replaces: Note | None) -> Note:
         if not self._is_local:
+            # Few remote filesystems have conditional writes, and none shows them here.
+            self._check_unchanged(replaces)
             self._write_whole(f"{self._path.path}.json", lambda target: self._path.fs.pipe_file(target, data))
-            return
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(data)
-            file.flush()
-            _replace(Path(f"{self._path.path}.json"), Path(file.name))
+            return Note.of(data)
+        target = Path(f"{self._path.path}.json")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _part_of(target) as part:
+            _write_through(part, io.BytesIO(data))
+            with _locked(target.parent):
+                self._check_unchanged(replaces)
+                if replaces is None:
+                    _create(target, part)
+                else:
+                    part.replace(target)
+        return Note.of(data)
+
+    def _check_unchanged(self, expected: Note | None) -> None:
+        there = self.read_note(_LARGEST_NOTE)
+        if (there and there.version) != (expected and expected.version):
+            raise NoteConflictError(f"{self.uri}.json was written by another process.")
 
     def _write_whole(self, target: str, write: Callable[[str], None]) -> None:
         """Let ``write`` make a file, so that at no moment half of it lies at ``target``."""
@@ -137,12 +158,66 @@ class PathStore(Store):
 def _replace(target: Path, source: Path) -> None:
     """Copy ``source`` over ``target`` so that at no moment half of it lies there."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    with _part_of(target) as part, source.open("rb") as data:
+        _write_through(part, data)
+        part.replace(target)
+
+
+@contextlib.contextmanager
+def _part_of(target: Path) -> Iterator[Path]:
+    """Give a name for a file that is to become ``target``; what is still there under it in the end is removed."""
     part = target.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        with source.open("rb") as data, part.open("wb") as file:
-            shutil.copyfileobj(data, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
+        yield part
     finally:
         part.unlink(missing_ok=True)
+
+
+def _write_through(part: Path, data: BinaryIO) -> None:
+    with part.open("wb") as file:
+        shutil.copyfileobj(data, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, so that nothing comes between a look at a file and its replacement.
+
+    :raises TimeoutError: if another process holds it for long, which may be stopped in the middle of that.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        give_up = time.monotonic() + _LOCK_TIMEOUT
+        while not _lock(descriptor):
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"another process has locked {folder} for more than {_LOCK_TIMEOUT:.0f} s")
+            time.sleep(0.01)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # A network share without locks: the look just before the write is all there is.
+        return True
+    return True
+
+
+def _create(target: Path, part: Path) -> None:
+    """Give ``part`` the name ``target``, which no file may have yet.
+
+    :raises NoteConflictError: if one has it.
+    """
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise NoteConflictError(f"{target} was written by another process.") from None
+    except OSError:
+        # A filesystem without hard links; the lock has to do.
+        part.replace(target)

@@ -54,6 +54,20 @@ def describe_job(job: Job) -> dict[str, Any]:
     return told
 
 
+def describe_reused(
+    image: Mapping[str, Any], run: Mapping[str, Any], paid_by: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return what a task returns of an image that was paid for before.
+
+    :param image: What was returned of it then.
+    :param run: The task that runs.
+    :param paid_by: The task that paid for the image, if that is another one: this one then pays nothing.
+    """
+    if paid_by is None:
+        return {**image, "reused": True, "paid_by": dict(run)}
+    return {**image, "cost": 0, "reused": True, "paid_by": dict(paid_by)}
+
+
 def public(request: Mapping[str, Any]) -> dict[str, Any]:
     """Return the request's fields as a receipt may show them: small, no secret, no signature of a URL."""
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import time
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -14,11 +15,15 @@ from airflow_provider_flux.images.stores import (
     FluxImageExistsError,
     FluxStoreError,
     FluxStoreUnusableError,
+    Note,
+    NoteConflictError,
     Store,
 )
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+log = logging.getLogger(__name__)
 
 # What the image's upload and the note beside it share: who may read it, with which key. The rest describes the image.
 _SHARED = (
@@ -36,6 +41,9 @@ _LIFE = 300
 _CUSTOMER_KEY = ("SSECustomerAlgorithm", "SSECustomerKey", "SSECustomerKeyMD5")
 # A note holds the prompt: the world may see the image, not what it was made of.
 _PUBLIC_ACLS = ("public-read", "public-read-write", "authenticated-read")
+
+_unconditional: set[tuple[str, str | None]] = set()
+"""Buckets, each with its connection, whose server refuses conditional writes, as far as this process knows."""
 
 
 def metadata_text(value: Any) -> str:
@@ -220,7 +228,7 @@ class S3Store(Store):
         told = {name.lower(): value for name, value in head.get("Metadata", {}).items()}
         return head.get("ContentLength") == size and told.get("sha256") == sha256
 
-    def read_note(self, max_bytes: int) -> bytes | None:
+    def read_note(self, max_bytes: int) -> Note | None:
         from botocore.exceptions import ClientError
 
         try:
@@ -231,15 +239,47 @@ class S3Store(Store):
                 return None
             raise
         with stored["Body"] as body:
-            return body.read(max_bytes)
+            return Note(body.read(max_bytes), stored["ETag"])
 
-    def write_note(self, data: bytes) -> None:
-        hook = self._writer({**self._given(_SHARED + _CUSTOMER_KEY), "ContentType": "application/json"})
-        hook.load_bytes(
-            data,
-            f"{self.key}.json",
+    def write_note(self, data: bytes, replaces: Note | None) -> Note:
+        from botocore.exceptions import ClientError
+
+        if (self.bucket, self._aws_conn_id) in _unconditional:
+            return self._put_note(data, {})
+        try:
+            return self._put_note(data, {"IfNoneMatch": "*"} if replaces is None else {"IfMatch": replaces.version})
+        except ClientError as error:
+            code = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if code in (400, 501):
+                return self._put_unconditionally(data, error)
+            # 404: it was to be replaced, and has been deleted.
+            if code not in (404, 409, 412) or (code == 404 and replaces is None):
+                raise
+            # The client sends a request again whose answer was lost: what is in the way may be this very note.
+            there = self.read_note(len(data) + 1)
+            if there is not None and there.data == data:
+                return there
+            raise NoteConflictError(f"{self.uri}.json was written by another process.") from error
+
+    def _put_unconditionally(self, data: bytes, refusal: Exception) -> Note:
+        """Write the note for a server that does not know conditional writes; raises if it is something else."""
+        note = self._put_note(data, {})
+        _unconditional.add((self.bucket, self._aws_conn_id))
+        log.warning(
+            "The S3 server of bucket %s does not support conditional writes (%s). Receipts are written without: two "
+            "tasks that submit the same recipe for the same place at the same moment can both pay.",
             self.bucket,
-            replace=True,
-            encrypt=self._encrypt,
-            acl_policy=None if self._acl_policy in _PUBLIC_ACLS else self._acl_policy,
+            refusal,
         )
+        return note
+
+    def _put_note(self, data: bytes, condition: dict[str, str]) -> Note:
+        arguments = {**self._given(_SHARED + _CUSTOMER_KEY), **condition}
+        if self._encrypt:
+            arguments["ServerSideEncryption"] = "AES256"
+        if self._acl_policy and self._acl_policy not in _PUBLIC_ACLS:
+            arguments["ACL"] = self._acl_policy
+        put = self._hook.get_conn().put_object(
+            Bucket=self.bucket, Key=f"{self.key}.json", Body=data, ContentType="application/json", **arguments
+        )
+        return Note(data, put["ETag"])

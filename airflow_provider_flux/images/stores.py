@@ -6,6 +6,8 @@ A store holds one image at one URI. It is written whole or not at all.
 from __future__ import annotations
 
 import abc
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -34,6 +36,27 @@ class FluxStoreError(FluxError):
     def _money(cls, job_id: str | None) -> str:
         told = "Nothing was paid by this try; perhaps by an earlier one."
         return f"Job {job_id} is finished and paid for." if job_id else told
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """The JSON note beside an image, as it was read or written.
+
+    :param data: The note.
+    :param version: Differs from that of every other note that was there before or comes after.
+    """
+
+    data: bytes
+    version: str
+
+    @classmethod
+    def of(cls, data: bytes) -> Note:
+        """Return a note whose version is its content, for stores that have no versions of their own."""
+        return cls(data, hashlib.sha256(data).hexdigest())
+
+
+class NoteConflictError(Exception):
+    """The note is not the one that was to be replaced: another process has written it in between."""
 
 
 class Store(abc.ABC):
@@ -66,12 +89,17 @@ class Store(abc.ABC):
         """Tell whether the image of this size (bytes) and hash lies here."""
 
     @abc.abstractmethod
-    def read_note(self, max_bytes: int) -> bytes | None:
+    def read_note(self, max_bytes: int) -> Note | None:
         """Return the JSON note beside the image, ``max_bytes`` of it at most; None if there is none."""
 
     @abc.abstractmethod
-    def write_note(self, data: bytes) -> None:
-        """Write the JSON note beside the image, whole or not at all."""
+    def write_note(self, data: bytes, replaces: Note | None) -> Note:
+        """Write the JSON note beside the image, whole or not at all, and return it.
+
+        :param replaces: The note that it replaces; None: there is none yet.
+        :raises NoteConflictError: if another note is there by now; nothing was written. S3 and local files decide
+            that with the write itself, other stores by a look just before it.
+        """
 
 
 def open_store(uri: str, aws_conn_id: str | None, **s3_arguments: Any) -> Store:

@@ -20,8 +20,8 @@ from airflow_provider_flux.exceptions import airflow_errors
 from airflow_provider_flux.images.capture import MAX_BYTES, check_max_bytes
 from airflow_provider_flux.links.flux import FluxImageLink
 from airflow_provider_flux.operators.outlets import lineage_of, tell_outlets
-from airflow_provider_flux.operators.purchase import check_policies, run_of
 from airflow_provider_flux.operators.waiting import seconds
+from airflow_provider_flux.receipts.submission import check_policies, task_identity
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -138,7 +138,7 @@ class FluxGenerateBatchOperator(BaseOperator):
             rules, items = self._rules(), self._items()
             manifest = self._manifest()
             manifest.check()
-            self._run = batch = BatchRun(items, self._hook, manifest, run_of(context), rules)
+            self._run = batch = BatchRun(items, self._hook, manifest, task_identity(context), rules)
             try:
                 run_interruptible(batch.finish())
             finally:

@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_flux import metrics
@@ -32,19 +32,23 @@ from airflow_provider_flux.client.slots import Slots
 from airflow_provider_flux.client.validation import prepare
 from airflow_provider_flux.images.delivery import deliver
 from airflow_provider_flux.images.inputs import InputImages
-from airflow_provider_flux.images.receipts import BesideImage, FluxReceiptError, Receipt
+from airflow_provider_flux.images.recipe import describe_reused
 from airflow_provider_flux.operators.budget import Budget, Charge, NotSubmittedError, kind_of
 from airflow_provider_flux.operators.progress import Progress
-from airflow_provider_flux.operators.purchase import BOUGHT, Purchase, outcome_noted
+from airflow_provider_flux.receipts.lifecycle import PAID_STATES, failure_recorded
+from airflow_provider_flux.receipts.receipt import FluxReceiptError, Receipt
+from airflow_provider_flux.receipts.stores import SidecarReceiptStore
+from airflow_provider_flux.receipts.submission import InSubmission, Submission
 
 if TYPE_CHECKING:
     from airflow_provider_flux.client.answers import Result
     from airflow_provider_flux.client.client import AsyncFluxClient
     from airflow_provider_flux.client.jobs import Job
     from airflow_provider_flux.hooks.flux import FluxHook
-    from airflow_provider_flux.images.receipts import Book, Run
     from airflow_provider_flux.images.stores import Store
     from airflow_provider_flux.operators.requests import Item
+    from airflow_provider_flux.receipts.receipt import TaskIdentity
+    from airflow_provider_flux.receipts.stores import ReceiptStore
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +65,9 @@ OF_THE_ACCOUNT = (FluxAuthenticationError, FluxConfigurationError, FluxCreditsEr
 """What is refused to one request for one of these reasons is refused to all."""
 
 T = TypeVar("T")
+
+Found = tuple["Result | dict[str, Any]", "dict[str, Any] | None"]
+"""The result of a finished job, or the description of a stored image; and the task that paid, if it is another one."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ class BatchRun:
     items: list[Item]
     hook: FluxHook
     folder: Store
-    run: Run
+    run: TaskIdentity
     rules: Rules
     lines: list[dict[str, Any]] = field(default_factory=list)
     errors: list[FluxError] = field(default_factory=list)
@@ -144,29 +151,40 @@ class BatchRun:
         states: dict[int, str] = {}
         receipts = await asyncio.gather(*(self._in(self._reads, self._reader(item)) for item in self.items))
         for index, receipt in enumerate(receipts):
-            if receipt is None or receipt.state not in (*BOUGHT, "expired"):
+            for job, run in [] if receipt is None else receipt.unused_jobs():
+                if run.is_same_run(self.run):
+                    self._count_unused(job)
+            if receipt is None or receipt.state not in (*PAID_STATES, "expired"):
                 continue
             self._charges[index] = self._charge_of(receipt)
-            if receipt.state in BOUGHT:
+            if receipt.state in PAID_STATES:
                 states[index] = receipt.state
         return states
 
     def _charge_of(self, receipt: Receipt) -> Charge:
-        # What another run has paid is no cost of this one.
-        budget = self._budget if receipt.run.is_of(self.run) else Budget(None)
-        charge = budget.count(kind_of(receipt.model, receipt.parameters or {}))
-        told = None if receipt.image is None else job_from(receipt.image).cost
-        charge.tell(receipt.paid_job().cost if told is None else told)
-        if receipt.state == "stored":
+        charge = self._budget_of(receipt).count(kind_of(receipt.model, receipt.parameters or {}))
+        charge.tell(receipt.paid_job().cost)
+        if receipt.image is not None:
+            charge.finish(job_from(receipt.image).cost)
+        elif receipt.state == "stored":
             charge.finish(None)
         if receipt.state != "submitted":
             charge.close()
         return charge
 
+    def _count_unused(self, job: Job) -> None:
+        charge = self._budget.count(kind_of(job.model, {}))
+        charge.finish(job.cost)
+        charge.close()
+
+    def _budget_of(self, receipt: Receipt) -> Budget:
+        """Return the budget that a receipt's job counts in: what another run pays is no cost of this one."""
+        return self._budget if receipt.run.is_same_run(self.run) else Budget(None)
+
     def _reader(self, item: Item) -> Callable[[], Receipt | None]:
         def read() -> Receipt | None:
             try:
-                return self._book(item).read()
+                return self._receipts(item).read()
             except FluxReceiptError:
                 # It will fail its item alone.
                 return None
@@ -199,79 +217,97 @@ class BatchRun:
             (metrics.reused(tags) if image.get("reused") else metrics.ready(image, tags))
             self._end(item, STORED, **{name: value for name, value in image.items() if name not in ("status", "model")})
 
-    async def _image(self, item: Item, client: AsyncFluxClient, is_bought: bool) -> dict[str, Any]:
-        """Return what there is to tell of the image.
+    async def _image(self, item: Item, client: AsyncFluxClient, is_paid: bool) -> dict[str, Any]:
+        """Return the description of the image.
 
-        :raises NotSubmittedError: if it was not bought.
+        :raises NotSubmittedError: if it was not submitted.
         """
-        result = await self._find(item, client) if is_bought else None
-        result = result or await self._buy(item, client)
+        found = await self._find(item, client) if is_paid else None
+        result, paid_by = found or await self._buy_patiently(item, client)
         if isinstance(result, dict):
-            return {**result, "reused": True}
+            return describe_reused(result, asdict(self.run), paid_by)
         try:
-            return await self._store_patiently(item, result)
+            image = await self._store_patiently(item, result)
         finally:
             self._backlog.release()
+        return image if paid_by is None else describe_reused(image, asdict(self.run), paid_by)
 
-    async def _find(self, item: Item, client: AsyncFluxClient) -> Result | dict[str, Any] | None:
-        """Return the image that lies there, or the result of the job that is paid for, if so."""
+    async def _find(self, item: Item, client: AsyncFluxClient) -> Found | None:
+        """Return the image that is there, or the result of the job that is paid for, if so."""
         with self._charges[item.index]:
             # Input images are in memory while their request is looked at.
             threads = self._submits if item.request is None else self._reads
-            found = await self._in(threads, lambda: self._purchase(item).find())
-            if found is None or found.state not in BOUGHT:
+            found = await self._in(threads, lambda: self._submission(item).find_existing())
+            if found is None:
                 return None
-            if found.image is not None:
-                return found.image
+            if found.state == "stored":
+                return found.image or {}, found.payer_beside(self.run)
             with self._slots.taken():
-                return await self._result(item, client, found.paid_job())
+                return await self._result(item, client, found), found.payer_beside(self.run)
 
-    async def _buy(self, item: Item, client: AsyncFluxClient) -> Result | dict[str, Any]:
-        """Submit the request as soon as there is room for it, and return its job's result."""
+    async def _buy_patiently(self, item: Item, client: AsyncFluxClient) -> Found:
+        """Submit the request, or wait until another process has submitted it."""
+        while True:
+            found = await self._buy(item, client)
+            if not isinstance(found, InSubmission):
+                return found
+            await asyncio.sleep(found.seconds)
+
+    async def _buy(self, item: Item, client: AsyncFluxClient) -> Found | InSubmission:
+        """Submit the request as soon as there is capacity for it, and return its job's result."""
         with contextlib.ExitStack() as held:
             # Whoever is refused stays in front.
             async with self._front:
                 self._go_on()
-                purchase = await self._in(self._submits, functools.partial(self._purchase, item))
-                charge = await self._budget.set_aside(kind_of(item.model, purchase.request))
+                submission = await self._in(self._submits, functools.partial(self._submission, item))
+                charge = await self._budget.set_aside(kind_of(item.model, submission.request))
                 held.enter_context(charge)
-                receipt = await self._slots.submit(functools.partial(self._submit, item, purchase))
+                receipt = await self._slots.submit(functools.partial(self._submit, item, submission))
                 held.callback(self._slots.release)
+            if isinstance(receipt, InSubmission):
+                charge.refund()
+                return receipt
+            paid_by = receipt.payer_beside(self.run)
+            if receipt.state == "stored" or paid_by is not None:
+                charge.refund()
+                self._charges[item.index] = self._charge_of(receipt)
+            else:
                 self._charges[item.index] = charge
             if receipt.state == "stored":
-                charge.refund()
-                return receipt.image or {}
-            return await self._result(item, client, receipt.paid_job())
+                return receipt.image or {}, paid_by
+            return await self._result(item, client, receipt), paid_by
 
-    async def _submit(self, item: Item, purchase: Purchase) -> Receipt:
+    async def _submit(self, item: Item, submission: Submission) -> Receipt | InSubmission:
         self._go_on()
         try:
-            return await self._in(self._submits, functools.partial(self._obtain, item, purchase))
+            return await self._in(self._submits, functools.partial(self._attempt, item, submission))
         except FluxRateLimitError:
             self._tell()
             raise
 
-    def _obtain(self, item: Item, purchase: Purchase) -> Receipt:
-        receipt = purchase.obtain(self.hook)
-        # Noted in the thread: its answer counts even if nobody waits for it any more.
-        self.in_flight[item.index] = receipt.paid_job().id
+    def _attempt(self, item: Item, submission: Submission) -> Receipt | InSubmission:
+        receipt = submission.attempt(self.hook)
+        if isinstance(receipt, Receipt):
+            # Noted in the thread: its answer counts even if nothing waits for it any more.
+            self.in_flight[item.index] = receipt.paid_job().id
         return receipt
 
-    def _purchase(self, item: Item) -> Purchase:
+    def _submission(self, item: Item) -> Submission:
         rules, store = self.rules, self.folder.beside(item.file_name)
         images, request = InputImages(item.model, self.hook.get_conn(), rules.aws_conn_id), item.request
         if request is None:
             fields, problems = images.name(item.fields)
             request = prepare(item.model, fields, self.hook.endpoint.gateway, rules.strict, problems)
         policies = (rules.reuse, rules.on_orphan, rules.on_expired)
-        book = self._book(item)
-        return Purchase(item.model, request, images, self.run, book, store, *policies, queue=False, quiet=True)
+        receipts = self._receipts(item)
+        return Submission(item.model, request, images, self.run, receipts, store, *policies, queue=False, quiet=True)
 
-    def _book(self, item: Item) -> BesideImage:
-        return BesideImage(self.folder.beside(item.file_name))
+    def _receipts(self, item: Item) -> SidecarReceiptStore:
+        return SidecarReceiptStore(self.folder.beside(item.file_name))
 
-    async def _result(self, item: Item, client: AsyncFluxClient, job: Job) -> Result:
+    async def _result(self, item: Item, client: AsyncFluxClient, receipt: Receipt) -> Result:
         """Wait for the job, and for room among those whose images are to be stored: their links live ten minutes."""
+        job = receipt.paid_job()
         self.in_flight[item.index] = job.id
         self._charges[item.index].tell(job.cost)
         began = time.time() if job.submitted_at is None else job.submitted_at
@@ -280,7 +316,7 @@ class BatchRun:
         try:
             result = await client.wait(job, deadline, self.rules.poll_interval, quiet=True)
         except FluxError as error:
-            await self._in(self._reads, functools.partial(_note, self._book(item), self.rules.on_expired, error))
+            await self._in(self._reads, functools.partial(_record, self._receipts(item), self.rules.on_expired, error))
             raise
         self._charges[item.index].finish(result.cost)
         await self._backlog.acquire()
@@ -300,7 +336,7 @@ class BatchRun:
 
     def _store(self, item: Item, result: Result) -> dict[str, Any]:
         store = self.folder.beside(item.file_name)
-        with outcome_noted(self._book(item), self.rules.on_expired, seed=result.seed):
+        with failure_recorded(self._receipts(item), self.rules.on_expired, seed=result.seed):
             return deliver(self.hook.get_conn(), result, store, self.rules.max_bytes)
 
     def _fail(self, item: Item, error: FluxError) -> None:
@@ -353,10 +389,10 @@ class BatchRun:
         return await asyncio.get_running_loop().run_in_executor(threads, function)
 
 
-def _note(book: Book, on_expired: str, error: FluxError) -> None:
+def _record(receipts: ReceiptStore, on_expired: str, error: FluxError) -> None:
     """Write into the receipt how the job ended."""
     try:
-        with outcome_noted(book, on_expired):
+        with failure_recorded(receipts, on_expired):
             raise error
     except FluxError:
         pass

@@ -38,16 +38,18 @@ def kind_of(model: str | None, request: Mapping[str, Any]) -> Kind:
 class Budget:
     """Keeps a batch from passing its cost.
 
-    Each job is expected to cost as much as the dearest one of its kind so far. A job of a kind whose price is not
-    known goes alone: nothing else is submitted until it has told its cost.
+    Each job is expected to cost as much as the dearest one of its kind so far: by what finished jobs have cost, or,
+    before one has finished, by what the API estimated. A job of a kind whose price is not known goes alone: nothing
+    else is submitted until its cost is known.
 
     :param most: Credits; None: no limit.
     """
 
     def __init__(self, most: float | None) -> None:
         self.paid = 0.0
-        """Credits of the jobs whose cost the API told."""
+        """Credits of the jobs whose cost the API returned."""
         self._most = most
+        self._estimates: dict[Kind, float] = {}
         self._prices: dict[Kind, float] = {}
         self._untold: Counter[Kind] = Counter()
         self._open: set[Charge] = set()
@@ -63,7 +65,7 @@ class Budget:
 
         :raises NotSubmittedError: if that could pass the limit.
         """
-        while self._most is not None and any(charge.kind not in self._prices for charge in self._open):
+        while self._most is not None and any(self._price(charge.kind) is None for charge in self._open):
             await self._changed.wait()
         self._check(kind)
         return Charge(self, kind)
@@ -71,12 +73,17 @@ class Budget:
     def _check(self, kind: Kind) -> None:
         if self._most is None:
             return
-        if self._silent is not None and kind not in self._prices:
-            raise NotSubmittedError(f"the API does not tell what {self._silent} costs, so that max_cost cannot be kept")
-        untold = sum(self._prices.get(other, _SOMETHING) * number for other, number in self._untold.items())
+        if self._silent is not None and self._price(kind) is None:
+            raise NotSubmittedError(
+                f"the API does not report the cost of {self._silent}, so max_cost cannot be enforced"
+            )
+        untold = sum((self._price(other) or _SOMETHING) * number for other, number in self._untold.items())
         # Sums of floats are off by a little.
-        if self.paid + untold + self._prices.get(kind, _SOMETHING) > self._most + 1e-9:
+        if self.paid + untold + (self._price(kind) or _SOMETHING) > self._most + 1e-9:
             raise NotSubmittedError("max_cost is reached")
+
+    def _price(self, kind: Kind) -> float | None:
+        return self._prices.get(kind, self._estimates.get(kind))
 
     def _notify(self) -> None:
         self._changed.set()
@@ -91,40 +98,45 @@ class Charge:
         self.cost: float | None = None
         """Credits paid; None: not known, or nothing."""
         self._budget = budget
-        self._is_accepted = self._is_settled = False
+        self._is_accepted = self._is_known = False
         budget._untold[kind] += 1
         budget._open.add(self)
 
-    def tell(self, cost: float | None) -> None:
-        """Say that the job was accepted, and what it costs; None: not known yet. The first number counts."""
+    def tell(self, estimate: float | None) -> None:
+        """Take in that the job was accepted, and what the API expects it to cost; None: not known yet."""
         self._is_accepted = True
-        if not self._is_settled and cost is not None:
-            self._settle()
-            self.cost = cost
-            self._budget.paid += cost
-            self._budget._prices[self.kind] = max(cost, self._budget._prices.get(self.kind, 0.0))
-            self._budget._notify()
+        if estimate is not None and self.cost is None:
+            self._count(estimate, self._budget._estimates)
 
     def finish(self, cost: float | None) -> None:
-        """Say what the finished job has cost; None: nobody will ever know."""
-        self.tell(cost)
-        if not self._is_settled:
+        """Take in what the finished job has cost, which wins over the estimate; None: it is never known."""
+        self._is_accepted = True
+        if cost is not None:
+            self._count(cost, self._budget._prices)
+        elif not self._is_known:
             self._budget._silent = self.kind[0]
 
+    def _count(self, cost: float, prices: dict[Kind, float]) -> None:
+        self._settle()
+        self._budget.paid += cost - (self.cost or 0.0)
+        self.cost = cost
+        prices[self.kind] = max(cost, prices.get(self.kind, 0.0))
+        self._budget._notify()
+
     def refund(self) -> None:
-        """Say that nothing was paid."""
+        """Take in that nothing was paid."""
         self._settle()
         self._budget.paid -= self.cost or 0.0
         self.cost = None
 
     def close(self) -> None:
-        """Say that nothing more will be known of the job; if its cost was not told, it stays counted at its price."""
+        """Take in that nothing more will be known of the job; with an unknown cost, it stays counted at its price."""
         self._budget._open.discard(self)
         self._budget._notify()
 
     def _settle(self) -> None:
-        if not self._is_settled:
-            self._is_settled = True
+        if not self._is_known:
+            self._is_known = True
             self._budget._untold[self.kind] -= 1
             self._budget._open.discard(self)
 

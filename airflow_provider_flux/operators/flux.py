@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,17 +16,9 @@ from airflow_provider_flux.client.errors import FluxBadRequestError, FluxError, 
 from airflow_provider_flux.client.jobs import Job, is_nothing, read_mapping
 from airflow_provider_flux.exceptions import airflow_errors
 from airflow_provider_flux.images.capture import MAX_BYTES, check_max_bytes
-from airflow_provider_flux.images.recipe import describe, describe_job, image_name
+from airflow_provider_flux.images.recipe import describe, describe_job, describe_reused, image_name
 from airflow_provider_flux.links.flux import FluxImageLink
 from airflow_provider_flux.operators.outlets import lineage_of, tell_outlets
-from airflow_provider_flux.operators.purchase import (
-    Purchase,
-    check_policies,
-    is_first_answer,
-    outcome_noted,
-    retry_sentence,
-    run_of,
-)
 from airflow_provider_flux.operators.queueing import Queued, defer_submit
 from airflow_provider_flux.operators.waiting import (
     GRACE,
@@ -36,6 +29,8 @@ from airflow_provider_flux.operators.waiting import (
     seconds,
     wait_or_defer,
 )
+from airflow_provider_flux.receipts.lifecycle import failure_recorded, mark_ready
+from airflow_provider_flux.receipts.submission import Submission, check_policies, retry_sentence, task_identity
 from airflow_provider_flux.triggers.flux import left_behind
 
 if TYPE_CHECKING:
@@ -44,8 +39,8 @@ if TYPE_CHECKING:
     from airflow_provider_flux.client.answers import Result
     from airflow_provider_flux.hooks.flux import FluxHook
     from airflow_provider_flux.images.inputs import InputImages
-    from airflow_provider_flux.images.receipts import Book, Receipt
     from airflow_provider_flux.images.stores import Store
+    from airflow_provider_flux.receipts.stores import ReceiptStore
 
 REQUEST_FIELDS = (
     "prompt",
@@ -228,25 +223,24 @@ class FluxGenerateOperator(BaseOperator):
             if uri := self._uri(request, context):
                 store = self._store(uri)
                 store.check()
-            book = self._book(store, context)
-            purchase = self._purchase(request, images, store, book, context)
+            receipts = self._receipt_store(store, context)
+            submission = self._submission(request, images, store, receipts, context)
             self._is_submitting = True
             try:
-                receipt = purchase.obtain(self._hook)
+                receipt = submission.get_or_submit(self._hook)
             except FluxRateLimitError as error:
                 if self.deferrable:
                     defer_submit(self, error, self._queued or Queued(deadline_for(self, None, self.timeout)))
                 raise
             finally:
                 self._is_submitting = False
+            paid_by = receipt.payer_beside(submission.run)
             if receipt.state == "stored":
-                return self._reused(receipt, context)
+                return self._reused(receipt.image or {}, paid_by, context)
             self._job = job = receipt.paid_job()
             if not self.wait_for_completion:
-                told = describe_job(job)
-                tell_outlets(self, context, None, told)
-                return told
-            with outcome_noted(book, self.on_expired):
+                return self._not_awaited(job, paid_by, context)
+            with failure_recorded(receipts, self.on_expired):
                 result = wait_or_defer(
                     self,
                     self._hook,
@@ -258,8 +252,9 @@ class FluxGenerateOperator(BaseOperator):
                     store={"uri": uri, "aws_conn_id": self.aws_conn_id} if uri else None,
                     max_bytes=self.max_bytes,
                     remembered=self._remembers,
+                    paid_by=paid_by,
                 )
-            return self._finish(result, store, book, context)
+            return self._finish(result, store, receipts, paid_by, context)
 
     def execute_queued(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Submit again, after waiting in the triggerer for room at the API."""
@@ -272,13 +267,13 @@ class FluxGenerateOperator(BaseOperator):
             # An event of another version may not name the place.
             uri = event_uri(event) or self._uri_without_recipe()
             store = self._store(uri) if uri else None
-            book = self._book(store, context)
-            with outcome_noted(book, self.on_expired):
-                self._job, image, timeout = read_event(event, self.log)
+            receipts = self._receipt_store(store, context)
+            with failure_recorded(receipts, self.on_expired):
+                self._job, image, timeout, paid_by = read_event(event, self.log)
                 if image is not None:
-                    return self._stored(image, context)
+                    return self._stored(image, paid_by, context)
                 result = self._hook.wait(self._job, timeout)
-            return self._finish(result, store, book, context)
+            return self._finish(result, store, receipts, paid_by, context)
 
     def on_kill(self) -> None:
         """Say which job is left behind; the API cannot cancel it."""
@@ -295,41 +290,62 @@ class FluxGenerateOperator(BaseOperator):
         """Return what OpenLineage is told: the stored image."""
         return lineage_of([self._image_uri] if self._image_uri else [])
 
-    def _finish(self, result: Result, store: Store | None, book: Book, context: Context) -> dict[str, Any]:
+    def _finish(
+        self,
+        result: Result,
+        store: Store | None,
+        receipts: ReceiptStore,
+        paid_by: dict[str, Any] | None,
+        context: Context,
+    ) -> dict[str, Any]:
         from airflow_provider_flux.images.delivery import deliver
 
         if store is None:
-            self.log.info("Job %s is ready; no output_uri was given, so its link dies in minutes.", result.job.id)
-            told = describe(result)
-            tell_outlets(self, context, None, told)
-            if is_first_answer(book, result.job):
-                return self._paid(told)
-            metrics.reused(self._tags)
-            return {**told, "reused": True}
-        with outcome_noted(book, self.on_expired, seed=result.seed):
-            return self._stored(deliver(self._hook.get_conn(), result, store, self.max_bytes), context)
+            self.log.info(
+                "Job %s is ready. output_uri is not set, so the image is not stored; its URL expires in minutes.",
+                result.job.id,
+            )
+            image = describe(result)
+            tell_outlets(self, context, None, image)
+            return self._paid(image) if mark_ready(receipts, result.job) else self._taken(image, paid_by, context)
+        with failure_recorded(receipts, self.on_expired, seed=result.seed):
+            return self._stored(deliver(self._hook.get_conn(), result, store, self.max_bytes), paid_by, context)
 
-    def _stored(self, image: dict[str, Any], context: Context) -> dict[str, Any]:
+    def _stored(self, image: dict[str, Any], paid_by: dict[str, Any] | None, context: Context) -> dict[str, Any]:
         log_stored(self.log, image)
         self._tell(image, context)
-        return self._paid(image)
+        return self._paid(image) if paid_by is None else self._taken(image, paid_by, context)
 
-    def _paid(self, told: dict[str, Any]) -> dict[str, Any]:
-        if told.get("cost") is not None:
-            self.log.info("Paid %s credits for job %s.", told["cost"], told["id"])
-        metrics.ready(told, self._tags)
-        return told
+    def _paid(self, image: dict[str, Any]) -> dict[str, Any]:
+        if image.get("cost") is not None:
+            self.log.info("Paid %s credits for job %s.", image["cost"], image["id"])
+        metrics.ready(image, self._tags)
+        return image
 
     def _tell(self, image: dict[str, Any], context: Context) -> None:
         self._image_uri = image["uri"]
         tell_outlets(self, context, image["uri"], image)
 
-    def _reused(self, receipt: Receipt, context: Context) -> dict[str, Any]:
-        image = {**(receipt.image or {}), "reused": True}
-        self.log.info("The image of job %s is at %s already; nothing was paid.", image["id"], image["uri"])
-        metrics.reused(self._tags)
+    def _reused(self, image: dict[str, Any], paid_by: dict[str, Any] | None, context: Context) -> dict[str, Any]:
+        self.log.info("The image of job %s is already stored at %s.", image["id"], image["uri"])
         self._tell(image, context)
-        return image
+        return self._taken(image, paid_by, context)
+
+    def _taken(self, image: dict[str, Any], paid_by: dict[str, Any] | None, context: Context) -> dict[str, Any]:
+        """Return the description of an image that was paid for, and counted, before: by an earlier try or a run."""
+        if paid_by is None:
+            self.log.info("An earlier try of this run paid %s credits for job %s.", image.get("cost"), image["id"])
+        else:
+            self.log.info("Nothing is paid for job %s: run %s paid for it.", image["id"], paid_by["run_id"])
+        metrics.reused(self._tags)
+        return describe_reused(image, asdict(task_identity(context)), paid_by)
+
+    def _not_awaited(self, job: Job, paid_by: dict[str, Any] | None, context: Context) -> dict[str, Any]:
+        described = describe_job(job)
+        if paid_by is not None:
+            described = describe_reused(described, asdict(task_identity(context)), paid_by)
+        tell_outlets(self, context, None, described)
+        return described
 
     def _request(self) -> tuple[dict[str, Any], InputImages]:
         """Return the request's fields as the API takes them, and its images; or fail before money is spent."""
@@ -377,27 +393,32 @@ class FluxGenerateOperator(BaseOperator):
 
         return open_store(uri, self.aws_conn_id)
 
-    def _book(self, store: Store | None, context: Context) -> Book:
-        from airflow_provider_flux.images.receipts import Nowhere, open_book
+    def _receipt_store(self, store: Store | None, context: Context) -> ReceiptStore:
+        from airflow_provider_flux.receipts.stores import NullReceiptStore, open_receipt_store
 
-        book = open_book(store, context.get("task_state_store"))
-        self._remembers = self.reuse != "never" and not isinstance(book, Nowhere)
-        return book
+        receipts = open_receipt_store(store, context.get("task_state_store"))
+        self._remembers = self.reuse != "never" and not isinstance(receipts, NullReceiptStore)
+        return receipts
 
-    def _purchase(
-        self, request: dict[str, Any], images: InputImages, store: Store | None, book: Book, context: Context
-    ) -> Purchase:
+    def _submission(
+        self,
+        request: dict[str, Any],
+        images: InputImages,
+        store: Store | None,
+        receipts: ReceiptStore,
+        context: Context,
+    ) -> Submission:
         if not self._remembers and self.reuse != "never":
             self.log.warning(
-                "This Airflow keeps no task state (3.3 does) and there is no output_uri to keep a receipt beside: "
-                "a retry of this task cannot find its job and pays again."
+                "No receipt can be saved: set output_uri, or use Airflow 3.3 or newer. Without one, a retry submits "
+                "(and pays for) a new job."
             )
-        return Purchase(
+        return Submission(
             self.model,
             request,
             images,
-            run_of(context),
-            book,
+            task_identity(context),
+            receipts,
             store,
             self.reuse,
             self.on_orphan,

@@ -34,11 +34,13 @@ class Waited(NamedTuple):
 
     :param image: What the task should return, if the triggerer has stored the image; None: the worker does.
     :param timeout: Seconds that the worker may still wait.
+    :param paid_by: The task that has paid for the job, if it is another one.
     """
 
     job: Job
     image: dict[str, Any] | None
     timeout: float
+    paid_by: dict[str, Any] | None
 
 
 def seconds(name: str, value: Any, least: float = 1e-3) -> float:
@@ -78,6 +80,7 @@ def wait_or_defer(
     store: dict[str, Any] | None = None,
     max_bytes: int = MAX_BYTES,
     remembered: bool = True,
+    paid_by: dict[str, Any] | None = None,
 ) -> Result:
     """Return the finished result of ``job``, or defer ``operator`` to ``execute_complete``.
 
@@ -85,7 +88,8 @@ def wait_or_defer(
     :param grace: Seconds to wait on the worker before deferring.
     :param store: Where the triggerer is to store the image, as :func:`open_store` takes it; None: nowhere.
     :param max_bytes: Largest image that is taken, in bytes.
-    :param remembered: Whether another run of the task will know of the job.
+    :param remembered: Whether another attempt of the task will find the job.
+    :param paid_by: The task that has paid for the job, if it is another one.
     :raises FluxError: if the job ends in another way.
     """
     left = deadline - time.time()
@@ -108,6 +112,7 @@ def wait_or_defer(
             max_bytes=max_bytes,
             not_before=now + settling(),
             remembered=remembered,
+            paid_by=paid_by,
         ),
         method_name="execute_complete",
         timeout=timedelta(seconds=deadline - now + NET),
@@ -161,6 +166,7 @@ def read_event(event: dict[str, Any] | None, log: Any) -> Waited:
     deadline = event.get("deadline")
     left = deadline - time.time() if isinstance(deadline, (int, float)) and abs(deadline) < 1e12 else 0.0
     try:
-        return Waited(job_from(event), image, max(60.0, left))
+        paid_by = event.get("paid_by")
+        return Waited(job_from(event), image, max(60.0, left), paid_by if isinstance(paid_by, dict) else None)
     except ValueError as error:
         raise FluxServiceError(f"The trigger's event names no job ({error}).", money=_PERHAPS_PAID) from None

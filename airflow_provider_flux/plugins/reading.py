@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 from airflow.configuration import conf
 
 from airflow_provider_flux.images.capture import MAX_BYTES
-from airflow_provider_flux.images.receipts import MAX_BYTES as MAX_RECEIPT
-from airflow_provider_flux.images.receipts import FluxReceiptError, Receipt, read_receipt
 from airflow_provider_flux.images.stores import Store, open_store
 from airflow_provider_flux.plugins.images import Image, Returned, manifest_of, read_manifest
+from airflow_provider_flux.receipts.receipt import MAX_BYTES as MAX_RECEIPT
+from airflow_provider_flux.receipts.receipt import FluxReceiptError, Receipt, read_receipt
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -71,8 +71,8 @@ def read_recipe(image: Image) -> Receipt | None:
     if image.place is None:
         return None
     try:
-        data = _open(image.place).read_note(MAX_RECEIPT)
-        receipt = None if data is None else read_receipt(data, "The receipt")
+        note = _open(image.place).read_note(MAX_RECEIPT)
+        receipt = None if note is None else read_receipt(note.data, "The receipt")
     except FluxReceiptError:
         return None
     except Exception as error:

@@ -17,8 +17,9 @@ from airflow_provider_flux.exceptions import airflow_errors
 from airflow_provider_flux.images.capture import MAX_BYTES, check_max_bytes
 from airflow_provider_flux.links.flux import FluxImageLink
 from airflow_provider_flux.operators.outlets import lineage_of, tell_outlets
-from airflow_provider_flux.operators.purchase import outcome_noted, run_of
 from airflow_provider_flux.operators.waiting import deadline_for, log_stored, read_event, seconds, wait_or_defer
+from airflow_provider_flux.receipts.lifecycle import failure_recorded
+from airflow_provider_flux.receipts.submission import task_identity
 from airflow_provider_flux.triggers.flux import left_behind
 
 if TYPE_CHECKING:
@@ -108,9 +109,9 @@ class FluxToS3Operator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait for the job, upload its image."""
-        from airflow_provider_flux.images.delivery import announce, copy, find
-        from airflow_provider_flux.images.receipts import BesideImage
+        from airflow_provider_flux.images.delivery import copy, find, record_expected
         from airflow_provider_flux.images.stores import FluxStoreError, open_store
+        from airflow_provider_flux.receipts.stores import SidecarReceiptStore
 
         with self._errors():
             self.timeout = seconds("timeout", self.timeout)
@@ -128,8 +129,8 @@ class FluxToS3Operator(BaseOperator):
                         return self._stored(image, context)
                     except (FluxStoreError, FluxBadImageError) as error:
                         self.log.warning("Asking the API for the image instead: %s", error.what)
-                announce(store, job, run_of(context))
-            with outcome_noted(BesideImage(store), "fail"):
+                record_expected(store, job, task_identity(context))
+            with failure_recorded(SidecarReceiptStore(store), "fail"):
                 result = wait_or_defer(
                     self,
                     self._hook,
@@ -143,12 +144,12 @@ class FluxToS3Operator(BaseOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Go on after the triggerer has waited."""
-        from airflow_provider_flux.images.receipts import BesideImage
+        from airflow_provider_flux.receipts.stores import SidecarReceiptStore
 
         with self._errors():
             store = self._store()
-            with outcome_noted(BesideImage(store), "fail"):
-                self._left, image, timeout = read_event(event, self.log)
+            with failure_recorded(SidecarReceiptStore(store), "fail"):
+                self._left, image, timeout, _ = read_event(event, self.log)
                 if image is not None:
                     return self._paid(self._stored(image, context))
                 return self._upload(self._hook.wait(self._left, timeout), store, context)
@@ -177,6 +178,9 @@ class FluxToS3Operator(BaseOperator):
     def _paid(self, image: dict[str, Any]) -> dict[str, Any]:
         """Count what was paid, unless the task that waited for the job has."""
         generation = read_mapping(self.generation) or {}
+        if generation.get("reused"):
+            shared = {name: generation[name] for name in ("cost", "reused", "paid_by") if name in generation}
+            return {**image, **shared}
         if generation.get("status") != "Ready":
             if image.get("cost") is not None:
                 self.log.info("Paid %s credits for job %s.", image["cost"], image["id"])

@@ -35,7 +35,7 @@ GAVE_UP = "gave up"
 CAPTURES = 4
 """Images that one triggerer captures at once: each takes a thread, and memory to decode it."""
 
-_NOT_OF_THE_IMAGE = {"version", "outcome", "deadline", "polls", "history"}
+_NOT_OF_THE_IMAGE = {"version", "outcome", "deadline", "polls", "history", "paid_by"}
 
 _places: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 _storing: set[asyncio.Future[dict[str, Any]]] = set()  # a loop holds its tasks only weakly
@@ -58,7 +58,8 @@ class FluxResultTrigger(BaseTrigger):
     :param max_bytes: Largest image that is taken, in bytes.
     :param not_before: Unix time in seconds before which the event is held back: Airflow fails a task that is
         resumed before it has noticed that the deferring process ended.
-    :param remembered: Whether another run of the task will know of the job.
+    :param remembered: Whether another attempt of the task will find the job.
+    :param paid_by: The task that has paid for the job, if it is another one; for the event.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class FluxResultTrigger(BaseTrigger):
         max_bytes: int = MAX_BYTES,
         not_before: float = 0.0,
         remembered: bool = True,
+        paid_by: dict[str, Any] | None = None,
         **unknown: Any,
     ) -> None:
         # Never raises, and takes what other versions stored: an error here stops the whole triggerer.
@@ -83,6 +85,7 @@ class FluxResultTrigger(BaseTrigger):
         self.max_bytes = max_bytes
         self.not_before = not_before
         self.remembered = remembered
+        self.paid_by = paid_by
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, for Airflow's database."""
@@ -97,6 +100,7 @@ class FluxResultTrigger(BaseTrigger):
                 "max_bytes": self.max_bytes,
                 "not_before": self.not_before,
                 "remembered": self.remembered,
+                "paid_by": self.paid_by,
             },
         )
 
@@ -118,7 +122,7 @@ class FluxResultTrigger(BaseTrigger):
     async def _outcome(self) -> dict[str, Any]:
         job = self.job if isinstance(self.job, dict) else {}
         uri = self.store.get("uri") if isinstance(self.store, dict) else None
-        told = {"version": EVENT_VERSION, **job, "deadline": self.deadline, "uri": uri}
+        told = {"version": EVENT_VERSION, **job, "deadline": self.deadline, "uri": uri, "paid_by": self.paid_by}
         try:
             endpoint = await self._endpoint()
         except Exception as error:

@@ -24,11 +24,12 @@ from fsspec.implementations.memory import MemoryFileSystem
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.hooks.flux import FluxHook
 from airflow_provider_flux.images.inputs import InputImages
-from airflow_provider_flux.images.receipts import BesideImage, FluxReceiptError, Receipt, Run
 from airflow_provider_flux.images.recipe import fingerprint
 from airflow_provider_flux.images.s3_store import S3Store
-from airflow_provider_flux.images.stores import FluxImageExistsError, FluxStoreError, open_store
-from airflow_provider_flux.operators.purchase import Purchase
+from airflow_provider_flux.images.stores import FluxImageExistsError, FluxStoreError, Note, open_store
+from airflow_provider_flux.receipts.receipt import FluxReceiptError, Receipt, TaskIdentity
+from airflow_provider_flux.receipts.stores import SidecarReceiptStore
+from airflow_provider_flux.receipts.submission import Submission
 from tests.servers.seaweed import SeaweedFS
 
 WRITER = """
@@ -54,7 +55,7 @@ else:
 if what == "image":
     store.put(Path(path), "image/png", {})
 else:
-    store.write_note(Path(path).read_bytes())
+    store.write_note(Path(path).read_bytes(), store.read_note(1000))
 """
 
 
@@ -165,7 +166,7 @@ def test_a_line_that_breaks_leaves_the_earlier_object_or_none(
     with pytest.raises(Exception, match=r"(?i)connection|timeout"):
         store.put(image, "image/png", {"job-id": "abc"})
     with pytest.raises(Exception, match=r"(?i)connection|timeout"):
-        store.write_note(image.read_bytes())
+        store.write_note(image.read_bytes(), store.read_note(1000))
     assert line.broken == 2
     assert in_s3(s3) == earlier
     line.carries = 10**9
@@ -178,8 +179,8 @@ def buy(s3: SeaweedFS) -> Receipt:
     hook, request = FluxHook(), {"prompt": "a red kite"}
     store = S3Store(s3.bucket, "kite.png", "aws_default")
     images = InputImages("flux-dev", hook.get_conn(), None)
-    run = Run("dag", "generate", "run-1")
-    return Purchase("flux-dev", request, images, run, BesideImage(store), store).obtain(hook)
+    run = TaskIdentity("dag", "generate", "run-1")
+    return Submission("flux-dev", request, images, run, SidecarReceiptStore(store), store).get_or_submit(hook)
 
 
 @pytest.mark.parametrize("why", ["refused", "silent", "foreign", "newer", "cut off"])
@@ -236,9 +237,8 @@ def test_a_remote_filesystem_has_the_earlier_file_until_the_new_one_is_whole(tmp
         store.put(image, "image/png", {})
     assert Breaking.store.keys() == {"/images/kite.png"}
     assert Breaking().cat_file("/images/kite.png") == b"an image"
-    store.write_note(b"{}")
-    store.write_note(b"{1}")
-    assert store.read_note(100) == b"{1}"
+    store.write_note(b"{1}", store.write_note(b"{}", None))
+    assert store.read_note(100) == Note.of(b"{1}")
 
 
 def test_what_is_nobody_s_is_kept_from_a_file_that_is_nobody_s_either(s3: SeaweedFS, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_flux.client import errors
-from airflow_provider_flux.client.answers import Answer, State, read_result, read_submission
+from airflow_provider_flux.client.answers import Answer, State, read_refusal, read_result, read_submission
 from airflow_provider_flux.client.gateways import make_endpoint
 from airflow_provider_flux.client.jobs import Job
 
@@ -34,21 +34,24 @@ def comet_error(message: str, code: str = "") -> dict[str, Any]:
         (200, {"id": "abc", "status": "A word nobody knows"}, State.WAITING),
         (503, {"status": "Pending"}, State.WAITING),
         (200, {"status": " ready ", "result": {"sample": "https://d.bfl.ai/x"}}, State.READY),
-        (200, {"status": "Ready", "result": {}}, State.READY),
+        (200, {"id": "abc", "status": "Ready", "result": {}}, State.READY),
         (200, {"code": "success", "data": {"status": "SUCCESS", "data": {"sample": "https://d/x"}}}, State.READY),
         (200, {"status": "succeeded", "output": ["https://d/x"]}, State.READY),
         (200, {"code": "success", "data": {"status": "IN_PROGRESS"}}, State.WAITING),
         (200, {"code": "success", "data": {"status": "FAILURE", "fail_reason": "no"}}, State.FAILED),
-        (200, {"status": "Request Moderated"}, State.MODERATED),
+        (200, {"id": "abc", "status": "Request Moderated"}, State.MODERATED),
+        (200, {"code": "success", "data": {"id": 4711, "task_id": "abc", "status": "FAILURE"}}, State.FAILED),
         (200, {"status": "Content Moderated", "details": {"Moderation Reasons": ["Violence"]}}, State.MODERATED),
         (422, {"status": "Error", "details": {"error": "x"}}, State.FAILED),
         (503, {"status": "Error", "details": {"error": "x"}}, State.FAILED),
-        (404, {"status": "Error"}, State.FAILED),
+        (404, {"status": "Error", "id": "abc"}, State.FAILED),
+        (429, {"status": "Error", "id": "abc"}, State.FAILED),
         (429, {"status": "Ready", "result": {"sample": "https://d/x"}}, State.READY),
-        (200, {"status": "Failed"}, State.FAILED),
+        (200, {"id": "abc", "status": "Failed"}, State.FAILED),
         (200, {"id": "abc", "status": "Task not found"}, State.NOT_FOUND),
         (404, {"id": "abc", "status": "Task not found"}, State.NOT_FOUND),
-        (404, {"detail": "Not Found"}, State.NOT_FOUND),
+        (404, {"detail": "Task not found"}, State.NOT_FOUND),
+        (404, comet_error("Task not found (request id: 2026)"), State.NOT_FOUND),
     ],
 )
 def test_a_status_decides_before_the_http_code(code: int, body: Any, state: State) -> None:
@@ -88,11 +91,40 @@ def test_a_status_decides_before_the_http_code(code: int, body: Any, state: Stat
         (502, {"status": "error"}, errors.FluxServiceError, "HTTP 502"),
     ],
 )
-def test_an_answer_without_status_becomes_one_error(code: int, body: Any, error: type, says: str) -> None:
-    with pytest.raises(error, match=says) as caught:
+def test_an_answer_that_is_not_about_the_job_is_a_failed_poll(code: int, body: Any, error: type, says: str) -> None:
+    """Whatever it says; what it refuses is concluded of a submit, or of the probe of a connection, alone."""
+    given = answer(code, body)
+    with pytest.raises(errors.FluxServiceError, match=says) as caught:
+        read_result(given, JOB)
+    assert type(caught.value) is errors.FluxServiceError
+    assert caught.value.job_id == "abc"
+    refusal = read_refusal(given)
+    assert type(refusal) is error
+    assert "SECRET" not in f"{caught.value} {refusal}"
+
+
+@pytest.mark.parametrize("code", [200, 202, 400, 401, 402, 403, 404, 409, 413, 422, 429, 500, 502, 503, 524])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"status": "error", "message": "busy"},
+        {"status": "Error"},
+        {"status": "Request Moderated"},
+        {"status": "Ready"},
+        {"status": "Ready", "result": {}},
+        {"id": "another", "status": "Error", "details": {"error": "x"}},
+        {"id": "another", "status": "Ready", "result": {"sample": "https://d/x"}},
+        {"id": "another", "status": "Task not found"},
+        {"detail": "Not Found"},
+        {"message": "no Route matched with those values"},
+        {"detail": "Task not found on this node, retry"},
+        HTML,
+        b"",
+    ],
+)
+def test_whatever_http_code_an_answer_has_that_is_not_about_the_job(code: int, body: Any) -> None:
+    with pytest.raises(errors.FluxServiceError):
         read_result(answer(code, body), JOB)
-    assert type(caught.value) is error
-    assert "SECRET" not in str(caught.value)
 
 
 def test_result_holds_what_the_api_told_and_hides_the_link() -> None:
@@ -108,7 +140,7 @@ def test_result_holds_what_the_api_told_and_hides_the_link() -> None:
 
 
 def test_moderation_reasons_are_told_as_words() -> None:
-    listed = {"status": "Request Moderated", "details": {"Moderation Reasons": ["Violence", "Gore"]}}
+    listed = {"id": "abc", "status": "Request Moderated", "details": {"Moderation Reasons": ["Violence", "Gore"]}}
     assert read_result(answer(200, listed), JOB).reason == "Moderation Reasons: Violence, Gore"
     assert read_result(answer(200, {**listed, "details": "plain text"}), JOB).reason == "plain text"
 

@@ -67,7 +67,7 @@ def test_without_told_costs_there_is_one_image() -> None:
     async def script(budget: Budget) -> None:
         await buy(budget, None)
         for kind in (DEV, PRO):
-            with pytest.raises(NotSubmittedError, match="the API does not tell what dev costs"):
+            with pytest.raises(NotSubmittedError, match="the API does not report the cost of dev"):
                 await buy(budget, None, kind=kind)
 
     spend(100, script)

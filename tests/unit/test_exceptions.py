@@ -8,8 +8,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_flux.client import errors
 from airflow_provider_flux.exceptions import airflow_errors
 from airflow_provider_flux.images import stores
-from airflow_provider_flux.images.receipts import FluxReceiptError
-from airflow_provider_flux.operators.purchase import retry_sentence
+from airflow_provider_flux.receipts.receipt import FluxReceiptError
+from airflow_provider_flux.receipts.submission import retry_sentence
 
 AGAIN = "A retry buys again."
 PERMANENT = [

@@ -10,19 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_flux.client.errors import FluxError
-from airflow_provider_flux.images.receipts import FluxReceiptError, Receipt, Run, read_receipt
 from airflow_provider_flux.images.recipe import public
+from airflow_provider_flux.receipts.receipt import FluxReceiptError, Receipt, TaskIdentity, new_claim, read_receipt
 
 WHOLE = Receipt(
     "stored",
     "f00d",
     "flux-dev",
     {"prompt": "ein Schlüssel"},
-    Run("dag", "task", "run", 3),
+    TaskIdentity("dag", "task", "run", 3),
     {"id": "abc", "model": "flux-dev", "polling_url": None, "cost": 4.0, "submitted_at": 1.5},
     {"id": "abc", "uri": "s3://b/k.png", "bytes": 7, "sha256": "beef"},
     orphans=1,
-).become("stored")
+    claim=new_claim(60),
+).with_state("stored")
+WHOLE = WHOLE.with_unused({"id": "def"}, WHOLE.run)
 
 
 def test_what_was_written_is_read() -> None:
@@ -32,8 +34,18 @@ def test_what_was_written_is_read() -> None:
     assert read_receipt(json.dumps(newer), "here") == WHOLE
 
 
-@pytest.mark.parametrize("field", ["state", "fingerprint", "run", "job", "image", "orphans", "version", "format"])
-@pytest.mark.parametrize("value", [None, [], 1.5, -1, {"x": 1}])
+def test_a_receipt_of_an_earlier_release_is_read() -> None:
+    earlier = {
+        name: value for name, value in json.loads(WHOLE.to_json()).items() if name not in ("claim", "duplicates")
+    }
+    receipt = read_receipt(json.dumps(earlier), "here")
+    assert (receipt.claim, receipt.duplicates, receipt.job) == (None, [], WHOLE.job)
+
+
+@pytest.mark.parametrize(
+    "field", ["state", "fingerprint", "run", "job", "image", "orphans", "version", "format", "duplicates"]
+)
+@pytest.mark.parametrize("value", [None, [7], 1.5, -1, {"x": 1}])
 def test_a_damaged_field_is_found(field: str, value: Any) -> None:
     damaged = {**json.loads(WHOLE.to_json()), field: value}
     with pytest.raises(FluxReceiptError, match=r"^here"):

@@ -1,25 +1,25 @@
-"""Receipts: what was asked, what was paid, where it lies. The one mechanism behind "never pay twice".
+"""The receipt, a small JSON document: what was asked, what was paid, where the image is.
 
-A receipt is a small JSON document that lies beside the image (``hero.png`` -> ``hero.png.json``) or, without a
-place for the image, in Airflow's task state store. It is written before the paid request (``intent``), after it
-(``submitted``), and when the job has ended (``stored``, ``failed``, ``expired``). It is the image's metadata too.
+It is written before the paid request (``intent``, which claims the right to send it), after it (``submitted``), and
+when the job has ended (``stored``, ``failed``, ``expired``). It is the image's metadata too.
 """
 
 from __future__ import annotations
 
 import datetime
 import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 from airflow_provider_flux.client.errors import FluxError
 from airflow_provider_flux.client.jobs import Job, job_from
-from airflow_provider_flux.images.stores import FluxStoreError, Store
 
 FORMAT = "airflow-provider-flux/receipt"
 VERSION = 1
 MAX_BYTES = 1024 * 1024
+"""Largest receipt in bytes."""
 
 State = Literal["intent", "submitted", "stored", "failed", "expired"]
 
@@ -35,17 +35,44 @@ class FluxReceiptError(FluxError):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """Which task asked: the identity that all tries of one task instance share."""
+class TaskIdentity:
+    """Which task asked: the identity that all attempts of one task instance share."""
 
     dag_id: str | None = None
     task_id: str | None = None
     run_id: str | None = None
     map_index: int = -1
 
-    def is_of(self, other: Run) -> bool:
-        """Tell whether this is the same task of the same run; the place in a mapped list may change between tries."""
+    def is_same_run(self, other: TaskIdentity) -> bool:
+        """Return whether this is the same task of the same run; the map index may change between attempts."""
         return (self.dag_id, self.task_id, self.run_id) == (other.dag_id, other.task_id, other.run_id)
+
+    def __str__(self) -> str:
+        return f"task {self.task_id} of DAG {self.dag_id}, run {self.run_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to submit, which one process has for a while.
+
+    :param id: Unique, so that the process recognises its own.
+    :param until: When its submit has ended for certain, as UTC in ISO 8601.
+    """
+
+    id: str
+    until: str
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until then; negative if it is past."""
+        until = datetime.datetime.fromisoformat(self.until)
+        return (until - datetime.datetime.now(datetime.UTC)).total_seconds()
+
+
+def new_claim(seconds: float) -> Claim:
+    """Return a claim that ends in so many seconds."""
+    until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)
+    return Claim(uuid.uuid4().hex, until.isoformat(timespec="milliseconds"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,36 +80,59 @@ class Receipt:
     """One image's receipt.
 
     :param state: ``intent`` (about to be submitted), ``submitted`` (paid for, perhaps ready), ``stored`` (the image
-        lies at ``image["uri"]``), ``failed`` (nothing was paid), ``expired`` (paid for, and lost at the API).
+        is at ``image["uri"]``), ``failed`` (nothing was paid), ``expired`` (paid for, and lost at the API).
     :param fingerprint: SHA-256 of the recipe.
     :param model: The model that was asked.
     :param parameters: The request's fields, without secrets; None where only the job is known.
-    :param run: Which task asked.
+    :param run: Which task asked, and pays.
     :param job: The job, as :meth:`Job.to_dict` gives it; None before it was accepted.
     :param image: What the task returned of the stored image; None before.
     :param seed: The seed of an image that was made and lost.
     :param orphans: Submits whose answer was lost; each may have been paid for.
     :param reason: Why it failed, or expired.
     :param times: When each state was reached, as UTC in ISO 8601.
+    :param claim: Which process may submit, and until when; None if none does.
+    :param duplicates: Further jobs that were accepted for this image, and may be paid for, but are not used; each with
+        the ``run`` that pays.
     """
 
     state: State
     fingerprint: str
     model: str | None = None
     parameters: dict[str, Any] | None = None
-    run: Run = field(default_factory=Run)
+    run: TaskIdentity = field(default_factory=TaskIdentity)
     job: dict[str, Any] | None = None
     image: dict[str, Any] | None = None
     seed: int | None = None
     orphans: int = 0
     reason: str = ""
     times: dict[str, str] = field(default_factory=dict)
+    claim: Claim | None = None
+    duplicates: list[dict[str, Any]] = field(default_factory=list)
 
-    def become(self, state: State, **changes: Any) -> Receipt:
+    @property
+    def is_being_submitted(self) -> bool:
+        """Whether a process may be sending the paid request at this moment."""
+        return self.state == "intent" and self.claim is not None and self.claim.seconds_left > 0
+
+    def payer_beside(self, run: TaskIdentity) -> dict[str, Any] | None:
+        """Return the task that pays, as flat JSON, if that is not ``run`` itself."""
+        is_other = self.run != TaskIdentity() and not self.run.is_same_run(run)
+        return asdict(self.run) if is_other else None
+
+    def with_unused(self, job: dict[str, Any] | None, run: TaskIdentity) -> Receipt:
+        """Return the receipt with one more job that is paid for, but not used."""
+        return replace(self, duplicates=[*self.duplicates, {**(job or {}), "run": asdict(run)}])
+
+    def unused_jobs(self) -> list[tuple[Job, TaskIdentity]]:
+        """Return the jobs that are paid for, but not used, and the task that pays for each."""
+        return [(job_from(job), TaskIdentity(**job["run"])) for job in self.duplicates]
+
+    def with_state(self, state: State, **changes: Any) -> Receipt:
         """Return the receipt in another state, with the time noted."""
-        return replace(self.at(state), state=state, **changes)
+        return replace(self.with_timestamp(state), state=state, **changes)
 
-    def at(self, moment: str) -> Receipt:
+    def with_timestamp(self, moment: str) -> Receipt:
         """Return the receipt with the time of a moment noted: now."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         return replace(self, times={**self.times, moment: now})
@@ -110,6 +160,7 @@ def read_receipt(text: str | bytes, where: str) -> Receipt:
     if data.get("version") != VERSION:
         raise FluxReceiptError(f"{where} is a receipt of version {data.get('version')!r}, which is not known here.")
     wrong = [name for name, good in _CHECKS.items() if not good(data.get(name))]
+    wrong += [name for name, good in _LATER_CHECKS.items() if name in data and not good(data[name])]
     needed = {"submitted": ("job",), "expired": ("job",), "stored": ("job", "image")}
     if not wrong:
         wrong = [name for name in needed.get(data["state"], ()) if data.get(name) is None]
@@ -117,7 +168,10 @@ def read_receipt(text: str | bytes, where: str) -> Receipt:
         raise FluxReceiptError(f"{where} is a damaged receipt: its {', '.join(wrong)} cannot be right.")
     known = {item.name for item in fields(Receipt)}
     given = {name: value for name, value in data.items() if name in known}
-    return Receipt(**{**given, "run": Run(**given["run"])})
+    claim = given.get("claim")
+    return Receipt(
+        **{**given, "run": TaskIdentity(**given["run"]), "claim": Claim(**claim) if claim is not None else None}
+    )
 
 
 def _is_job(value: Any) -> bool:
@@ -130,7 +184,7 @@ def _is_job(value: Any) -> bool:
 
 
 def _is_run(value: Any) -> bool:
-    if not isinstance(value, dict) or set(value) != {item.name for item in fields(Run)}:
+    if not isinstance(value, dict) or set(value) != {item.name for item in fields(TaskIdentity)}:
         return False
     names = [value[name] for name in ("dag_id", "task_id", "run_id")]
     return type(value["map_index"]) is int and all(name is None or isinstance(name, str) for name in names)
@@ -143,6 +197,24 @@ def _is_image(value: Any) -> bool:
     return isinstance(value, dict) and all(type(value.get(name)) is kind for name, kind in kinds.items())
 
 
+def _is_claim(value: Any) -> bool:
+    if value is None:
+        return True
+    try:
+        return set(value) == {"id", "until"} and isinstance(Claim(**value).seconds_left, float)
+    except (TypeError, ValueError):
+        return False
+
+
+def _is_unused_job(value: Any) -> bool:
+    return isinstance(value, dict) and _is_job(value) and _is_run(value.get("run"))
+
+
+# What receipts of earlier releases do not have.
+_LATER_CHECKS = {
+    "claim": _is_claim,
+    "duplicates": lambda value: isinstance(value, list) and all(map(_is_unused_job, value)),
+}
 _CHECKS = {
     "state": lambda value: value in get_args(State),
     "fingerprint": lambda value: isinstance(value, str) and bool(value),
@@ -156,99 +228,3 @@ _CHECKS = {
     "reason": lambda value: isinstance(value, str),
     "times": lambda value: isinstance(value, dict),
 }
-
-
-class Book(Protocol):
-    """Where one receipt is kept."""
-
-    where: str
-
-    def read(self) -> Receipt | None:
-        """Return the receipt; None if there certainly is none.
-
-        :raises FluxReceiptError: if what lies there is no receipt.
-        :raises FluxStoreError: if it cannot be read.
-        """
-
-    def write(self, receipt: Receipt) -> None:
-        """Keep the receipt in place of any earlier one.
-
-        :raises FluxStoreError: if it cannot be written.
-        """
-
-
-class BesideImage:
-    """The receipt lies beside the image, on every version of Airflow."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.where = f"{store.uri}.json"
-
-    def read(self) -> Receipt | None:
-        try:
-            text = self._store.read_note(MAX_BYTES)
-        except Exception as error:
-            # Whatever the store's library says: "cannot be read" is not "there is none".
-            raise FluxStoreError(
-                f"The receipt {self.where} cannot be read ({type(error).__name__}: {error})."
-            ) from error
-        return None if text is None else read_receipt(text, self.where)
-
-    def write(self, receipt: Receipt) -> None:
-        try:
-            self._store.write_note(receipt.to_json().encode())
-        except Exception as error:
-            job_id = (receipt.job or {}).get("id")
-            raise FluxStoreError(
-                f"The receipt {self.where} of job {job_id} cannot be written ({type(error).__name__}: {error}).",
-                job_id=job_id,
-                money=f"Job {job_id} was accepted, and is paid for if it finishes." if job_id else None,
-            ) from error
-
-
-class InTaskState:
-    """The receipt lies in Airflow's task state store (3.3 and later), which all tries of a task share."""
-
-    KEY = "flux_receipt"
-    where = "The receipt in the task state store (key 'flux_receipt')"
-
-    def __init__(self, task_state_store: Any) -> None:
-        self._state = task_state_store
-
-    def read(self) -> Receipt | None:
-        try:
-            text = self._state.get(self.KEY)
-        except Exception as error:
-            raise FluxStoreError(f"{self.where} cannot be read ({type(error).__name__}: {error}).") from error
-        return None if text is None else read_receipt(json.dumps(text), self.where)
-
-    def write(self, receipt: Receipt) -> None:
-        from airflow.sdk.execution_time.context import NEVER_EXPIRE
-
-        try:
-            self._state.set(self.KEY, json.loads(receipt.to_json()), retention=NEVER_EXPIRE)
-        except Exception as error:
-            raise FluxStoreError(f"{self.where} cannot be written ({type(error).__name__}: {error}).") from error
-
-
-class Nowhere:
-    """No place for a receipt: an Airflow before 3.3, and no place for the image."""
-
-    where = "nowhere"
-
-    def read(self) -> Receipt | None:
-        return None
-
-    def write(self, receipt: Receipt) -> None:
-        """Forget it."""
-
-
-def open_book(store: Store | None, task_state_store: Any) -> Book:
-    """Return the place where a task's receipt is kept.
-
-    :param store: Where the image goes; None: nowhere.
-    :param task_state_store: Airflow's task state store; None where there is none.
-    """
-    if store is not None:
-        return BesideImage(store)
-    return Nowhere() if task_state_store is None else InTaskState(task_state_store)

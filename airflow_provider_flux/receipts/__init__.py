@@ -1,0 +1,1 @@
+"""Never pay twice: what was asked, what was paid, where it is, and which process may submit."""
