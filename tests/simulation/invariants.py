@@ -12,7 +12,7 @@ from airflow_provider_flux.client.errors import (
     FluxModeratedError,
     FluxOrphanError,
 )
-from airflow_provider_flux.images.receipts import Receipt, read_receipt
+from airflow_provider_flux.receipts.receipt import Receipt, read_receipt
 from tests.simulation.api import KEY, READY, SECRET, SIGNATURE, Api, Job
 from tests.simulation.life import Airflow, TaskInstance
 from tests.simulation.plans import PROMPT, Plan

@@ -15,6 +15,7 @@ import pkgutil
 import random
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -138,6 +139,7 @@ def _stand_ins() -> list[tuple[Any, Any]]:
     return [
         (time, clock),
         (random, dice),
+        (uuid, SimpleNamespace(uuid4=lambda: uuid.UUID(int=STAGE.world.rng.getrandbits(128)))),
         (datetime, _datetime_module()),
         (datetime.datetime, _DateTime),
         (concurrent.futures.ThreadPoolExecutor, _executor),

@@ -13,13 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
-from airflow_provider_flux.images import stores
-from airflow_provider_flux.images.stores import FluxImageExistsError, FluxStoreError, Store
+from airflow_provider_flux.images.stores import FluxImageExistsError, FluxStoreError, Note, NoteConflictError, Store
 from tests.simulation.dangers import Dangers, step
 from tests.simulation.weather import Weather
 from tests.simulation.world import Thread, World
-
-NEWEST = hasattr(stores, "NoteConflictError")
 
 
 class StoreTroubleError(Exception):
@@ -152,29 +149,27 @@ class SimStore(Store):
         thing = self.storage.do(f"holds {self.key}", lambda _: self.storage.things.get(self.uri))
         return thing is not None and (len(thing.data), hashlib.sha256(thing.data).hexdigest()) == (size, sha256)
 
-    def read_note(self, max_bytes: int) -> Any:
+    def read_note(self, max_bytes: int) -> Note | None:
         def look(thread: Thread) -> Thing | None:
             thread.looks()
             return self.storage.things.get(f"{self.uri}.json")
 
         thing = self.storage.do(f"read {self.key}.json", look)
-        if thing is None:
-            return None
-        return stores.Note(thing.data, thing.version) if NEWEST else thing.data
+        return None if thing is None else Note(thing.data, thing.version)
 
-    def write_note(self, data: bytes, replaces: Any = None) -> Any:
+    def write_note(self, data: bytes, replaces: Note | None) -> Note:
         storage, key = self.storage, f"{self.uri}.json"
 
         def effect(thread: Thread) -> Thing:
             thread.acts()
             there = storage.things.get(key)
-            if NEWEST and (there and there.version) != (replaces and replaces.version):
+            if (there and there.version) != (replaces and replaces.version):
                 storage.world.say(thread.process.name, f"write {self.key}.json: conflict")
-                raise stores.NoteConflictError(f"{key} has been written since.")
+                raise NoteConflictError(f"{key} has been written since.")
             return storage.note(key, data)
 
         thing = storage.do(f"write {self.key}.json", effect, data)
-        return stores.Note(data, thing.version) if NEWEST else None
+        return Note(data, thing.version)
 
 
 class TaskState:
