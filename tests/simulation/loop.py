@@ -38,6 +38,8 @@ class SimLoop(asyncio.BaseEventLoop):
         super().__init__()
         self._world = world
         self._selector = self
+        # Unix times are no finer than this; a timer that is due at this very moment would else be asked for for ever.
+        self._clock_resolution = 1e-6
         self._sleeper: Thread | None = None
         self._own: list[_Task] = []
         self._numbers = itertools.count(1)
@@ -57,8 +59,7 @@ class SimLoop(asyncio.BaseEventLoop):
         if timeout is None or timeout > 0:
             self._sleeper = thread = self._world.here()
             if timeout is not None:
-                # A timer whose time has come by a hair less is asked for again; it is not to ask for ever.
-                self._world.after(timeout + 1e-6, self._world.waker(thread))
+                self._world.after(timeout, self._world.waker(thread))
             try:
                 self._world.wait()
             finally:

@@ -38,7 +38,7 @@ def simulate(seed: int) -> Outcome:
     gc.disable()
     try:
         _run(world)
-    except Exception:
+    except BaseException:
         world.violate("the simulation itself", traceback.format_exc())
     finally:
         world.close()
@@ -66,10 +66,9 @@ def _run(world: World) -> None:
         world.at(until, lambda: world.say("plan", "nothing fails any more"))
         world.run()
         # Users clear what has failed, now that everything works again; some jobs are slow.
-        for _ in range(3):
-            failed = [task for task in airflow.tasks if task.state == "failed"]
-            for task in failed:
-                world.after(60.0, task.clear)
+        for wait in (10.0, 400.0, 400.0):
+            for task in [task for task in airflow.tasks if task.state == "failed"]:
+                world.after(wait, task.clear)
             world.run()
     except Endless:
         world.violate(ENDS, "the schedule has no end")

@@ -33,9 +33,9 @@ POLL = (
     "reset",
 )
 """Answers to a poll that are not about its job."""
-REFUSED = ("429", "429 later", "503", "refused")
-"""What may happen to a submit before a job is accepted, and is sent again."""
-LOST = ("reset", "late", "500", "502 page", "504 error", "web page", "cut", "nothing", "empty")
+REFUSED = ("429", "429 later", "503", "refused", "web page", "402", "403 edge")
+"""What may happen to a submit before a job is accepted."""
+LOST = ("reset", "late", "500", "502 page", "504 error", "cut", "nothing", "empty")
 """What may become of a submit's answer after a job was accepted."""
 DELIVERY = ("403", "404", "500", "503", "reset", "cut", "web page", "empty", "refused", "late")
 STORE = ("before", "after")

@@ -83,12 +83,13 @@ class Process:
 
     def kill(self) -> None:
         """SIGKILL."""
-        if not self.is_dead and not self.has_ended:
-            self.world.say(self.name, "is killed")
-            self.world.counts["killed"] += 1
-            self._disturb()
+        if not self.is_dead:
             self.is_dead = True
-            self.on_doom("killed")
+            self._disturb()
+            if not self.has_ended:
+                self.world.say(self.name, "is killed")
+                self.world.counts["killed"] += 1
+                self.on_doom("killed")
 
     def freeze(self, seconds: float) -> None:
         """SIGSTOP, and SIGCONT after so many seconds."""
