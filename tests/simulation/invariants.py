@@ -189,7 +189,7 @@ class Invariants:
     def _has_orphan(self) -> bool:
         # Whoever dies right before its request leaves the same receipt as one that dies right after it.
         died = sum(self.world.counts[kind] for kind in ("killed", "frozen", "interrupted"))
-        return died > 0 or any(job.is_lost for job in self.api.jobs.values())
+        return died + self.storage.blind > 0 or any(job.is_lost for job in self.api.jobs.values())
 
     def _check_images(self, task: TaskInstance) -> None:
         for told in self._told(task):

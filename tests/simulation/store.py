@@ -38,6 +38,8 @@ class Storage:
 
     Those who look at it set ``watch`` (is told of each note: place, old and new text), ``on_trouble`` (of each note
     that could not be written) and ``on_put`` (of each image).
+
+    :ivar blind: How often somebody could not look at a note, or not write one.
     """
 
     def __init__(self, world: World, dangers: Dangers, weather: Weather) -> None:
@@ -49,6 +51,7 @@ class Storage:
         self.watch: Callable[[str, bytes | None, bytes], None] = lambda place, old, new: None
         self.on_trouble: Callable[[bytes], None] = lambda data: None
         self.on_put: Callable[[bytes, dict[str, str]], None] = lambda data, metadata: None
+        self.blind = 0
         self._versions = 0
 
     def do(self, what: str, effect: Callable[[Thread], Any], note: bytes | None = None) -> Any:
@@ -62,6 +65,8 @@ class Storage:
             fault = self.weather.fault("store")
             if fault is not None:
                 thread.process.faults.append(self.world.now)
+            if fault and (what.startswith("read") or (note is not None and fault == "before")):
+                self.blind += 1
             if fault == "before":
                 if note is not None:
                     self.on_trouble(note)

@@ -37,7 +37,7 @@ REFUSED = ("429", "429 later", "503", "refused", "web page", "402", "403 edge")
 """What may happen to a submit before a job is accepted."""
 LOST = ("reset", "late", "500", "502 page", "504 error", "cut", "nothing", "empty")
 """What may become of a submit's answer after a job was accepted."""
-DELIVERY = ("403", "404", "500", "503", "reset", "cut", "web page", "empty", "refused", "late")
+DELIVERY = ("500", "503", "reset", "cut", "web page", "empty", "refused", "late")
 STORE = ("before", "after")
 """Whether the store fails before or after it did what it was asked."""
 
