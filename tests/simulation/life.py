@@ -107,15 +107,16 @@ class TaskInstance:
         self.make = make
         self.try_number = 0
         self.tries_left = airflow.habits.retries + 1
-        self.state = "scheduled"
+        self.state = "waiting"
         self.result: Any = None
         self.error: BaseException | None = None
         self.errors: list[BaseException] = []
         self.process: Process | None = None
         self.row: Row | None = None
+        self._ticket = object()
         self.zombies = 0
         """Processes that were taken for dead and were only frozen."""
-        self.then: Callable[[], None] = lambda: None
+        self.downstream: TaskInstance | None = None
         airflow.tasks.append(self)
 
     @property
@@ -155,15 +156,19 @@ class TaskInstance:
         """Let it run again, as a user does."""
         self.world.say("user", f"clears {self.name}")
         self.world.counts["cleared"] += 1
-        self._ticket = object()
-        self.result, self.tries_left = None, self.airflow.habits.retries + 1
+        if self.downstream is not None:
+            self.downstream._reset()
+        self.schedule(6.0 if self._reset() else 0.5)
+
+    def _reset(self) -> bool:
+        """Forget what there was of it, and return whether it was running."""
+        self.state, self._ticket = "waiting", object()
+        self.result, self.error, self.tries_left = None, None, self.airflow.habits.retries + 1
         self._forget_row()
-        if (process := self.process) is not None:
-            self.process = None
+        process, self.process = self.process, None
+        if process is not None:
             self.world.after(self.world.rng.uniform(0.0, 5.0), process.kill)
-            self.schedule(6.0)
-        else:
-            self.schedule(0.5)
+        return process is not None
 
     def _forget_row(self) -> None:
         if self.row is not None:
@@ -264,7 +269,9 @@ class TaskInstance:
         self.world.say(process.name, f"returns {json.dumps(told)[:400]}")
         if self._is_current(process):
             self.state, self.result, self.error = "success", told, None
-            self.then()
+            self.airflow.invariants.on_success(self)
+            if self.downstream is not None:
+                self.downstream.schedule(0.5)
 
     def _doomed(self, process: Process, kind: str) -> None:
         world, habits = self.world, self.airflow.habits

@@ -82,23 +82,14 @@ def _begin(airflow: Airflow, plan: Plan) -> None:
         paint = _task(airflow, plan, run_id, "paint", None)
         first.append(paint)
         if plan.kind == "chain":
-            upload = _task(airflow, plan, run_id, "upload", paint)
-            upload.state = "waiting"
-
-            def go_on(upload: TaskInstance = upload) -> None:
-                if upload.state == "waiting":
-                    upload.schedule(0.5)
-                else:
-                    upload.clear()
-
-            paint.then = go_on
+            paint.downstream = _task(airflow, plan, run_id, "upload", paint)
         paint.schedule(start)
     for moment, number in plan.clears:
         airflow.world.after(moment, lambda number=number: _clear(first[number % len(first)]))  # type: ignore[misc]
 
 
 def _clear(task: TaskInstance) -> None:
-    if task.state != "scheduled":
+    if task.state not in ("waiting", "scheduled"):
         task.clear()
 
 
