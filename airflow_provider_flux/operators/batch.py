@@ -121,6 +121,7 @@ class FluxGenerateBatchOperator(BaseOperator):
         self.aws_conn_id = aws_conn_id
         self.flux_conn_id = flux_conn_id
         self._run: BatchRun | None = None
+        self._is_running = False
 
     @cached_property
     def _hook(self) -> FluxHook:
@@ -139,9 +140,11 @@ class FluxGenerateBatchOperator(BaseOperator):
             manifest = self._manifest()
             manifest.check()
             self._run = batch = BatchRun(items, self._hook, manifest, task_identity(context), rules)
+            self._is_running = True
             try:
                 run_interruptible(batch.finish())
             finally:
+                self._is_running = False
                 sha256 = self._write(manifest, batch.lines)
             self.log.info("%s; %g credits paid; see %s.", _words(batch.counts), batch.cost, manifest.uri)
             self._check_complete(batch, manifest, sha256)
@@ -151,12 +154,22 @@ class FluxGenerateBatchOperator(BaseOperator):
             return {"manifest": manifest.uri, "manifest_sha256": sha256, "counts": batch.counts, "cost": cost}
 
     def on_kill(self) -> None:
-        """Say which jobs are left behind; the API cannot cancel them."""
-        if self._run is not None and self._run.in_flight:
+        """Log what becomes of the jobs in flight, which the API cannot cancel."""
+        if self._run is None or not self._run.in_flight:
+            return
+        jobs = ", ".join(self._run.in_flight.values())
+        if self._is_running:
+            self.log.info(
+                "This process received a termination signal while jobs %s are running, and goes on. The API cannot "
+                "cancel jobs: if the process is killed, they are billed if they finish, and the next attempt resumes "
+                "them.",
+                jobs,
+            )
+        else:
             self.log.warning(
-                "Jobs %s were left behind: the API cannot cancel them, and they are paid for if they finish. "
-                "Running this task again asks for those jobs first.",
-                ", ".join(self._run.in_flight.values()),
+                "Jobs %s are still running: the API cannot cancel jobs, and they are billed if they finish. The next "
+                "attempt resumes them.",
+                jobs,
             )
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -31,7 +32,7 @@ from airflow_provider_flux.operators.waiting import (
 )
 from airflow_provider_flux.receipts.lifecycle import failure_recorded, mark_ready
 from airflow_provider_flux.receipts.submission import Submission, check_policies, retry_sentence, task_identity
-from airflow_provider_flux.triggers.flux import left_behind
+from airflow_provider_flux.triggers.flux import abandoned_job_message
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -192,7 +193,7 @@ class FluxGenerateOperator(BaseOperator):
         self.on_moderated = on_moderated
         self._job: Job | None = None
         self._queued: Queued | None = None
-        self._is_submitting = False
+        self._is_submitting = self._is_running = False
         self._image_uri: str | None = None
         self._remembers = True
 
@@ -232,8 +233,7 @@ class FluxGenerateOperator(BaseOperator):
                 if self.deferrable:
                     defer_submit(self, error, self._queued or Queued(deadline_for(self, None, self.timeout)))
                 raise
-            finally:
-                self._is_submitting = False
+            self._is_submitting = False
             paid_by = receipt.payer_beside(submission.run)
             if receipt.state == "stored":
                 return self._reused(receipt.image or {}, paid_by, context)
@@ -276,13 +276,17 @@ class FluxGenerateOperator(BaseOperator):
             return self._finish(result, store, receipts, paid_by, context)
 
     def on_kill(self) -> None:
-        """Say which job is left behind; the API cannot cancel it."""
+        """Log what becomes of the job, which the API cannot cancel.
+
+        Airflow calls it at the end of an execution_timeout, and on SIGTERM, after which the task may well go on.
+        """
         if self._job is not None:
-            self.log.warning(left_behind(self._job.id, self._remembers))
+            message = abandoned_job_message(self._job.id, self._remembers, self._is_running)
+            self.log.log(logging.INFO if self._is_running else logging.WARNING, message)
         elif self._is_submitting:
             self.log.warning(
-                "This task was ended while it was about to submit a job: perhaps one was accepted, and is paid for if "
-                "it finishes. Running it again does as on_orphan=%r says.",
+                "The task was asked to end during a submit. If it ends here, a job may have been accepted and billed; "
+                "the next attempt follows on_orphan=%r.",
                 self.on_orphan,
             )
 
@@ -305,40 +309,40 @@ class FluxGenerateOperator(BaseOperator):
                 "Job %s is ready. output_uri is not set, so the image is not stored; its URL expires in minutes.",
                 result.job.id,
             )
-            image = describe(result)
-            tell_outlets(self, context, None, image)
-            return self._paid(image) if mark_ready(receipts, result.job) else self._taken(image, paid_by, context)
+            is_counted = not mark_ready(receipts, result.job)
+            return self._returned(describe(result), paid_by, context, is_counted)
         with failure_recorded(receipts, self.on_expired, seed=result.seed):
             return self._stored(deliver(self._hook.get_conn(), result, store, self.max_bytes), paid_by, context)
 
     def _stored(self, image: dict[str, Any], paid_by: dict[str, Any] | None, context: Context) -> dict[str, Any]:
         log_stored(self.log, image)
-        self._tell(image, context)
-        return self._paid(image) if paid_by is None else self._taken(image, paid_by, context)
-
-    def _paid(self, image: dict[str, Any]) -> dict[str, Any]:
-        if image.get("cost") is not None:
-            self.log.info("Paid %s credits for job %s.", image["cost"], image["id"])
-        metrics.ready(image, self._tags)
-        return image
-
-    def _tell(self, image: dict[str, Any], context: Context) -> None:
-        self._image_uri = image["uri"]
-        tell_outlets(self, context, image["uri"], image)
+        return self._returned(image, paid_by, context, is_counted=False)
 
     def _reused(self, image: dict[str, Any], paid_by: dict[str, Any] | None, context: Context) -> dict[str, Any]:
         self.log.info("The image of job %s is already stored at %s.", image["id"], image["uri"])
-        self._tell(image, context)
-        return self._taken(image, paid_by, context)
+        return self._returned(image, paid_by, context, is_counted=True)
 
-    def _taken(self, image: dict[str, Any], paid_by: dict[str, Any] | None, context: Context) -> dict[str, Any]:
-        """Return the description of an image that was paid for, and counted, before: by an earlier try or a run."""
-        if paid_by is None:
-            self.log.info("An earlier try of this run paid %s credits for job %s.", image.get("cost"), image["id"])
-        else:
+    def _returned(
+        self, image: dict[str, Any], paid_by: dict[str, Any] | None, context: Context, is_counted: bool
+    ) -> dict[str, Any]:
+        """Return what the task returns of an image; log, count and announce it.
+
+        :param paid_by: The task that paid for it, if it is another one.
+        :param is_counted: Whether an earlier try of this run has counted what it paid.
+        """
+        if paid_by is not None:
             self.log.info("Nothing is paid for job %s: run %s paid for it.", image["id"], paid_by["run_id"])
-        metrics.reused(self._tags)
-        return describe_reused(image, asdict(task_identity(context)), paid_by)
+        elif image.get("cost") is not None:
+            by = "An earlier try of this run paid" if is_counted else "Paid"
+            self.log.info("%s %s credits for job %s.", by, image["cost"], image["id"])
+        if is_counted or paid_by is not None:
+            image = describe_reused(image, asdict(task_identity(context)), paid_by)
+            metrics.reused(self._tags)
+        else:
+            metrics.ready(image, self._tags)
+        self._image_uri = image.get("uri")
+        tell_outlets(self, context, self._image_uri, image)
+        return image
 
     def _not_awaited(self, job: Job, paid_by: dict[str, Any] | None, context: Context) -> dict[str, Any]:
         described = describe_job(job)
@@ -431,6 +435,7 @@ class FluxGenerateOperator(BaseOperator):
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
+        self._is_running = True
         try:
             with airflow_errors(self._retry):
                 yield
@@ -439,6 +444,8 @@ class FluxGenerateOperator(BaseOperator):
             if isinstance(error, FluxModeratedError) and self.on_moderated == "skip":
                 raise AirflowSkipException(str(error)) from error
             raise
+        finally:
+            self._is_running = False
 
     @property
     def _tags(self) -> dict[str, str]:

@@ -140,9 +140,12 @@ def _card(image: Image, root: str, dag_id: str, run_id: str) -> dict[str, Any]:
 
 def _cost(image: Image) -> str | None:
     cost = image.number_of("cost")
-    if image.told.get("reused"):
-        return "nothing: taken again"
-    return None if cost is None else f"{cost:g} credits"
+    if not image.told.get("reused"):
+        return None if cost is None else f"{cost:g} credits"
+    paid_by = image.told.get("paid_by")
+    if not isinstance(paid_by, dict):
+        return "0 (reused)"
+    return f"{cost:g} credits (first try)" if cost else f"0 (reused from run {paid_by.get('run_id')})"
 
 
 def _made_at(image: Image) -> datetime.datetime:

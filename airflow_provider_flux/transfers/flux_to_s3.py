@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -20,7 +21,7 @@ from airflow_provider_flux.operators.outlets import lineage_of, tell_outlets
 from airflow_provider_flux.operators.waiting import deadline_for, log_stored, read_event, seconds, wait_or_defer
 from airflow_provider_flux.receipts.lifecycle import failure_recorded
 from airflow_provider_flux.receipts.submission import task_identity
-from airflow_provider_flux.triggers.flux import left_behind
+from airflow_provider_flux.triggers.flux import abandoned_job_message
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -99,6 +100,7 @@ class FluxToS3Operator(BaseOperator):
         self.timeout = timeout
         self.max_bytes = max_bytes
         self._left: Job | None = None
+        self._is_running = False
         self._image_uri: str | None = None
 
     @cached_property
@@ -155,9 +157,10 @@ class FluxToS3Operator(BaseOperator):
                 return self._upload(self._hook.wait(self._left, timeout), store, context)
 
     def on_kill(self) -> None:
-        """Say which job is left behind; the API cannot cancel it."""
+        """Log what becomes of the job, which the API cannot cancel."""
         if self._left is not None:
-            self.log.warning(left_behind(self._left.id))
+            message = abandoned_job_message(self._left.id, is_running=self._is_running)
+            self.log.log(logging.INFO if self._is_running else logging.WARNING, message)
 
     def _job(self) -> Job:
         try:
@@ -189,12 +192,15 @@ class FluxToS3Operator(BaseOperator):
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
+        self._is_running = True
         try:
             with airflow_errors(_retry):
                 yield
         except FluxError as error:
             metrics.failed(type(error).__name__, self._tags)
             raise
+        finally:
+            self._is_running = False
 
     @property
     def _tags(self) -> dict[str, str]:

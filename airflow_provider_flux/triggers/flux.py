@@ -117,7 +117,7 @@ class FluxResultTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Say what becomes of the job; Airflow 3.3 calls this when a user ends the deferred task."""
         job = self.job if isinstance(self.job, dict) else {}
-        self.log.warning(left_behind(str(job.get("id")), self.remembered))
+        self.log.warning(abandoned_job_message(str(job.get("id")), self.remembered))
 
     async def _outcome(self) -> dict[str, Any]:
         job = self.job if isinstance(self.job, dict) else {}
@@ -126,7 +126,7 @@ class FluxResultTrigger(BaseTrigger):
         try:
             endpoint = await self._endpoint()
         except Exception as error:
-            self.log.warning("The triggerer cannot use connection %r, the worker will: %s", self.flux_conn_id, error)
+            self._log_unusable(error)
             return {**told, "outcome": GAVE_UP}
         try:
             result = await self._wait(endpoint)
@@ -144,6 +144,15 @@ class FluxResultTrigger(BaseTrigger):
             self.log.warning("The triggerer could not store the image, the worker will: %s", error)
             what = error.what if isinstance(error, FluxError) else type(error).__name__
             return {**told, "outcome": READY, "what": what}
+
+    def _log_unusable(self, error: Exception) -> None:
+        if self.task_instance is None:
+            # `airflow dags test` runs triggers in a place that has no connections, and then the task goes on.
+            self.log.info("This trigger cannot look up connection %r here; the task waits itself.", self.flux_conn_id)
+        else:
+            self.log.warning(
+                "The triggerer cannot use connection %r; the worker waits instead: %s", self.flux_conn_id, error
+            )
 
     async def _endpoint(self) -> Endpoint:
         flux = await asyncio.to_thread(importlib.import_module, "airflow_provider_flux.hooks.flux")
@@ -186,15 +195,21 @@ def _history(outcome: dict[str, Any], waited: float) -> str:
     return f"The triggerer at {socket.gethostname()} waited {waited:.0f} s for job {outcome.get('id')}{polls}: {end}."
 
 
-def left_behind(job_id: str, remembered: bool = True) -> str:
-    """Return the sentence for the log of a task that is ended while its job goes on.
+def abandoned_job_message(job_id: str, remembered: bool = True, is_running: bool = False) -> str:
+    """Return the sentence for the log of a task that ends while its job goes on.
 
-    :param remembered: Whether another run of the task will know of the job.
+    :param remembered: Whether another attempt of the task will find the job.
+    :param is_running: Whether the task has only been asked to end, and may well go on.
     """
-    again = "asks for that job first" if remembered else "submits a new job, which is paid for on its own"
+    then = "resumes it" if remembered else "submits a new job, which is billed on its own"
+    if is_running:
+        return (
+            f"This process received a termination signal while job {job_id} is running, and goes on. The API cannot "
+            f"cancel jobs: if the process is killed, the job is billed if it finishes, and the next attempt {then}."
+        )
     return (
-        f"Job {job_id} was left behind: the API cannot cancel it, and it is paid for if it finishes. "
-        f"Running this task again {again}."
+        f"Job {job_id} is still running: the API cannot cancel jobs, and it is billed if it finishes. "
+        f"The next attempt {then}."
     )
 
 

@@ -32,7 +32,7 @@ def _running(tmp_path_factory: pytest.TempPathFactory, _seaweed: SeaweedFS) -> I
     for file in (Path(__file__).parent / "dags").glob("*.py"):
         shutil.copy(file, dags)
     with FluxEmulator(key="the-key-of-the-account", duration=(6, 8)) as flux:
-        connections = {"flux_default": flux.connection(), "aws_default": _seaweed.connection()}
+        connections = {"flux_default": flux.connection(timeout=5), "aws_default": _seaweed.connection()}
         env = {
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
             "AIRFLOW__CORE__AUTH_MANAGER": "tests.e2e.auth.OneDagAuthManager",

@@ -39,7 +39,7 @@ def test_a_task_that_is_marked_failed_says_what_became_of_its_job(stack: Stack) 
     until(lambda: stack.flux.stats()["polls"] > polls, "the triggerer to poll")
     run.api.set_state("e2e_money", run.id, "generate", "failed")
     if hasattr(BaseTrigger, "on_kill"):
-        says = f"Job {job_id} was left behind: the API cannot cancel it"
+        says = f"Job {job_id} is still running: the API cannot cancel jobs"
         until(lambda: says in run.log("generate"), "the trigger's last words")
     assert run.wait() == "failed"
     stack.flux.clear_faults()

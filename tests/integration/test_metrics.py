@@ -80,7 +80,8 @@ def test_a_job_that_is_told_of_again_is_not_paid_again(
     told, _ = run(generate(), state=state)
     stats.sent.clear()
     again, _ = run(generate(), state=state)
-    assert again == {**told, "reused": True}
+    assert again == {**told, "reused": True, "paid_by": again["paid_by"]}
+    assert again["paid_by"]["run_id"] == "run-1"
     assert [name for name, *_ in stats.sent] == ["flux.reused"]
     assert capsys.readouterr().out.count(f"Paid 4.0 credits for job {told['id']}") == 1
 

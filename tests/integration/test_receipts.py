@@ -443,3 +443,30 @@ def test_a_receipt_that_could_not_be_written_after_the_submit_is_made_good_with_
     assert storing.receipt()["parameters"]["prompt"] == RECIPE["prompt"]
     assert storing.run()["reused"]
     assert flux.stats()["submits"] == 1
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_only_a_task_that_ends_says_that_its_job_is_left(
+    flux: FluxEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ended: bool
+) -> None:
+    """Airflow calls on_kill on SIGTERM, which ends no task by itself, and after an execution_timeout, which does."""
+    operator = FluxGenerateOperator(
+        task_id="generate", output_uri=f"file://{tmp_path}/x.jpeg", deferrable=False, **RECIPE
+    )
+    real = FluxHook.wait
+
+    def wait(*arguments: Any) -> Any:
+        if ended:
+            raise Killed
+        operator.on_kill()
+        return real(*arguments)
+
+    monkeypatch.setattr(FluxHook, "wait", wait)
+    if ended:
+        with pytest.raises(Killed):
+            operator.execute(context())
+        operator.on_kill()
+    else:
+        operator.execute(context())
+    said = capsys.readouterr().out
+    assert ("and goes on" in said, "is still running: the API cannot cancel jobs" in said) == (not ended, ended)
