@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.simulation.world import Killed, Process, Thread, World
@@ -25,7 +25,7 @@ class Dangers:
     :param slow: Share of ways that take much longer.
     """
 
-    world: World
+    world: World = field(repr=False)
     until: float
     kill: float = 0.0
     freeze: float = 0.0

@@ -247,6 +247,7 @@ class TaskInstance:
         known = (FluxError, AirflowSkipException, Interrupted)
         if not isinstance(error, known):
             self.world.violate("no foreign error", f"{process.name}: {_words(error)}")
+        self.airflow.invariants.on_failure(process, error)
         if not self._is_current(process):
             return
         self.error = error

@@ -11,6 +11,7 @@ import contextlib
 import datetime
 import importlib
 import logging
+import os
 import pkgutil
 import random
 import sys
@@ -166,6 +167,8 @@ def simulated() -> Iterator[None]:
             (BaseHook, "get_connection", classmethod(lambda _, conn_id: _connection(conn_id))),
         ):
             undo.enter_context(mock.patch.object(where, name, stand_in))
+        # Airflow's own default, whatever other tests have it.
+        undo.enter_context(mock.patch.dict(os.environ, AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL="5"))
         undo.enter_context(_listening())
         yield
 
