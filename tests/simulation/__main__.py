@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import hashlib
 import multiprocessing
 import os
 import shutil
@@ -17,60 +18,61 @@ _HOME = tempfile.mkdtemp(prefix="flux-simulation-")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 os.environ |= {"AIRFLOW_HOME": _HOME, "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "NO_PROXY": "*"}
 
+from tests.simulation.runs import Tally, tally  # noqa: E402 - Airflow's configuration comes first
+from tests.simulation.seams import simulated  # noqa: E402 - Airflow's configuration comes first
+from tests.simulation.simulation import simulate  # noqa: E402 - Airflow's configuration comes first
 
-def _many(seeds: range) -> tuple[Counter[str], list[tuple[int, list[str]]]]:
-    from tests.simulation.seams import simulated
-    from tests.simulation.simulation import simulate
+_PART = 250
 
-    counts: Counter[str] = Counter()
-    failed = []
+
+def _many(seeds: range) -> Tally:
     with simulated():
-        for seed in seeds:
-            outcome = simulate(seed)
-            counts += outcome.counts
-            if outcome.violations:
-                failed.append((seed, outcome.violations))
-    return counts, failed
+        return tally(seeds)
 
 
-def _one(seed: int, verbose: bool) -> int:
-    from tests.simulation.seams import simulated
-    from tests.simulation.simulation import simulate
-
+def _replay(seed: int, verbose: bool) -> int:
     with simulated():
         outcome = simulate(seed)
     if verbose or outcome.violations:
         print("\n".join(outcome.lines))
-    print(f"seed {seed}: {'; '.join(outcome.violations) or 'all held'}")
+    print(f"seed {seed}: {'; '.join(outcome.violations) or 'every promise held'}")
     return bool(outcome.violations)
 
 
+def _look(first: int, number: int, jobs: int) -> int:
+    began, end = time.monotonic(), first + number
+    counts: Counter[str] = Counter()
+    broken: Counter[str] = Counter()
+    failed, hashed = 0, []
+    # The children have what is imported here.
+    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+        for part in pool.imap(_many, [range(start, min(start + _PART, end)) for start in range(first, end, _PART)]):
+            counts += part.counts
+            hashed.append(part.digest)
+            failed += len(part.failed)
+            for seed, violations in part.failed:
+                broken.update({violation.partition(":")[0] for violation in violations})
+                print(f"seed {seed}: {'; '.join(violations)[:300]}", flush=True)
+    took = time.monotonic() - began
+    digest = hashed[0] if len(hashed) == 1 else hashlib.sha256("".join(hashed).encode()).hexdigest()[:16]
+    print(f"{number} schedules in {took:.0f} s ({number / took:.0f}/s), {failed} failed; digest {digest}.")
+    print("Broken:", ", ".join(f"{rule} in {times}" for rule, times in broken.most_common()) or "nothing", end=".\n")
+    print("Injected:", ", ".join(f"{kind} {times}" for kind, times in sorted(counts.items())), end=".\n")
+    return bool(failed)
+
+
 def main() -> int:
+    """Read the command line and do as it says."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, help="replay this one")
-    parser.add_argument("--seeds", type=int, default=2000, help="how many")
+    parser.add_argument("--seeds", type=int, default=2000, help="how many (default: %(default)s)")
     parser.add_argument("--start", type=int, default=0, help="the first of them")
-    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--jobs", type=int, default=2, help="processes (default: %(default)s)")
     parser.add_argument("-v", "--verbose", action="store_true", help="print the schedule in any case")
     arguments = parser.parse_args()
     if arguments.seed is not None:
-        return _one(arguments.seed, arguments.verbose)
-    began, end = time.monotonic(), arguments.start + arguments.seeds
-    parts = [range(start, min(start + 250, end)) for start in range(arguments.start, end, 250)]
-    counts: Counter[str] = Counter()
-    failed: list[tuple[int, list[str]]] = []
-    with multiprocessing.get_context("fork").Pool(arguments.jobs) as pool:
-        for some, bad in pool.imap(_many, parts):
-            counts += some
-            failed += bad
-            for seed, violations in bad:
-                print(f"seed {seed}: {'; '.join(violations)[:300]}", flush=True)
-    took = time.monotonic() - began
-    print(f"{arguments.seeds} schedules in {took:.0f} s ({arguments.seeds / took:.0f}/s), {len(failed)} failed.")
-    broken = Counter(rule for _, violations in failed for rule in {one.partition(":")[0] for one in violations})
-    print("Broken:", ", ".join(f"{rule} in {number}" for rule, number in broken.most_common()) or "nothing")
-    print(", ".join(f"{kind} {number}" for kind, number in sorted(counts.items())))
-    return bool(failed)
+        return _replay(arguments.seed, arguments.verbose)
+    return _look(arguments.start, arguments.seeds, arguments.jobs)
 
 
 if __name__ == "__main__":

@@ -45,19 +45,22 @@ class Dangers:
             return rng.uniform(0.3, 5.0)
         return rng.uniform(0.002, self.lag)
 
-    def before(self, thread: Thread) -> None:
-        """Let something happen right before a step."""
+    def before(self, thread: Thread, weight: float = 1.0) -> None:
+        """Let something happen right before a step.
+
+        :param weight: How much likelier it is than at other steps.
+        """
         world, process = self.world, thread.process
         if self.are_over:
             return
-        if world.chance(self.kill / 2):
+        if world.chance(weight * self.kill / 2):
             process.kill()
             raise Killed
-        if world.chance(self.freeze / 2):
+        if world.chance(weight * self.freeze / 2):
             process.freeze(world.rng.uniform(*self.freezes))
             world.sleep(0.0)
 
-    def meanwhile(self, process: Process, seconds: float) -> None:
+    def meanwhile(self, process: Process, seconds: float, weight: float = 1.0) -> None:
         """Let something happen while a step is on its way."""
         world = self.world
         if self.are_over:
@@ -67,25 +70,34 @@ class Dangers:
             (self.freeze / 2, lambda: process.freeze(world.rng.uniform(*self.freezes))),
             (self.interrupt, process.interrupt),
         ):
-            if world.chance(share):
+            if world.chance(weight * share):
                 world.after(world.rng.uniform(0.0, seconds), happen)
 
 
-def step(dangers: Dangers, effect: Callable[[], Any], patience: float | None = None, late: Any = None) -> Any:
+def step(
+    dangers: Dangers,
+    effect: Callable[[], Any],
+    patience: float | None = None,
+    late: Any = None,
+    weight: float = 1.0,
+) -> Any:
     """Do one step of the running thread: the effect happens when the request arrives; return what it gives.
 
     :param patience: Seconds after which the thread goes on without an answer.
     :param late: The exception that it then gets.
+    :param weight: How much likelier it is than at other steps that something happens to the process.
     :raises Exception: what the effect raised.
     """
     world = dangers.world
-    dangers.before(world.here())
+    dangers.before(world.here(), weight)
     wake = world.waker(world.here())
-    _send(dangers, effect, world.here().process, patience, late, lambda value, error: wake(value, error))
+    _send(dangers, effect, world.here().process, patience, late, wake, weight)
     return world.wait()
 
 
-async def async_step(dangers: Dangers, effect: Callable[[], Any], patience: float | None = None, late: Any = None) -> Any:
+async def async_step(
+    dangers: Dangers, effect: Callable[[], Any], patience: float | None = None, late: Any = None
+) -> Any:
     """Do one step of the running coroutine."""
     world, loop = dangers.world, asyncio.get_running_loop()
     dangers.before(world.here())
@@ -114,6 +126,7 @@ def _send(
     patience: float | None,
     late: Any,
     tell: Callable[[Any, BaseException | None], None],
+    weight: float = 1.0,
 ) -> None:
     world, there, back = dangers.world, dangers.way(), dangers.way()
 
@@ -128,4 +141,4 @@ def _send(
     world.after(there, arrive)
     if patience is not None:
         world.after(patience, lambda: tell(None, late))
-    dangers.meanwhile(process, there + back)
+    dangers.meanwhile(process, there + back, weight)

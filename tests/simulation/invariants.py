@@ -69,9 +69,11 @@ class Invariants:
 
     def on_trouble(self, data: bytes) -> None:
         """Note that a receipt was not written because the store failed."""
-        told = json.loads(data).get("job") or {}
-        if (job := self.api.jobs.get(told.get("id"))) is not None:
+        told = json.loads(data)
+        if (job := self.api.jobs.get((told.get("job") or {}).get("id"))) is not None:
             job.trouble += 1
+        if not told.get("job") and not told.get("claim"):
+            self.storage.blind += 1
 
     def on_put(self, data: bytes, metadata: dict[str, str]) -> None:
         """Look at an image as it is stored."""

@@ -123,8 +123,11 @@ class TaskInstance:
     def world(self) -> World:
         return self.airflow.world
 
-    def schedule(self, delay: float) -> None:
-        """Start a try after so many seconds."""
+    def schedule(self, delay: float, queues: bool = True) -> None:
+        """Start a try after so many seconds.
+
+        :param queues: Whether it waits for a worker then.
+        """
         self.state, ticket = "scheduled", object()
         self._ticket = ticket
 
@@ -134,7 +137,7 @@ class TaskInstance:
                 self.tries_left -= 1
                 self._start("execute", None)
 
-        self.world.after(delay + self._queue(), start)
+        self.world.after(delay + (self._queue() if queues else 0.0), start)
 
     def _queue(self) -> float:
         # A fault too: a long queue is nothing that is to outlast the faults.

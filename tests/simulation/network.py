@@ -27,7 +27,8 @@ class Network:
         content, thread = request.read(), self.world.here()
         attempt = self._attempt(content, thread) if request.method == "POST" else None
         late = httpx.ReadTimeout("timed out")
-        reply = step(self.dangers, self._effect(request, thread, attempt), _patience(request), late)
+        weight = 1.0 if attempt is None else 3.0
+        reply = step(self.dangers, self._effect(request, thread, attempt), _patience(request), late, weight)
         if reply.error is not None:
             raise reply.error("it was injected")
         return httpx.Response(reply.code, headers=reply.headers, stream=_Body(reply))

@@ -147,7 +147,7 @@ def make_dangers(world: World, until: float) -> Dangers:
         dangers.kill = rng.choice((0.01, 0.05))
     if style in ("freezing", "all"):
         dangers.freeze = rng.choice((0.01, 0.04))
-        dangers.freezes = rng.choice(((1.0, 20.0), (20.0, 120.0), (100.0, 600.0)))
+        dangers.freezes = rng.choice(((1.0, 20.0), (20.0, 120.0), (80.0, 400.0), (80.0, 400.0)))
     if style in ("interrupting", "all"):
         dangers.interrupt = rng.choice((0.01, 0.05))
     return dangers

@@ -83,7 +83,7 @@ def _begin(airflow: Airflow, plan: Plan) -> None:
         first.append(paint)
         if plan.kind == "chain":
             paint.downstream = _task(airflow, plan, run_id, "upload", paint)
-        paint.schedule(start)
+        paint.schedule(start, queues=False)
     for moment, number in plan.clears:
         airflow.world.after(moment, lambda number=number: _clear(first[number % len(first)]))  # type: ignore[misc]
 

@@ -39,7 +39,7 @@ class Storage:
     Those who look at it set ``watch`` (is told of each note: place, old and new text), ``on_trouble`` (of each note
     that could not be written) and ``on_put`` (of each image).
 
-    :ivar blind: How often somebody could not look at a note, or not write one.
+    :ivar blind: How often somebody whose write of a note had failed could not find out whether it took effect.
     """
 
     def __init__(self, world: World, dangers: Dangers, weather: Weather) -> None:
@@ -65,8 +65,10 @@ class Storage:
             fault = self.weather.fault("store")
             if fault is not None:
                 thread.process.faults.append(self.world.now)
-            if fault and (what.startswith("read") or (note is not None and fault == "before")):
+            is_read = what.startswith("read")
+            if fault and is_read and thread.has_doubt:
                 self.blind += 1
+            thread.has_doubt = bool(fault) and (note is not None or (is_read and thread.has_doubt))
             if fault == "before":
                 if note is not None:
                     self.on_trouble(note)
@@ -79,7 +81,7 @@ class Storage:
             self.world.say(thread.process.name, f"{what} -> {_shown(value)}")
             return value
 
-        return step(self.dangers, arrive)
+        return step(self.dangers, arrive, weight=3.0 if note is not None else 1.0)
 
     def put(self, key: str, data: bytes, content_type: str, metadata: dict[str, str]) -> Thing:
         """Put a thing, whatever lies there."""

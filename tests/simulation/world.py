@@ -124,6 +124,8 @@ class Thread:
     def __init__(self, process: Process, function: Callable[[], None], name: str) -> None:
         self.process = process
         self.name = name
+        self.has_doubt = False
+        """Whether a write of a note failed, and it has not found out since whether it took effect."""
         self._has_just_looked = False
         self.disturbed_since_look = False
         """Whether its process was disturbed right after it looked at a receipt, when it could not know any more."""
