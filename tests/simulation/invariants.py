@@ -53,9 +53,10 @@ class Invariants:
             now = read_receipt(new, place)
         except Exception as error:
             return self.world.violate(RECEIPTS, f"{place} cannot be read: {error}")
-        if now.job is not None and (job := self.api.jobs.get(now.job["id"])) is not None:
-            job.attempt.is_open = False
-            job.written_at = self.world.now if job.written_at is None else job.written_at
+        for told in (now.job, *now.duplicates):
+            if told is not None and (job := self.api.jobs.get(told["id"])) is not None:
+                job.attempt.is_open = False
+                job.written_at = self.world.now if job.written_at is None else job.written_at
         if old is None or self.plan.policies["reuse"] == "never" or self._may_race(place):
             return None
         before = read_receipt(old, place)
