@@ -25,6 +25,11 @@ CONN_FIELDS: dict[str, Any] = {
         "description": "For connecting, or a pause within an answer.",
         "schema": {"type": ["integer", "null"], "minimum": 1, "default": 30},
     },
+    "allowed_delivery_networks": {
+        "label": "Allowed delivery networks",
+        "description": "Images may be fetched from here though it is not public, such as 198.18.0.0/15; with commas.",
+        "schema": {"type": ["string", "null"]},
+    },
 }
 
 CONFIG: dict[str, Any] = {

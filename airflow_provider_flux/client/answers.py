@@ -8,9 +8,10 @@ paid job is decided in one place, :func:`read_result`, which the worker, the tri
 from __future__ import annotations
 
 import enum
+import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,7 @@ from airflow_provider_flux.client.errors import (
 )
 from airflow_provider_flux.client.gateways import Endpoint
 from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.client.validation import strangers
 
 
 class State(enum.Enum):
@@ -67,8 +69,8 @@ KNOWN_WAITING = frozenset(
 )
 """Words that are known to mean "not yet", so that only news is logged."""
 
-_NOT_FOUND = re.compile(r"task not found[.!]?( \(request id: [^)]*\))?", re.IGNORECASE)
-"""The words, and the only ones, with which the API says that it does not know a job."""
+_NOT_FOUND = re.compile(r"task not found[.!]?( \(.*\))?", re.IGNORECASE)
+"""The words, and the only ones, with which the API says that it does not know a job; a gateway adds its request id."""
 
 _OF_THE_REQUEST = (401, 402, 403, 408, 429, 502, 504)
 """HTTP codes of a gateway that answers for itself: only the job's own id makes such an answer one about the job."""
@@ -128,7 +130,7 @@ def read_result(answer: Answer, job: Job) -> Result:
             result = _result(candidate, job)
             if _is_about(job, result, candidate, answer.code):
                 return result
-    if _NOT_FOUND.fullmatch(_message(body)):
+    if isinstance(body, Mapping) and _NOT_FOUND.fullmatch(_message(answer, body)):
         return Result(job, status="Task not found", state=State.NOT_FOUND)
     error = read_refusal(answer)
     raise FluxServiceError(error.what, job_id=job.id, retry_after=error.retry_after)
@@ -160,13 +162,24 @@ def read_submission(answer: Answer, model: str, endpoint: Endpoint, now: float) 
     error = _error(answer, body)
     if 200 <= answer.code < 300 and not _is_html(answer):
         raise FluxUncertainSubmitError(error.what)
-    if type(error) is not FluxServiceError or answer.code == 503:
-        raise error
+    if answer.code in (404, 405) and _is_html(answer):
+        raise FluxConfigurationError(f"A web page answers in place of the FLUX API ({quoted(answer)}).")
     if answer.code == 404:
-        raise FluxBadRequestError(f"The API does not know the model {model!r} (HTTP 404).")
+        raise _unknown_model(f"The API does not know the model {model!r} ({quoted(answer)}).", model, endpoint)
+    if type(error) is FluxBadRequestError and ("model_not_found" in _codes(body) or strangers(model, ())):
+        raise _unknown_model(error.what, model, endpoint)
+    if type(error) is not FluxServiceError or answer.code in (401, 403, 503):
+        raise error
     if 400 <= answer.code < 500 and answer.code != 408:
-        raise FluxBadRequestError(error.what)
+        raise FluxBadRequestError(f"The API refused the request ({quoted(answer)}).")
     raise FluxUncertainSubmitError(error.what)
+
+
+def _unknown_model(what: str, model: str, endpoint: Endpoint) -> FluxBadRequestError:
+    """Add what helps to see why: another name that may be meant, or the place that was asked."""
+    unknown = strangers(model, ())
+    hint = f"{unknown[0][:1].upper()}{unknown[0][1:]}." if unknown else f"{endpoint.base_url} was asked."
+    return FluxBadRequestError(f"{what} {hint}")
 
 
 def _result(body: Mapping[str, Any], job: Job) -> Result:
@@ -246,13 +259,12 @@ def _text(value: Any) -> str:
 
 
 def _error(answer: Answer, body: Any) -> FluxError:
-    code, said = answer.code, _message(body)
-    because = f"HTTP {code}: {said}" if said else f"HTTP {code}"
-    # CometAPI sends malformed requests and models it cannot serve in the coat of a failing service.
-    if code >= 500 and _error_code(body) in ("invalid_request", "model_not_found"):
-        return FluxBadRequestError(f"The API refused the request ({because}).")
-    if code == 402:
+    code, because, codes = answer.code, quoted(answer), _codes(body)
+    if code == 402 or (code >= 400 and _is_out_of_credits(code, codes, because)):
         return FluxCreditsError(f"The FLUX account has no credits left ({because}).")
+    # CometAPI sends malformed requests and models it cannot serve in the coat of a failing service.
+    if code >= 500 and codes & {"invalid_request", "model_not_found"}:
+        return FluxBadRequestError(f"The API refused the request ({because}).")
     if code == 429:
         return FluxRateLimitError(
             f"The API allows no further job or request at the moment ({because}).",
@@ -262,6 +274,12 @@ def _error(answer: Answer, body: Any) -> FluxError:
         kind = "a web page" if _is_html(answer) else "a redirect" if code >= 300 else "something else than JSON"
         return FluxConfigurationError(f"The FLUX API answered with {kind} ({because}).")
     if code in (401, 403):
+        if _is_of_the_way(answer, body):
+            return FluxServiceError(
+                "Something on the way to the FLUX API, such as a firewall or a check for bots, refused the request; "
+                f"the key was not looked at ({because}).",
+                retry_after=answer.retry_after,
+            )
         return FluxAuthenticationError(f"The API refused the key ({because}).")
     if code in (400, 413, 422):
         return FluxBadRequestError(f"The API refused the request ({because}).")
@@ -271,26 +289,111 @@ def _error(answer: Answer, body: Any) -> FluxError:
     return FluxServiceError(f"The FLUX API failed or cannot be reached ({because}).", retry_after=answer.retry_after)
 
 
-def _error_code(body: Any) -> Any:
-    error = body.get("error") if isinstance(body, Mapping) else None
-    return error.get("code") if isinstance(error, Mapping) else None
+def quoted(answer: Answer) -> str:
+    """Return the HTTP code of ``answer`` and the words that come with it, for a message."""
+    words = _message(answer, _json(answer.body))
+    return f"HTTP {answer.code}: {words}" if words else f"HTTP {answer.code}"
 
 
-def _message(body: Any) -> str:
-    if not isinstance(body, Mapping):
+_NO_CREDITS = re.compile(
+    r"insufficient[ _-]*(user|account|token)?[ _-]*(quota|credit|balance|fund)"
+    r"|(quota|credits?|balance) (is |are )?(not enough|insufficient|exhausted|used up)"
+    r"|exceeded your current quota|pre_consume_token_quota_failed|billing_hard_limit_reached",
+    re.IGNORECASE,
+)
+"""What gateways say in place of HTTP 402."""
+
+
+def _is_out_of_credits(code: int, codes: set[str], because: str) -> bool:
+    words = [*codes, because] if code in (401, 403, 429) else codes
+    return any(_NO_CREDITS.search(word) for word in words)
+
+
+def _is_of_the_way(answer: Answer, body: Any) -> bool:
+    """Tell whether 401 or 403 is not the API's own: that one speaks JSON."""
+    if isinstance(body, Mapping):
+        return bool(body.get("cloudflare_error"))
+    blocked = re.search(rb"error code:? *\d{4}", answer.body[:_QUOTED_FROM], re.IGNORECASE) is not None
+    return blocked or _is_html(answer) or (answer.code == 403 and body is None and bool(answer.body.strip()))
+
+
+_SPOKEN = (
+    *("message", "msg", "error_message", "errormessage", "error_description", "detail", "details", "error", "errors"),
+    *("title", "description", "reason", "fail_reason", "cause", "info", "data"),
+)
+"""Fields that hold what an API says, whatever its make; in small letters."""
+_ECHOED = re.compile("input|prompt|image|ctx|body|request|parameters|sample|url")
+"""Fields that may repeat the request, the prompt with it, or hold a signed link."""
+_QUOTED_FROM = 20_000
+"""Bytes of a page that are looked through for its first words."""
+_LONGEST = 500
+"""Characters of an API's own words that a message quotes."""
+
+
+def _codes(body: Any) -> set[str]:
+    """Return the words that a program would tell the kind of an error by."""
+    found = set()
+    for place in _objects(body):
+        for told in (place, place.get("error"), place.get("detail")):
+            inner = told if isinstance(told, Mapping) else {"code": told}
+            found |= {word.lower() for word in (inner.get("code"), inner.get("type")) if isinstance(word, str)}
+    return found
+
+
+def _message(answer: Answer, body: Any) -> str:
+    """Return what the API says, on one line and bounded; never what it repeats of the request."""
+    words = _spoken(body) if body is not None else _plain(answer)
+    # A link may be signed.
+    words = re.sub(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*", r"\1?...", words[:_QUOTED_FROM])
+    words = " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())
+    return words if len(words) <= _LONGEST else f"{words[: _LONGEST - 3]}..."
+
+
+def _spoken(value: Any, depth: int = 0, others: bool = False) -> str:
+    """Return the words in a part of a body.
+
+    :param others: Whether fields count whose names say nothing, as in ``{"errors": {"width": ["..."]}}``.
+    """
+    if isinstance(value, str):
+        return value
+    if depth > 6:
         return ""
-    said = body.get("error") or body.get("detail") or body.get("message") or body.get("details")
-    if isinstance(said, Mapping):
-        said = said.get("message") or said.get("code") or ""
-    if isinstance(said, list):
-        # A validation error echoes the whole "input", a prompt maybe: only the place and the words are told.
-        said = "; ".join(
-            f"{'.'.join(_text(part) for part in _list(item.get('loc')) if part != 'body')}: {_text(item.get('msg'))}"
-            if isinstance(item, Mapping)
-            else _text(item)
-            for item in said
-        )
-    return " ".join(_text(said).split())[:500] if said else ""
+    if isinstance(value, list):
+        return _joined(_spoken(item, depth + 1, others) for item in value[:20])
+    if not isinstance(value, Mapping):
+        return ""
+    if "loc" in value and "msg" in value:
+        where = ".".join(_text(part) for part in _list(value["loc"]) if part != "body")
+        return f"{where}: {_text(value['msg'])}"
+    told = {str(name).lower(): inner for name, inner in value.items()}
+    words = _joined(_spoken(told[name], depth + 1, name != "data") for name in _SPOKEN if name in told)
+    if not words and others:
+        fields = {
+            name: _spoken(inner, depth + 1, others)
+            for name, inner in told.items()
+            # What is listed for a field is what is wrong with it.
+            if isinstance(inner, list) or not _ECHOED.search(name)
+        }
+        return "; ".join(f"{name}: {inner}" for name, inner in fields.items() if inner.strip())
+    code = told.get("code")
+    return f"{words} ({code})" if words and depth and isinstance(code, str) and code and code not in words else words
+
+
+def _joined(words: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(word for word in words if word.strip()))
+
+
+def _plain(answer: Answer) -> str:
+    """Return the first words of an answer that is no JSON: of a text, or of a page without its markup."""
+    text = answer.body[:_QUOTED_FROM].decode(errors="replace").strip()
+    # Broken JSON may be a result that was cut off: its link and its prompt are not for a log. Nor are bytes.
+    if text[:1] in ("{", "[") or "\0" in text or text.count("\ufffd") * 10 > len(text):
+        return ""
+    if _is_html(answer):
+        text = re.sub(r"(?is)<(script|style|svg)\b.*?(</\1\s*>|$)|<!--.*?(-->|$)", " ", text)
+        text = html.unescape(re.sub(r"<[^>]*(>|$)", " ", text))
+    words = " ".join(text.split())
+    return words if len(words) <= 200 else f"{words[:197]}..."
 
 
 def _list(value: Any) -> list[Any]:

@@ -9,7 +9,9 @@ import functools
 import json
 import logging
 import math
+import os
 import random
+import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -18,13 +20,16 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+import httpcore  # httpx's own; its interface for the network is where an address can be checked and kept
 import httpx
 from httpx_aiohttp import HttpxAiohttpClient
 
+from airflow_provider_flux import __version__
 from airflow_provider_flux.client.answers import (
     Answer,
     Result,
     State,
+    quoted,
     read_refusal,
     read_result,
     read_submission,
@@ -41,9 +46,22 @@ from airflow_provider_flux.client.errors import (
     FluxUncertainSubmitError,
     about,
 )
-from airflow_provider_flux.client.gateways import BFL, Endpoint, fetched
+from airflow_provider_flux.client.gateways import BFL, Endpoint
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.polling import Poller
+from airflow_provider_flux.client.url_safety import (
+    SETTING,
+    Network,
+    RefusedAddressError,
+    example,
+    fetched,
+    is_data,
+    look_up,
+    read_data,
+    refusal,
+    resolved,
+    same_origin,
+)
 from airflow_provider_flux.client.validation import prepare, strangers
 
 log = logging.getLogger(__name__)
@@ -55,8 +73,9 @@ FETCH_PATIENCE = 300.0
 TICK = 0.1
 """Seconds; polls of many jobs that are due within one of these go together."""
 MAX_REDIRECTS = 3
-MAX_ANSWER = 8 * 1024 * 1024
-"""Largest JSON answer that is read, in bytes."""
+MAX_ANSWER = 32 * 1024 * 1024
+"""Largest JSON answer that is read, in bytes: it may hold the image itself."""
+USER_AGENT = f"airflow-provider-flux/{__version__}"
 # A triggerer's full capacity may poll at once (aiohttp would else allow 100). httpx forgets idle connections
 # after 5 s, which is shorter than a poll interval.
 _LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=60.0)
@@ -92,10 +111,97 @@ def _quietly() -> Iterator[None]:
         _in_request.reset(token)
 
 
-@functools.cache
+CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Environment variables that name the CAs to trust, those that httpx reads first, then those of requests."""
+
+
 def ssl_context() -> ssl.SSLContext:
-    """Return this process's TLS context; building one takes 20 ms, so it is built once."""
-    return httpx.create_ssl_context()
+    """Return this process's TLS context; building one takes 20 ms, so it is built once.
+
+    :raises FluxConfigurationError: if the environment names a CA file that cannot be used.
+    """
+    return _ssl_context(*_ca_source())
+
+
+def _ca_source() -> tuple[str, str]:
+    return next(((name, path) for name in CA_VARIABLES if (path := os.environ.get(name))), ("", ""))
+
+
+@functools.cache
+def _ssl_context(name: str, path: str) -> ssl.SSLContext:
+    if not path:
+        return httpx.create_ssl_context(trust_env=False)
+    try:
+        if any(map(os.path.isdir, path.split(os.pathsep))):  # OpenSSL takes several
+            return ssl.create_default_context(capath=path)
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:
+        raise FluxConfigurationError(
+            f"The environment variable {name} names {path!r}, which cannot be read as a file or folder of CA "
+            f"certificates ({error.strerror or error})."
+        ) from error
+
+
+def _options(endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "verify": ssl_context(),
+        "timeout": _timeout(endpoint),
+        "limits": _LIMITS,
+        "headers": {"User-Agent": USER_AGENT},
+    }
+
+
+@contextlib.contextmanager
+def _proxies_understood() -> Iterator[None]:
+    """Name the cause if httpx cannot use the proxy that the environment names."""
+    try:
+        yield
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        # What InvalidURL quotes may be part of the proxy's password.
+        why = type(error).__name__ if isinstance(error, httpx.InvalidURL) else error
+        raise FluxConfigurationError(
+            f"The proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names cannot be used ({why})."
+        ) from error
+
+
+class _CheckedBackend(httpcore.NetworkBackend):
+    """Connects to the very address that was checked: a name that is looked up twice may lead to two places."""
+
+    def __init__(self, backend: httpcore.NetworkBackend, networks: tuple[Network, ...]) -> None:
+        self._backend = backend
+        self._networks = networks
+
+    def connect_tcp(self, host: str, port: int, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
+        try:
+            addresses = look_up(host, port, self._networks)
+        except OSError as error:
+            raise httpcore.ConnectError(f"{host!r} does not resolve: {error.strerror or error}") from error
+        problem: Exception = httpcore.ConnectError(f"{host!r} has no address")
+        for address in addresses:
+            try:
+                return self._backend.connect_tcp(address, port, *args, **kwargs)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                problem = error
+        raise problem
+
+
+class _DeliveryClient(httpx.Client):
+    """Fetches from hosts that the API names. Behind a proxy, httpx connects to the proxy, which looks names up."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._networks = endpoint.delivery_networks
+        super().__init__(**_options(endpoint))
+
+    def _init_transport(self, *args: Any, **kwargs: Any) -> httpx.BaseTransport:
+        transport = super()._init_transport(*args, **kwargs)
+        assert isinstance(transport, httpx.HTTPTransport)
+        pool = transport._pool
+        pool._network_backend = _CheckedBackend(pool._network_backend, self._networks)
+        return transport
+
+    def goes_direct(self, host: str) -> bool:
+        """Tell whether ``host`` is connected to without a proxy."""
+        return self._transport_for_url(httpx.URL(f"https://{host}/")) is self._transport
 
 
 def _timeout(endpoint: Endpoint) -> httpx.Timeout:
@@ -106,10 +212,14 @@ def _capped(chunks: Iterable[bytes]) -> bytes:
     """Join the pieces of an answer of reasonable size; a worker's or a triggerer's memory is no place for others."""
     body = bytearray()
     for chunk in chunks:
-        body += chunk
-        if len(body) > MAX_ANSWER:
-            raise FluxServiceError(f"The FLUX API gave an answer of more than {MAX_ANSWER} bytes.")
+        _grow(body, chunk)
     return bytes(body)
+
+
+def _grow(body: bytearray, chunk: bytes) -> None:
+    body += chunk
+    if len(body) > MAX_ANSWER:
+        raise FluxServiceError(f"The FLUX API gave an answer of more than {MAX_ANSWER} bytes.")
 
 
 def _answer(response: httpx.Response, endpoint: Endpoint, body: bytes) -> Answer:
@@ -139,8 +249,33 @@ def _problem(error: Exception) -> FluxError:
     """Say what went wrong on the way to the API, without its URL."""
     if isinstance(error, _UNUSABLE):
         return FluxConfigurationError(f"The FLUX API's address cannot be used ({error}).")
+    where = f"The FLUX API{_at(error)}"
+    if why := _distrust(error):
+        return FluxConfigurationError(f"{where} cannot be trusted: {why}.")
     what = "did not answer in time" if isinstance(error, httpx.TimeoutException) else "cannot be reached"
-    return FluxServiceError(f"The FLUX API {what} ({type(error).__name__}: {error}).")
+    return FluxServiceError(f"{where} {what} ({type(error).__name__}: {error}).")
+
+
+def _at(error: Exception) -> str:
+    # An error that was raised outside of a request has none, and says so with an error.
+    with contextlib.suppress(RuntimeError, AttributeError):
+        return f" at {error.request.url.host}"  # type: ignore[attr-defined] # of httpx.RequestError alone
+    return ""
+
+
+def _distrust(error: BaseException | None) -> str | None:
+    """Say why a server's certificate was refused, and what sets that right; None if something else went wrong."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    if error is None:
+        return None
+    error = getattr(error, "certificate_error", error)  # aiohttp wraps it
+    name, path = _ca_source()
+    used = f"the CAs of {name}={path}" if name else "certifi's list of CAs"
+    return (
+        f"its certificate was refused ({getattr(error, 'verify_message', '') or error}). Checked with {used}; if a "
+        "proxy or a private CA signed it, SSL_CERT_FILE or REQUESTS_CA_BUNDLE must name a file that holds that CA"
+    )
 
 
 @contextlib.contextmanager
@@ -166,10 +301,14 @@ class FluxClient:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self._http = self._open()
+        with _proxies_understood():
+            self._delivery = _DeliveryClient(endpoint)
         self._told: set[str] = set()
+        self._looked_up = False
 
     def _open(self) -> httpx.Client:
-        return httpx.Client(verify=ssl_context(), timeout=_timeout(self.endpoint), limits=_LIMITS)
+        with _proxies_understood():
+            return httpx.Client(**_options(self.endpoint))
 
     def __enter__(self) -> FluxClient:
         return self
@@ -180,6 +319,7 @@ class FluxClient:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+        self._delivery.close()
 
     def submit(
         self,
@@ -212,6 +352,7 @@ class FluxClient:
         if unknown and unknown not in self._told:
             self._told.add(unknown)
             log.warning("Sent as it is, unchecked: %s.", unknown)
+        self._foresee()
         give_up = time.monotonic() + patience
         for attempt in range(1_000_000):
             before_request()
@@ -225,6 +366,26 @@ class FluxClient:
                 log.warning("Not accepted, sending again in %.1f s: %s", wait, error.what)
                 time.sleep(wait)
         raise AssertionError("unreachable")
+
+    def _foresee(self) -> None:
+        """Warn, before money is spent, if names lead here to addresses that no image would be fetched from."""
+        if self._looked_up:
+            return
+        self._looked_up = True
+        for host in filter(self._delivery.goes_direct, self.endpoint.names_to_look_up()):
+            with contextlib.suppress(OSError):
+                try:
+                    look_up(host, 443, self.endpoint.delivery_networks)
+                except RefusedAddressError as error:
+                    log.warning(
+                        "%s. An image whose host has such an address, too, is paid for and not fetched: if this is "
+                        "how your network reaches it (fake-IP DNS, split DNS), add the network%s to %s in the extra "
+                        "of the Airflow connection.",
+                        error,
+                        example(error.address),
+                        SETTING,
+                    )
+                    return
 
     def _submit_once(self, model: str, body: dict[str, Any]) -> Job:
         sent_at = time.time()
@@ -301,19 +462,24 @@ class FluxClient:
     def fetch(self, url: str, job_id: str | None) -> Iterator[Delivery]:
         """Open the delivery URL of an image, without the key.
 
-        :raises FluxBadImageError: if it is not to be fetched, or the answer is not HTTP 200.
+        One without a host is looked for at the API; a ``data:`` URL holds the image itself.
+
+        :raises FluxBadImageError: if it is not to be fetched, or the answer does not hold a whole image.
         :raises FluxImageExpiredError: if the URL has expired.
         :raises FluxServiceError: if the delivery host cannot be reached or fails.
         """
+        if is_data(url):
+            yield _from_data(url, job_id)
+            return
         with contextlib.ExitStack() as stack:
             stack.enter_context(_quietly())
             try:
-                response = self._follow(url, job_id, stack)
+                response = self._follow(resolved(self.endpoint.base_url, url), job_id, stack)
                 chunks = _in_time(response.iter_bytes(), job_id)
                 yield Delivery(response.headers.get("content-type", ""), chunks)
             except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
                 raise FluxServiceError(
-                    f"Fetching {fetched(job_id)} failed ({type(error).__name__}).",
+                    f"Fetching {fetched(job_id)} failed{_at(error)} ({_why(error)}).",
                     job_id=job_id,
                     money=FluxBadImageError._money(job_id),
                 ) from error
@@ -321,7 +487,11 @@ class FluxClient:
     def _follow(self, url: str, job_id: str | None, stack: contextlib.ExitStack) -> httpx.Response:
         for _ in range(MAX_REDIRECTS + 1):
             self.endpoint.check_delivery(url, job_id)
-            response = stack.enter_context(self._http.stream("GET", url))
+            http = self._http if same_origin(url, self.endpoint.base_url) else self._delivery
+            try:
+                response = stack.enter_context(http.stream("GET", url))
+            except RefusedAddressError as error:
+                raise refusal(error, job_id) from None
             location = response.headers.get("location")
             if not (300 <= response.status_code < 400 and location):
                 _check_delivered(response, job_id)
@@ -350,7 +520,8 @@ class FluxClient:
             raise error from None
         if result.state is not State.NOT_FOUND:
             raise FluxConfigurationError(
-                "A probe with a non-existent job id did not return 'Task not found', so the key could not be verified."
+                "A probe with a non-existent job id did not return 'Task not found', so the key could not be verified "
+                f"({quoted(answer)})."
             )
         return "The key is valid (a probe with a non-existent job id returned 'Task not found')."
 
@@ -366,7 +537,7 @@ class FluxClient:
             if math.isfinite(credits := float(json.loads(answer.body)["credits"])):
                 return credits
         if 200 <= answer.code < 300:
-            raise FluxServiceError("The FLUX API does not return the credits left.")
+            raise FluxServiceError(f"The FLUX API does not return the credits left ({quoted(answer)}).")
         raise read_refusal(answer)
 
 
@@ -376,6 +547,22 @@ class Delivery:
 
     content_type: str
     chunks: Iterator[bytes]
+
+
+def _from_data(url: str, job_id: str | None) -> Delivery:
+    try:
+        content_type, data = read_data(url)
+    except ValueError as error:
+        raise FluxBadImageError(
+            f"The data: URL that holds {fetched(job_id)} cannot be decoded ({error}).", job_id=job_id
+        ) from error
+    return Delivery(content_type, iter([data]))
+
+
+def _why(error: Exception) -> str:
+    """Say why a transfer failed; only what the network says, since other errors may quote the signed URL."""
+    why = _distrust(error) or (str(error) if isinstance(error, (httpx.NetworkError, httpx.ProxyError)) else "")
+    return f"{type(error).__name__}: {why}" if why else type(error).__name__
 
 
 def _in_time(chunks: Iterator[bytes], job_id: str | None) -> Iterator[bytes]:
@@ -393,8 +580,17 @@ def _in_time(chunks: Iterator[bytes], job_id: str | None) -> Iterator[bytes]:
 
 def _check_delivered(response: httpx.Response, job_id: str | None) -> None:
     code = response.status_code
-    if code == 200:
+    if code in (200, 203):
         return
+    if code == 206:
+        told = response.headers.get("content-range", "")
+        part = re.fullmatch(r"\s*bytes\s+0\s*-\s*(\d+)\s*/\s*(\d+)\s*", told, re.IGNORECASE)
+        if part is not None and int(part[1]) + 1 == int(part[2]):
+            return
+        raise FluxBadImageError(
+            f"The delivery host sent only a part of {fetched(job_id)} (HTTP 206, Content-Range: {told[:60]!r}).",
+            job_id=job_id,
+        )
     if code in (401, 403, 404, 410):
         raise FluxImageExpiredError(f"The URL of {fetched(job_id)} has expired (HTTP {code}).", job_id=job_id)
     if code >= 500 or code in (408, 425, 429):
@@ -416,6 +612,13 @@ def _together(seconds: float) -> float:
     return math.ceil((now + seconds) / TICK) * TICK - now
 
 
+class _AiohttpClient(HttpxAiohttpClient):
+    def _init_proxy_transport(self, proxy: httpx.Proxy, *args: Any, **kwargs: Any) -> httpx.AsyncBaseTransport:
+        if proxy.url.scheme.startswith("socks"):  # which aiohttp does not speak
+            return httpx.AsyncClient._init_proxy_transport(self, proxy, *args, **kwargs)
+        return super()._init_proxy_transport(proxy, *args, **kwargs)
+
+
 class AsyncFluxClient:
     """The FLUX API for an event loop: waits for any number of jobs. It submits nothing.
 
@@ -426,7 +629,8 @@ class AsyncFluxClient:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self._http = HttpxAiohttpClient(verify=ssl_context(), timeout=_timeout(endpoint), limits=_LIMITS)
+        with _proxies_understood():
+            self._http = _AiohttpClient(**_options(endpoint))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -447,10 +651,10 @@ class AsyncFluxClient:
         try:
             with _quietly():
                 async with contextlib.aclosing(await self._http.send(request, stream=True)) as response:
-                    body = b""
+                    body = bytearray()
                     async for chunk in response.aiter_bytes():
-                        body = _capped([body, chunk])
-                    return _answer(response, self.endpoint, body)
+                        _grow(body, chunk)
+                    return _answer(response, self.endpoint, bytes(body))
         except FluxError:
             raise
         except Exception as error:

@@ -68,15 +68,18 @@ class FluxAuthenticationError(FluxError):
 
 
 class FluxCreditsError(FluxError):
-    """The account has no credits left (HTTP 402)."""
+    """The account has no credits left (HTTP 402, or what a gateway says instead)."""
 
     mend = "Top up the account."
 
 
 class FluxConfigurationError(FluxError):
-    """What answers at the base URL is not the FLUX API (a web page, a redirect, an unusable URL)."""
+    """The FLUX API cannot be used from here as it is set up.
 
-    mend = "Check host and gateway in the Airflow connection."
+    A web page or a redirect answers, the connection cannot be understood, a proxy or a certificate is wrong.
+    """
+
+    mend = "Check the Airflow connection, and the environment that the task runs in."
 
 
 class FluxRateLimitError(FluxError):
@@ -154,7 +157,7 @@ class FluxUnsafeUrlError(FluxBadImageError):
     """The delivery URL leads to an address that is not public, and was not fetched."""
 
     retryable = False
-    mend = "Ask the gateway's operator; a FLUX API has no reason to name such an address."
+    mend = "If you do not know this address, ask the gateway's operator why it names it."
 
 
 class FluxImageExpiredError(FluxBadImageError):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import re
-import socket
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
-from airflow_provider_flux.client.errors import FluxConfigurationError, FluxServiceError, FluxUnsafeUrlError
+from airflow_provider_flux.client.errors import FluxConfigurationError
 from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.client.url_safety import Network, check_url, is_name, origin, read_networks, same_origin
 
 COMETAPI = "cometapi"
 BFL = "bfl"
@@ -18,6 +16,15 @@ BASE_URLS = {COMETAPI: "https://api.cometapi.com", BFL: "https://api.bfl.ai"}
 
 _IMAGE_PATH = re.compile(r"\.(jpe?g|png|webp)$", re.IGNORECASE)
 _PREFIX = {COMETAPI: "/flux/v1", BFL: "/v1"}
+_PUBLIC_API = re.compile(r"(.+\.)?(bfl\.(ai|ml)|cometapi\.com)", re.IGNORECASE)
+# Both gateways name hosts like it; which one an image will come from is not known before.
+_DELIVERY_HOST = "delivery.eu2.bfl.ai"
+# What users paste behind the base URL: the API's own path, or part of it, or a whole endpoint. A host may be named so.
+_ENDPOINT = r"(/(get_result|credits|flux[\w.-]*))?"
+_PASTED = {
+    COMETAPI: re.compile(rf"(?<!/)(/flux|(/flux)?/v1{_ENDPOINT})$", re.IGNORECASE),
+    BFL: re.compile(rf"(?<!/)/v1{_ENDPOINT}$", re.IGNORECASE),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +35,14 @@ class Endpoint:
     :param api_key: The key; never part of the repr.
     :param gateway: ``"cometapi"`` or ``"bfl"``.
     :param timeout: Seconds that connecting, or a pause within an answer, may take.
+    :param delivery_networks: Networks that images may be fetched from though they are not public.
     """
 
     base_url: str
     api_key: str = field(repr=False)
     gateway: str = COMETAPI
     timeout: float = 30.0
+    delivery_networks: tuple[Network, ...] = ()
 
     @property
     def auth(self) -> dict[str, str]:
@@ -92,90 +101,19 @@ class Endpoint:
     def check_delivery(self, url: str, job_id: str | None) -> None:
         """Refuse a delivery URL that could lead into somebody's own network.
 
-        Allowed is https to a public address, and the API's own origin (an emulator on localhost).
+        Allowed is https to a public address or to one of ``delivery_networks``, and the API's own origin (an emulator
+        on localhost). What a name leads to is checked when it is connected to.
 
         :raises FluxUnsafeUrlError: naming the host, never the (signed) URL.
-        :raises FluxServiceError: if the host's name does not resolve.
         """
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname or "", parts.port
-        except ValueError:
-            parts, host, port = None, "", None
-        if parts is not None and same_origin(url, self.base_url):
-            return
-        if parts is None or not host or parts.scheme != "https" or parts.username or parts.password:
-            scheme = parts.scheme if parts is not None else "no"
-            raise FluxUnsafeUrlError(
-                f"The URL of {fetched(job_id)} was not fetched: it must be https, not {scheme} to {host!r}.",
-                job_id=job_id,
-            )
-        addresses = _addresses(host, port or 443)
-        # A name that is found only later may lead anywhere; through a proxy, it is the proxy that looks it up.
-        if not addresses and not _has_proxy(host):
-            raise FluxServiceError(
-                f"Fetching {fetched(job_id)} failed ({host!r} does not resolve).",
-                job_id=job_id,
-                money=FluxUnsafeUrlError._money(job_id) if job_id else None,
-            )
-        if not all(map(_is_public, addresses)):
-            raise FluxUnsafeUrlError(
-                f"The URL of {fetched(job_id)} was not fetched: {host!r} is not a public address.",
-                job_id=job_id,
-            )
+        if not same_origin(url, self.base_url):
+            check_url(url, job_id, self.delivery_networks)
 
-
-def fetched(job_id: str | None) -> str:
-    """Return what is fetched, in words: the image of a job, or an author's own that no job has made."""
-    return f"the image of job {job_id}" if job_id else "the input image"
-
-
-def _addresses(host: str, port: int) -> list[str]:
-    with contextlib.suppress(ValueError):
-        return [str(ipaddress.ip_address(host))]
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return []
-    return [str(address[0]) for *_, address in found]
-
-
-def _has_proxy(host: str) -> bool:
-    import urllib.request
-
-    proxies = urllib.request.getproxies()
-    return ("https" in proxies or "all" in proxies) and not urllib.request.proxy_bypass(host)
-
-
-def _is_public(address: str) -> bool:
-    ip = ipaddress.ip_address(address)
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.scope_id or ip.is_site_local:
-            return False
-        # A translator on the way would send these on to the IPv4 address that they hold.
-        embeds = any(ip in network for network in _IPV4_INSIDE)
-        last = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF) if embeds else None
-        ip = last or ip.ipv4_mapped or ip.sixtofour or ip
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved)
-
-
-# NAT64, and "IPv4-compatible".
-_IPV4_INSIDE = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
-
-
-def same_origin(one: str, other: str) -> bool:
-    """Tell whether two URLs have the same scheme, host and port."""
-    origin = _origin(one)
-    return origin is not None and origin == _origin(other)
-
-
-def _origin(url: str) -> tuple[str, str, int | None] | None:
-    try:
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    except ValueError:
-        return None
-    return (parts.scheme, parts.hostname, port) if parts.hostname else None
+    def names_to_look_up(self) -> list[str]:
+        """Return the names whose addresses show before a submit whether its image could be fetched."""
+        host = urlsplit(self.base_url).hostname or ""
+        names = [host] if is_name(host) else []
+        return [*names, _DELIVERY_HOST] if _PUBLIC_API.fullmatch(host) else names
 
 
 def infer_gateway(base_url: str) -> str:
@@ -188,24 +126,37 @@ def infer_gateway(base_url: str) -> str:
 
 
 def make_endpoint(
-    base_url: str | None, api_key: str | None, gateway: str | None = None, timeout: float | str | None = None
+    base_url: str | None,
+    api_key: str | None,
+    gateway: str | None = None,
+    timeout: float | str | None = None,
+    delivery_networks: object = None,
 ) -> Endpoint:
     """Return a checked :class:`Endpoint`.
 
-    :raises FluxConfigurationError: if the URL, the gateway or the timeout cannot be used.
+    The API's own path at the end of ``base_url`` is left out, also with a model or another endpoint behind it.
+
+    :param delivery_networks: Networks that images may be fetched from though they are not public: a list, or text
+        with commas between.
+    :raises FluxConfigurationError: if the URL, the gateway, the timeout or the networks cannot be used.
     """
     dialect = str(gateway or "").strip().lower() or infer_gateway(base_url or "")
     if dialect not in _PREFIX:
         raise FluxConfigurationError(f"gateway is {gateway!r}; it must be {COMETAPI!r} or {BFL!r}.")
-    url = (base_url or BASE_URLS[dialect]).strip().rstrip("/").removesuffix(_PREFIX[dialect])
+    given = (base_url or BASE_URLS[dialect]).strip()
     # Before anything that names the URL in an error.
-    if "@" in url:
+    if "@" in given:
         raise FluxConfigurationError(
             "The base URL holds a user name or password; the key belongs in the password field."
         )
-    origin = _origin(url)
-    if origin is None or origin[0] not in ("http", "https"):
-        raise FluxConfigurationError(f"{url!r} is not a base URL like {BASE_URLS[dialect]}.")
+    url = _without_endpoint(given, dialect)
+    scheme, host, _ = origin(url) or ("", "", None)
+    if scheme not in ("http", "https") or "?" in url or "#" in url:
+        raise FluxConfigurationError(f"{given!r} is not a base URL like {BASE_URLS[dialect]}.")
+    if _PUBLIC_API.fullmatch(host) and (path := urlsplit(url).path):
+        raise FluxConfigurationError(
+            f"{given!r} is not a base URL like {BASE_URLS[dialect]}: no FLUX API lies at the path {path!r}."
+        )
     try:
         seconds = float(timeout) if timeout not in (None, "") else 30.0
     except (TypeError, ValueError):
@@ -214,4 +165,13 @@ def make_endpoint(
         raise FluxConfigurationError(f"timeout is {timeout!r}; it must be a number of seconds above 0.")
     # A key that was pasted with its line end, or whole with "Bearer ", is still the key.
     key = (api_key or "").strip().removeprefix("Bearer ").strip()
-    return Endpoint(url, key, dialect, seconds)
+    return Endpoint(url, key, dialect, seconds, read_networks(delivery_networks))
+
+
+def _without_endpoint(url: str, dialect: str) -> str:
+    place, mark, query = url.partition("?")
+    place = place.rstrip("/")
+    is_public = _PUBLIC_API.fullmatch((origin(place) or ("", "", None))[1])
+    # Nothing else lies at a public API, so that there the other dialect's path is pasted by mistake, too.
+    found = _PASTED[COMETAPI if is_public else dialect].search(place)
+    return place[: found.start()].rstrip("/") if found else place + mark + query

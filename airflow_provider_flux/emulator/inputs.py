@@ -7,7 +7,7 @@ import io
 import math
 from typing import Any
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from airflow_provider_flux.emulator.models import Model
 
@@ -24,7 +24,7 @@ class UnusableImageError(ValueError):
 
 
 def input_size(name: str, value: str) -> tuple[int, int]:
-    """Width and height in pixels of an input image given as URL, data URI or bare base64.
+    """Width and height in pixels of an input image given as URL, data URI or bare base64, as it is displayed.
 
     A URL is not fetched and counts as 1024 x 1024.
 
@@ -36,9 +36,9 @@ def input_size(name: str, value: str) -> tuple[int, int]:
         value = value.partition(",")[2]
     try:
         data = base64.b64decode(value, validate=True)
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(_pixels_of(data))) as image:
+            width, height = image.size[::-1] if _lies_on_its_side(image) else image.size
             image.verify()
-            width, height = image.size
     except Image.DecompressionBombError:
         raise UnusableImageError(f"{name}: larger than 20 megapixels") from None
     except Exception:
@@ -48,6 +48,26 @@ def input_size(name: str, value: str) -> tuple[int, int]:
     if min(width, height) < MIN_SIDE:
         raise UnusableImageError(f"{name}: each side must have at least {MIN_SIDE} pixels")
     return width, height
+
+
+def _pixels_of(data: bytes) -> bytes:
+    """Return the image without the texts and profiles of a PNG, some of which Pillow is too careful to open."""
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return data
+    kept, at = data[:8], 8
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4])
+        if data[at + 4 : at + 5].isupper() or data[at + 4 : at + 8] == b"eXIf":
+            kept += data[at:end]
+        at = end
+    return kept
+
+
+def _lies_on_its_side(image: Image.Image) -> bool:
+    try:
+        return "exif" in image.info and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    except Exception:
+        return False
 
 
 def check_mask(body: dict[str, Any]) -> None:

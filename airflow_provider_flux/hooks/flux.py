@@ -57,8 +57,9 @@ class FluxHook(BaseHook):
     """Talk to the FLUX API with an Airflow connection of type ``flux``.
 
     The connection's host is the API's base URL (default ``https://api.cometapi.com``), its password the API
-    key. Extra: ``gateway`` (``cometapi`` or ``bfl``; default: told from the host) and ``timeout`` (seconds that
-    connecting, or a pause within an answer, may take; default 30).
+    key. Extra: ``gateway`` (``cometapi`` or ``bfl``; default: told from the host), ``timeout`` (seconds that
+    connecting, or a pause within an answer, may take; default 30) and ``allowed_delivery_networks`` (networks that
+    images may be fetched from though they are not public, as a list or with commas between; default: none).
 
     Errors are those of ``airflow_provider_flux.client.errors``. One that a retry cannot mend is an
     ``AirflowFailException`` too, so that a ``@task`` that raises it is not retried.
@@ -88,7 +89,8 @@ class FluxHook(BaseHook):
     def _client(self) -> FluxClient:
         from airflow_provider_flux.client.client import FluxClient
 
-        return FluxClient(self.endpoint)
+        with airflow_errors():
+            return FluxClient(self.endpoint)
 
     def get_conn(self) -> FluxClient:
         """Return the client, which knows nothing of Airflow."""
@@ -218,7 +220,7 @@ class FluxHook(BaseHook):
             except FluxAuthenticationError as error:
                 told = f"{address} answers, but the key is wrong: {error.what}" if key else error.what
             except FluxCreditsError as error:
-                return True, f"{address}: The key is valid, but {error.what}"
+                return True, f"{address}: The key is valid. {error.what}"
             except FluxServiceError as error:
                 told = f"{address} cannot be reached or fails: {error.what}"
             except FluxError as error:
@@ -250,6 +252,7 @@ class FluxHook(BaseHook):
         from airflow_provider_flux.get_provider_info import CONN_FIELDS
 
         gateway, timeout = CONN_FIELDS["gateway"], CONN_FIELDS["timeout"]
+        networks = CONN_FIELDS["allowed_delivery_networks"]
         return {
             "gateway": StringField(
                 gateway["label"],
@@ -264,6 +267,12 @@ class FluxHook(BaseHook):
                 default=timeout["schema"]["default"],
                 widget=BS3TextFieldWidget(),
             ),
+            "allowed_delivery_networks": StringField(
+                networks["label"],
+                validators=[Optional()],
+                description=networks["description"],
+                widget=BS3TextFieldWidget(),
+            ),
         }
 
 
@@ -275,7 +284,13 @@ def _endpoint(connection: Connection) -> Endpoint:
         extra = None
     if not isinstance(extra, dict):
         raise FluxConfigurationError(f"The extra of connection {connection.conn_id!r} is not a JSON object.")
-    return make_endpoint(_base_url(connection), connection.password, extra.get("gateway"), extra.get("timeout"))
+    return make_endpoint(
+        _base_url(connection),
+        connection.password,
+        extra.get("gateway"),
+        extra.get("timeout"),
+        extra.get("allowed_delivery_networks"),
+    )
 
 
 def _base_url(connection: Connection) -> str | None:

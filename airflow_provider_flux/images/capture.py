@@ -8,22 +8,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import mmap
-import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_flux.client.errors import FluxBadImageError, FluxBadRequestError, FluxImageTooLargeError
+from airflow_provider_flux.images import pixels
 
 MAX_BYTES = 64 * 1024 * 1024
 """Largest image that is taken, in bytes, unless told otherwise."""
 
 CONTENT_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 """Formats that are taken, by Pillow's name, and the MIME type of each."""
-
-# A JPEG with a second, smaller picture behind the first; Pillow tells it apart, nobody else does.
-_JPEGS = ("JPEG", "MPO")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,33 +89,14 @@ def inspect(path: Path, job_id: str | None) -> tuple[str, int, int]:
 
     :raises FluxBadImageError: if it does not decode to its last pixel, or its end is missing.
     """
-    import PIL.Image
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
-            with PIL.Image.open(path, formats=list(CONTENT_TYPES)) as image:
-                format_, (width, height) = image.format or "", image.size
-                format_ = "JPEG" if format_ in _JPEGS else format_
-                image.load()
-    except PIL.UnidentifiedImageError as error:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            picture = pixels.examine(data)
+        picture.decode()
+    except pixels.NotAnImageError as error:
         raise FluxBadImageError(
-            f"What was delivered for job {job_id} is no PNG, JPEG or WebP image.", job_id=job_id
+            f"What was delivered for job {job_id} is not a PNG, JPEG or WebP image.", job_id=job_id
         ) from error
-    except Exception as error:
-        # Decoders of broken files raise nearly anything: OSError, ValueError, SyntaxError, struct.error.
+    except pixels.BrokenImageError as error:
         raise FluxBadImageError(f"The image of job {job_id} is broken ({error}).", job_id=job_id) from error
-    if not _has_end(path, format_):
-        raise FluxBadImageError(f"The image of job {job_id} is cut off at its end.", job_id=job_id)
-    return format_.lower(), width, height
-
-
-def _has_end(path: Path, format_: str) -> bool:
-    """Tell whether the file's end is there; decoders forgive a missing one."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if format_ == "PNG":
-            return data.rfind(b"IEND\xaeB`\x82") > 0
-        if format_ == "JPEG":
-            # The end marker must follow the last start of a scan; it cannot stand within one.
-            return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
-        return len(data) >= int.from_bytes(data[4:8], "little") + 8
+    return picture.format, picture.width, picture.height

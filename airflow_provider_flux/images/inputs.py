@@ -21,6 +21,7 @@ from airflow_provider_flux.client.jobs import is_nothing, job_from, read_mapping
 from airflow_provider_flux.client.models import BASE64, MODELS, URL
 from airflow_provider_flux.client.validation import image_forms
 from airflow_provider_flux.client.values import ImageToken, as_list
+from airflow_provider_flux.images import pixels
 from airflow_provider_flux.images.stores import FluxStoreError, open_store
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ MIN_SIDE = 256
 JOB_PATIENCE = 600.0
 """Seconds to wait for an input image whose job was not waited for."""
 
-_FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "MPO": "image/jpeg"}
 _WEB = ("http://", "https://")
 
 # A batch fills its requests in threads, and Airflow 3.1 mixes up the answers if two of them look up a connection.
@@ -44,7 +44,12 @@ class InputImages:
     """The input images of one request.
 
     Each is given as URL, ``data:`` URI, base64, URI of an object store or file (``s3://bucket/key.png``,
-    ``file:///folder/x.png``), or as the result of an earlier FLUX task, stored or not.
+    ``file:///folder/x.png``), or as the result of an earlier FLUX task, stored or not. Base64 may be of the standard or
+    the URL-safe alphabet, with or without padding, and broken into lines.
+
+    The bytes of an image are sent as they are: neither rotated nor encoded again, with all their metadata. A mask is
+    compared with its image by the sizes at which both are displayed: the photo that a phone stores lying on its side,
+    with an EXIF orientation, takes an upright mask.
 
     :param model: The model that is asked.
     :param client: The client of the API that is asked.
@@ -235,12 +240,15 @@ def _read_data_uri(text: str) -> bytes:
     head, comma, data = text.partition(",")
     if not comma:
         raise ValueError("is a data: URI without data")
-    return _decode(data) if head.lower().endswith(";base64") else unquote_to_bytes(data)
+    raw = unquote_to_bytes(data)
+    return _decode(raw.decode("latin-1")) if head.rstrip().lower().endswith(";base64") else raw
 
 
 def _decode(text: str) -> bytes:
+    """Return what ``text`` is the base64 of: of either alphabet, with or without padding, in lines or not."""
+    digits = "".join(text.split()).rstrip("=").replace("-", "+").replace("_", "/")
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
+        return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
     except ValueError:
         raise ValueError(
             "is neither a URL, a data: URI, base64, a URI like s3://bucket/key.png, nor what a FLUX task returned"
@@ -248,29 +256,22 @@ def _decode(text: str) -> bytes:
 
 
 def _check(data: bytes) -> tuple[str, tuple[int, int]]:
-    """Return MIME type, and width and height in pixels, of an image that the API takes.
+    """Return MIME type, and width and height in pixels as displayed, of an image that the API takes.
 
     :raises ValueError: if it does not take it.
     """
-    import PIL.Image
-
     if len(data) > MAX_BYTES:
         raise ValueError(str(_TooLargeError()))
     try:
-        image = PIL.Image.open(io.BytesIO(data), formats=list(_FORMATS))
-    except PIL.Image.DecompressionBombError:
-        raise ValueError(f"has more than {MAX_PIXELS // 1_000_000} megapixels") from None
-    except Exception:
-        # Decoders of broken files raise nearly anything.
-        raise ValueError("is not a PNG, JPEG or WebP image") from None
-    with image:
-        width, height = image.size
+        picture = pixels.examine(data)
+        width, height = picture.displayed
         if width * height > MAX_PIXELS:
             raise ValueError(f"is {width}x{height}, more than {MAX_PIXELS // 1_000_000} megapixels")
         if min(width, height) < MIN_SIDE:
             raise ValueError(f"is {width}x{height}; each side must have {MIN_SIDE} pixels or more")
-        try:
-            image.load()
-        except Exception:
-            raise ValueError("is a broken or truncated image") from None
-        return _FORMATS[image.format or ""], (width, height)
+        picture.decode()
+    except pixels.NotAnImageError:
+        raise ValueError("is not a PNG, JPEG or WebP image") from None
+    except pixels.BrokenImageError:
+        raise ValueError("is a broken or truncated image") from None
+    return picture.content_type, picture.displayed

@@ -6,6 +6,7 @@ Addresses name a DAG, a run, a task and a number; never a place in a store.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -158,9 +159,11 @@ async def recipe(dag_id: str, run_id: str, task_id: str, map_index: str, number:
     if receipt is None or receipt.parameters is None:
         return JSONResponse({"note": "No receipt tells what was asked for."})
     asked: dict[str, Any] = {"model": receipt.model, **shareable(receipt.parameters)}
-    if asked.get("seed") is None and (seed := image.number_of("seed")) is not None:
-        asked["seed"] = seed
-    return JSONResponse({"prompt": asked.get("prompt"), "recipe": asked})
+    if asked.get("seed") is None and image.seed is not None:
+        asked["seed"] = image.seed
+    # The text is what is copied: a browser that parses the recipe rounds a seed above 2**53.
+    text = json.dumps(asked, indent=2, ensure_ascii=False)
+    return JSONResponse({"prompt": asked.get("prompt"), "recipe": asked, "text": text})
 
 
 async def static(name: str, user: GetUserDep) -> FileResponse:

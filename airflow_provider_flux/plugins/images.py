@@ -68,6 +68,15 @@ class Image:
             return None
         return value if abs(value) <= _LARGEST else None
 
+    @property
+    def seed(self) -> int | None:
+        """The seed, exact however large it is; None if the result tells of none."""
+        value = self.told.get("seed")
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        number = self.number_of("seed")
+        return int(number) if number is not None and number == int(number) else None
+
     def _text(self, name: str) -> str | None:
         value = self.told.get(name)
         # JSON may hold halves of characters, which no page can be written with.

@@ -114,7 +114,7 @@ def _card(image: Image, root: str, dag_id: str, run_id: str) -> dict[str, Any]:
     width, height = image.number_of("width"), image.number_of("height")
     task = _task_name(image.task_id, image.map_index)
     href, version = _image_path(root, dag_id, run_id, image), _version(image)
-    seed, size = image.number_of("seed"), image.number_of("bytes")
+    size = image.number_of("bytes")
     return {
         "is_stored": image.uri is not None,
         "href": href + version,
@@ -126,7 +126,7 @@ def _card(image: Image, root: str, dag_id: str, run_id: str) -> dict[str, Any]:
         else f"Submitted by {task}; its image is not stored here.",
         "facts": {
             "Model": image.model,
-            "Seed": None if seed is None else f"{seed:.0f}",
+            "Seed": image.seed,
             "Size": f"{width:.0f} × {height:.0f}" if width and height else None,  # noqa: RUF001 - the sign itself
             "File": None if size is None else f"{size / 1000:,.0f} kB",
             "Cost": _cost(image),

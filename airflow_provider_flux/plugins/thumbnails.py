@@ -10,12 +10,12 @@ import os
 import tempfile
 import threading
 import uuid
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 from airflow.configuration import conf
 
+from airflow_provider_flux.images import pixels
 from airflow_provider_flux.plugins.images import Image
 from airflow_provider_flux.plugins.reading import UnreadableError
 
@@ -29,7 +29,7 @@ _since_swept = MAX_FILES  # so that the first one sweeps what an earlier process
 
 
 def thumbnail(image: Image, read: Callable[[Image], bytes]) -> bytes:
-    """Return the image's thumbnail, WebP of at most 320 pixels a side.
+    """Return the image's thumbnail, upright, WebP of at most 320 pixels a side.
 
     :param read: Gives the image's bytes; called only if there is no thumbnail yet.
     :raises UnreadableError: if there is no image, or what lies there is none.
@@ -45,23 +45,14 @@ def thumbnail(image: Image, read: Callable[[Image], bytes]) -> bytes:
 
 
 def shrink(data: bytes) -> bytes:
-    """Return the image, shrunk.
+    """Return the image, shrunk and upright.
 
-    :raises UnreadableError: if it is no PNG, JPEG or WebP image.
+    :raises UnreadableError: if it is not a PNG, JPEG or WebP image.
     """
-    import PIL.Image
-
+    file = io.BytesIO()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
-            with PIL.Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"]) as image:
-                image.draft("RGB", (SIDE, SIDE))
-                small = image if image.mode in ("RGB", "RGBA") else image.convert("RGBA")
-                small.thumbnail((SIDE, SIDE))
-                file = io.BytesIO()
-                small.save(file, "WEBP", quality=80, method=2)
-    except Exception as error:
-        # Decoders of broken files raise nearly anything.
+        pixels.examine(data).thumbnail(SIDE).save(file, "WEBP", quality=80, method=2)
+    except (pixels.NotAnImageError, pixels.BrokenImageError) as error:
         raise UnreadableError("What lies there is no PNG, JPEG or WebP image.") from error
     return file.getvalue()
 

@@ -131,6 +131,9 @@ class FluxResultTrigger(BaseTrigger):
         try:
             result = await self._wait(endpoint)
         except FluxError as error:
+            if error.job_id is None:  # no client could be made here: a proxy or a CA file, perhaps not the worker's
+                self.log.warning("The triggerer cannot use the FLUX API, the worker will: %s", error)
+                return {**told, "outcome": GAVE_UP}
             return {**told, "outcome": FAILED, **error.to_dict()}
         except Exception:
             self.log.exception("Waiting in the triggerer failed; the worker will wait instead.")

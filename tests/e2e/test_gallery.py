@@ -13,7 +13,7 @@ import pytest
 import requests
 from PIL import Image
 
-from tests.e2e.dags.gallery import PROMPTS
+from tests.e2e.dags.gallery import PROMPTS, SEED
 from tests.e2e.gallery import Gallery
 from tests.e2e.running import Run, hold
 
@@ -104,7 +104,7 @@ def test_the_full_image_is_the_stored_one_and_harmless(gallery: Gallery) -> None
 def test_the_recipe_comes_from_the_receipt(gallery: Gallery) -> None:
     recipe = gallery.get("/tasks/generate/0/images/0/recipe").json()
     assert recipe["prompt"] == PROMPTS[0]
-    assert recipe["recipe"] == {"model": "flux-dev", "prompt": PROMPTS[0], "width": 512, "height": 384, "seed": 7}
+    assert recipe["recipe"] == {"model": "flux-dev", "prompt": PROMPTS[0], "width": 512, "height": 384, "seed": SEED}
     gallery.tell(gallery.put("gallery/alone.png", b"no receipt lies beside it"))
     assert "No receipt" in gallery.get("/tasks/nothing/-1/images/0/recipe").json()["note"]
 

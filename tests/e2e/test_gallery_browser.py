@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from urllib.parse import quote, urlsplit
 
 import pytest
 
-from tests.e2e.dags.gallery import PROMPTS
+from tests.e2e.dags.gallery import PROMPTS, SEED
 from tests.e2e.gallery import Gallery
 from tests.e2e.running import Run
 from tests.servers.browser import MISSING, Browser, open_browser
@@ -72,7 +73,9 @@ def test_copy_recipe(gallery: Gallery, browser: Browser) -> None:
     browser.run("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
     browser.wait_for("button.copy").click()
     browser.until(lambda: browser.run("return window.copied"), "the copied recipe")
-    assert browser.run("return JSON.parse(window.copied)")["prompt"] == PROMPTS[0]
+    copied = json.loads(browser.run("return window.copied"))
+    assert (copied["prompt"], copied["seed"]) == (PROMPTS[0], SEED)
+    assert str(SEED) in [fact.text for fact in browser.all(".card dd")]
 
 
 def test_a_held_key_opens_a_tab_and_no_dialog(gallery: Gallery, browser: Browser) -> None:

@@ -7,7 +7,7 @@ import io
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from .conftest import Api, message
 
@@ -175,6 +175,25 @@ def test_a_mask_has_the_size_of_its_image(api: Api) -> None:
     assert answer.status_code == 400
     assert "mask: must have the same size as image" in message(answer)
     assert api.submit("flux-pro-1.0-fill", image=image, mask=image).status_code == 200
+
+
+def test_a_photo_that_is_stored_on_its_side_takes_an_upright_mask(api: Api) -> None:
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    Image.new("RGB", (512, 300)).save(file, "JPEG", exif=exif)
+    photo = base64.b64encode(file.getvalue()).decode()
+    assert api.submit("flux-pro-1.0-fill", image=photo, mask=png(300, 512)).status_code == 200
+    assert api.submit("flux-pro-1.0-fill", image=photo, mask=png(512, 300)).status_code == 400
+
+
+def test_a_long_text_in_a_png_is_no_fault(api: Api) -> None:
+    info, file = PngImagePlugin.PngInfo(), io.BytesIO()
+    info.add_text("workflow", "x" * 2_000_000, zip=True)
+    Image.new("RGB", (300, 300)).save(file, "PNG", pnginfo=info)
+    data = file.getvalue()
+    for given, status in ((data, 200), (data[:-20], 400)):
+        answer = api.submit("flux-2-pro", input_image=base64.b64encode(given).decode())
+        assert answer.status_code == status
 
 
 def test_a_side_that_is_not_given_is_chosen_to_fit(bfl: Api) -> None:

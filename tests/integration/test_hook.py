@@ -125,6 +125,10 @@ def test_the_test_button_tells_a_wrong_key_from_an_unreachable_host(
         ({"host": "http://127.0.0.1:{port}", "password": ""}, "is empty"),
         ({"host": "nonsense://x", "password": "key-123"}, "not a base URL"),
         ({"host": "http://127.0.0.1:{port}", "password": "key-123", "extra": {"gateway": "x"}}, "gateway is 'x'"),
+        (
+            {"host": "http://127.0.0.1:{port}", "password": "key-123", "extra": {"allowed_delivery_networks": "x"}},
+            "allowed_delivery_networks holds 'x'",
+        ),
     ],
 )
 def test_the_test_button_explains_a_connection_that_cannot_work(
@@ -136,6 +140,24 @@ def test_the_test_button_explains_a_connection_that_cannot_work(
     assert not works
     assert says in told
     assert "key-123" not in told
+
+
+@pytest.mark.parametrize(
+    ("fault", "works", "says"),
+    [
+        ({"http": 403, "json": {"error": {"code": "insufficient_user_quota"}}}, True, "no credits left"),
+        ({"http": 429, "json": {"error": {"code": "insufficient_quota"}}}, True, "no credits left"),
+        ({"http": 403, "text": "error code: 1010"}, False, "the key was not looked at (HTTP 403: error code: 1010)"),
+        ({"http": 404, "json": {"error": {"message": "Invalid URL (GET /x)"}}}, False, "Invalid URL (GET /x)"),
+    ],
+    ids=str,
+)
+def test_the_test_button_says_what_the_api_says(
+    flux: FluxEmulator, fault: dict[str, Any], works: bool, says: str
+) -> None:
+    flux.fault(on="any", times=None, **fault)
+    found, told = FluxHook().test_connection()
+    assert (found, says in told, "key is wrong" in told) == (works, True, False)
 
 
 def test_no_connection_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,6 +187,12 @@ def test_how_a_connection_is_read(
     connect(monkeypatch, password="key-123", **connection)
     endpoint = FluxHook().endpoint
     assert (endpoint.base_url, endpoint.gateway, endpoint.api_key) == (base_url, gateway, "key-123")
+
+
+@pytest.mark.parametrize("given", ["198.18.0.0/15, 10.0.0.0/8", ["198.18.0.0/15", "10.0.0.0/8"]])
+def test_the_networks_that_a_connection_allows(monkeypatch: pytest.MonkeyPatch, given: object) -> None:
+    connect(monkeypatch, password="key-123", extra={"allowed_delivery_networks": given})
+    assert [str(network) for network in FluxHook().endpoint.delivery_networks] == ["198.18.0.0/15", "10.0.0.0/8"]
 
 
 def test_the_credits_left_are_told_where_the_gateway_does(flux: FluxEmulator) -> None:

@@ -8,10 +8,11 @@ import json
 from collections import UserList
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from airflow_provider_flux.client import errors
 from airflow_provider_flux.emulator import FluxEmulator
@@ -40,6 +41,10 @@ def sent(flux: FluxEmulator, name: str) -> Any:
     return flux.stats()["jobs"][-1]["parameters"][name]
 
 
+def text_of(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
 def base64_of(data: bytes, shown: int = 60) -> str:
     return base64.b64encode(data).decode()[:shown]
 
@@ -63,6 +68,43 @@ def test_a_local_image_is_sent_as_the_gateway_takes_it(
     run(edit(model, **{name: forms[given]}))
     is_url = name == "image_prompt" and flux.stats()["jobs"][0]["dialect"] == "cometapi"
     assert sent(flux, name).startswith(f"data:image/png;base64,{text[:20]}" if is_url else text[:20])
+
+
+def test_base64_is_read_however_it_was_written(flux: FluxEmulator) -> None:
+    whole = picture()
+    data = whole + bytes(-len(whole) % 3) + b"\xfb\xef\xbe\xff\xff\xff\0"
+    text, safe = text_of(data), base64.urlsafe_b64encode(data).decode()
+    assert text.endswith("++++////AA==")
+    forms = [
+        text.rstrip("="),
+        safe,
+        safe.rstrip("="),
+        base64.encodebytes(data).decode(),
+        "\r\n ".join([text[:100], text[100:]]),
+        f"data:image/png;base64,{safe.rstrip('=')}",
+        f"data:image/png;base64,{quote(text, safe='')}",
+        f"data:;charset=x;BASE64 ,\n{text}",
+    ]
+    for given in forms:
+        images = InputImages("flux-2-pro", FluxHook().get_conn(), None)
+        named, problems = images.name({"input_image": given})
+        assert (problems, images.fill(named)) == ([], {"input_image": text}), given
+    _, problems = InputImages("flux-2-pro", FluxHook().get_conn(), None).name({"input_image": text[: len(text) // 2]})
+    assert problems == ["input_image is a broken or truncated image"]
+
+
+@pytest.mark.parametrize("kind", ["long text", "profile", "phone"])
+def test_an_image_is_sent_untouched_whatever_it_has_beside_its_pixels(flux: FluxEmulator, kind: str) -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("workflow", "x" * 2_000_000, zip=True)
+    data = {
+        "long text": lambda: picture(pnginfo=text),
+        "profile": lambda: picture(icc_profile=b"x" * 2_000_000),
+        "phone": lambda: picture(format_="JPEG") + b"\0\0MotionPhoto_Data" + picture(format_="JPEG")[:-1],
+    }[kind]()
+    run(edit(input_image=text_of(data)))
+    images = InputImages("flux-2-pro", FluxHook().get_conn(), None)
+    assert images.fill(images.name({"input_image": text_of(data)})[0]) == {"input_image": text_of(data)}
 
 
 def test_a_url_is_passed_on_where_the_api_takes_one(flux: FluxEmulator) -> None:
@@ -235,3 +277,16 @@ def test_a_mask_of_another_size_is_refused(flux: FluxEmulator) -> None:
     with pytest.raises(errors.FluxBadRequestError, match="mask is 256x256, but image is 512x512"):
         run(edit("flux-pro-1.0-fill", image=image, mask=mask))
     run(edit("flux-pro-1.0-fill", image=image, mask=image))
+
+
+def test_a_photo_that_is_stored_on_its_side_takes_an_upright_mask(flux: FluxEmulator) -> None:
+    def of(size: tuple[int, int], format_: str, orientation: int) -> str:
+        exif, file = Image.Exif(), io.BytesIO()
+        exif[0x0112] = orientation
+        Image.new("RGB", size, "teal").save(file, format_, exif=exif)
+        return text_of(file.getvalue())
+
+    photo = of((512, 300), "JPEG", 6)
+    run(edit("flux-pro-1.0-fill", image=photo, mask=of((300, 512), "PNG", 1)))
+    with pytest.raises(errors.FluxBadRequestError, match="mask is 512x300, but image is 300x512"):
+        run(edit("flux-pro-1.0-fill", image=photo, mask=of((512, 300), "PNG", 1)))

@@ -12,6 +12,7 @@ from airflow_provider_flux.client import errors
 from airflow_provider_flux.client.answers import Answer, State, read_refusal, read_result, read_submission
 from airflow_provider_flux.client.gateways import make_endpoint
 from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.client.validation import strangers
 
 JOB = Job("abc", submitted_at=1000.0)
 COMET, BFL = make_endpoint(None, "key"), make_endpoint(None, "key", "bfl")
@@ -125,6 +126,114 @@ def test_an_answer_that_is_not_about_the_job_is_a_failed_poll(code: int, body: A
 def test_whatever_http_code_an_answer_has_that_is_not_about_the_job(code: int, body: Any) -> None:
     with pytest.raises(errors.FluxServiceError):
         read_result(answer(code, body), JOB)
+
+
+BLOCKED = b"""<!DOCTYPE html><html><head><title>Attention Required! | Cloudflare</title>
+<style>body{color:red}</style></head><body><script>var s3cret = 1;</script><h1>Sorry, you have been blocked</h1>"""
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "error", "says"),
+    [
+        (
+            403,
+            comet_error("user quota is not enough", "insufficient_user_quota"),
+            errors.FluxCreditsError,
+            "quota is not",
+        ),
+        (403, {"code": "insufficient_user_quota", "message": "no"}, errors.FluxCreditsError, "HTTP 403: no"),
+        (403, {"error": {"message": "Insufficient user quota"}}, errors.FluxCreditsError, "Insufficient user quota"),
+        (429, comet_error("see your plan", "insufficient_quota"), errors.FluxCreditsError, "see your plan"),
+        (429, {"error": {"type": "insufficient_quota"}}, errors.FluxCreditsError, "insufficient_quota"),
+        (429, {"data": {"error": {"code": "insufficient_quota"}}}, errors.FluxCreditsError, "insufficient_quota"),
+        (429, b"insufficient_quota", errors.FluxCreditsError, "HTTP 429: insufficient_quota"),
+        (500, comet_error("no", "insufficient_user_quota"), errors.FluxCreditsError, "no"),
+        (403, comet_error("no", "insufficient_scope"), errors.FluxAuthenticationError, "insufficient_scope"),
+        (429, comet_error("too many requests", "rate_limit"), errors.FluxRateLimitError, "too many"),
+        (403, b"error code: 1010", errors.FluxServiceError, r"key was not looked at \(HTTP 403: error code: 1010\)"),
+        (403, {"cloudflare_error": True, "title": "Error 1010"}, errors.FluxServiceError, "HTTP 403: Error 1010"),
+        (403, BLOCKED, errors.FluxServiceError, "Attention Required! | Cloudflare Sorry, you have been blocked"),
+        (401, BLOCKED, errors.FluxServiceError, "Sorry, you have been blocked"),
+        (403, b"Forbidden by policy", errors.FluxServiceError, "HTTP 403: Forbidden by policy"),
+        (401, b"Unauthorized", errors.FluxAuthenticationError, "HTTP 401: Unauthorized"),
+        (403, b"", errors.FluxAuthenticationError, "HTTP 403"),
+    ],
+)
+def test_who_refuses_and_why(code: int, body: Any, error: type, says: str) -> None:
+    with pytest.raises(error, match=says) as caught:
+        read_submission(answer(code, body), "flux-dev", COMET, 5.0)
+    assert type(caught.value) is error
+    assert "s3cret" not in str(caught.value)
+    with pytest.raises(errors.FluxServiceError, match=says):
+        read_result(answer(code, body, "text/html" if body == BLOCKED else "application/json"), JOB)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"upstream is down\n\n", "upstream is down"),
+        ('"busy"', "busy"),
+        ({"message": "slow"}, "slow"),
+        ({"msg": "slow"}, "slow"),
+        ({"Message": "slow"}, "slow"),
+        ({"error": "Bad Gateway", "message": "slow"}, "slow; Bad Gateway"),
+        ({"error": {"msg": "slow", "code": "x1"}}, "slow (x1)"),
+        ({"code": 500, "message": "", "data": {"message": "slow"}}, "slow"),
+        ({"errors": [{"message": "slow"}, {"message": "busy"}]}, "slow; busy"),
+        ({"errors": {"width": ["too large"]}}, "width: too large"),
+        ({"detail": {"error": "slow", "input": "SECRET"}}, "slow"),
+        ({"detail": {"prompt": "SECRET", "code": "slow"}}, "code: slow"),
+        ({"detail": [{"loc": ["body", "w"], "msg": "no", "input": "SECRET", "ctx": {"a": "SECRET"}}]}, "w: no"),
+        ({"data": {"prompt": "SECRET", "sample": "https://d/x?sig=SECRET"}}, ""),
+        ({"detail": "see https://d.example/x?sig=SECRET now"}, "see https://d.example/x?... now"),
+        (b'{"id": "abc", "result": {"sample": "https://d/x?sig=SECRET", "pro', ""),
+        (b"\x89PNG\r\n\x1a\n\0\0SECRET", ""),
+        (b"<html><title>502 Bad Gateway</title><!-- SECRET --><hr>nginx</html>", "502 Bad Gateway nginx"),
+        ({"message": "a\n\tb\x1b[31m  c"}, "a b [31m c"),
+    ],
+)
+def test_an_error_quotes_what_the_api_says_and_no_more(body: Any, says: str) -> None:
+    told = body.encode() if isinstance(body, str) else body
+    with pytest.raises(errors.FluxServiceError) as caught:
+        read_result(answer(500, told), JOB)
+    assert caught.value.what.endswith(f"(HTTP 500: {says})." if says else "(HTTP 500).")
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("body", [{"detail": "x" * 9999}, b"x " * 9999, b"<p>" + b"x" * 99_999])
+def test_what_is_quoted_is_bounded(body: Any) -> None:
+    with pytest.raises(errors.FluxServiceError) as caught:
+        read_result(answer(500, body), JOB)
+    assert len(str(caught.value)) < 800
+
+
+@pytest.mark.parametrize(
+    ("code", "body"),
+    [
+        (404, comet_error("Invalid URL (POST /flux/v1/flux-pro-1.2)")),
+        (503, comet_error("no available channel", "model_not_found")),
+        (400, {"error": {"message": "unknown model", "code": "model_not_found"}}),
+        (422, {"detail": "no such model"}),
+        (405, b"Method Not Allowed"),
+    ],
+)
+def test_an_error_of_a_mistyped_model_names_the_one_that_may_be_meant(code: int, body: Any) -> None:
+    said = body.decode() if isinstance(body, bytes) else (body.get("detail") or body["error"]["message"])
+    with pytest.raises(errors.FluxBadRequestError) as caught:
+        read_submission(answer(code, body), "flux-pro-1.2", COMET, 5.0)
+    assert said in str(caught.value)
+    if code != 405:
+        assert strangers("flux-pro-1.2", ())[0][1:] in str(caught.value)
+        assert "did you mean flux-pro-1.1?" in str(caught.value)
+
+
+def test_where_a_known_model_is_unknown_the_error_names_the_place() -> None:
+    body = comet_error("Invalid URL (POST /x/flux/v1/flux-dev)")
+    endpoint = make_endpoint("https://own.example/x", "key")
+    with pytest.raises(errors.FluxBadRequestError, match=r"Invalid URL \(POST .*https://own\.example/x was asked"):
+        read_submission(answer(404, body), "flux-dev", endpoint, 5.0)
+    with pytest.raises(errors.FluxConfigurationError, match="HTTP 404: Welcome"):
+        read_submission(answer(404, HTML), "flux-dev", endpoint, 5.0)
 
 
 def test_result_holds_what_the_api_told_and_hides_the_link() -> None:

@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 import PIL.Image
+import PIL.PngImagePlugin
 import pytest
 
 from airflow_provider_flux.client.errors import FluxBadImageError
@@ -46,14 +47,26 @@ def test_bytes_after_the_end_do_no_harm(format_: str, tmp_path: Path) -> None:
     assert capture([encode(format_) + b"\n"], tmp_path / "x", "abc").width == 96
 
 
+def test_nothing_beside_the_pixels_loses_a_paid_image(tmp_path: Path) -> None:
+    text, file = PIL.PngImagePlugin.PngInfo(), io.BytesIO()
+    text.add_text("parameters", "x" * 2_000_000, zip=True)
+    PIL.Image.new("RGB", (96, 64)).save(file, "PNG", pnginfo=text, icc_profile=b"x" * 2_000_000)
+    # A signature or a phone's video may hold what looks like the begin of a scan.
+    for number, data in enumerate([file.getvalue(), encode("JPEG") + b"\xff\xda\0\x0c", encode("JPEG") * 2 + b"\0"]):
+        path = tmp_path / str(number)
+        assert capture([data], path, "abc").width == 96
+        assert path.read_bytes() == data
+
+
 def test_a_jpeg_with_a_second_picture_behind_the_first_is_a_jpeg(tmp_path: Path) -> None:
     first, second = (PIL.Image.effect_noise((96, 64), sigma).convert("RGB") for sigma in (90, 30))
     file = io.BytesIO()
     first.save(file, "MPO", save_all=True, append_images=[second])
     image = capture([file.getvalue()], tmp_path / "x", "abc")
     assert (image.format, image.content_type, image.width) == ("jpeg", "image/jpeg", 96)
+    assert capture([file.getvalue()[:-100]], tmp_path / "x", "abc").width == 96  # every pixel of the first is there
     with pytest.raises(FluxBadImageError, match="cut off"):
-        capture([file.getvalue()[:-100]], tmp_path / "x", "abc")
+        capture([file.getvalue()[:2000]], tmp_path / "x", "abc")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +79,7 @@ def test_what_is_no_image_is_refused(data: bytes, tmp_path: Path) -> None:
 
 
 def test_a_gif_is_not_taken_for_what_the_api_makes(tmp_path: Path) -> None:
-    with pytest.raises(FluxBadImageError, match="no PNG, JPEG or WebP"):
+    with pytest.raises(FluxBadImageError, match="not a PNG, JPEG or WebP"):
         capture([encode("GIF")], tmp_path / "x", "abc")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import PIL.Image
+import PIL.PngImagePlugin
 import pytest
 from airflow.sdk.bases.xcom import BaseXCom
 from fastapi.testclient import TestClient
 
-from airflow_provider_flux.plugins import thumbnails
+from airflow_provider_flux.images.receipts import Receipt
+from airflow_provider_flux.plugins import gallery, pages, runs, thumbnails
 from airflow_provider_flux.plugins.gallery import create_app
 from airflow_provider_flux.plugins.images import (
     Image,
@@ -71,6 +74,30 @@ def test_what_is_no_number_or_no_text_is_left_out() -> None:
         assert images({**STORED, "width": odd})[0].number_of("width") is None
     (image,) = images({**STORED, "id": "\ud800", "uri": "s3://b/\udfff"})
     assert (image.job_id, image.uri) == ("?", "s3://b/?")
+
+
+@pytest.mark.parametrize("seed", [0, 2**53 + 1, 2**64 - 1, -(2**63), 10**30 + 1])
+def test_a_seed_is_shown_and_copied_to_its_last_digit(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "k.png"
+    for asked in ({"prompt": "a pear"}, {"prompt": "a pear", "seed": seed}):
+        told = {**STORED, "uri": place.as_uri(), "seed": seed}
+        job = {"id": "job", "model": "flux-dev", "gateway": "bfl"}
+        receipt = Receipt("submitted", "f", "flux-dev", asked, job=job)
+        place.with_name("k.png.json").write_text(receipt.to_json())
+        monkeypatch.setattr(runs, "returned", lambda *_, told=told: [Returned("task", -1, told, BEGIN)])
+        answer = json.loads(bytes(asyncio.run(gallery.recipe("dag", "run", "task", "-1", 0)).body))
+        # The page copies the text as it is, and parses only what is around it.
+        assert f'"seed": {seed}' in answer["text"]
+        assert json.loads(answer["text"]) == answer["recipe"]
+    card = pages._card(images(told)[0], "", "dag", "run")
+    assert str(card["facts"]["Seed"]) == str(seed)
+
+
+@pytest.mark.parametrize(("told", "shown"), [(7.0, 7), (7.5, None), ("7", None), (True, None), (1e300, None)])
+def test_what_is_no_whole_number_is_no_seed(told: Any, shown: int | None) -> None:
+    assert images({**STORED, "seed": told})[0].seed == shown
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, "9" * 5000, '"{"', json.dumps("[" * 100_000), "", None])
@@ -155,6 +182,15 @@ def test_a_thumbnail_is_of_a_place_and_not_of_a_hash_alone(folder: Path) -> None
     thumbnails.thumbnail(foreign, lambda _: png())
     with pytest.raises(UnreadableError):
         thumbnails.thumbnail(mine, lambda _: b"no image")
+
+
+def test_a_thumbnail_is_upright_whatever_is_beside_the_pixels(folder: Path) -> None:
+    text, exif, file = PIL.PngImagePlugin.PngInfo(), PIL.Image.Exif(), io.BytesIO()
+    text.add_text("workflow", "x" * 2_000_000, zip=True)
+    exif[0x0112] = 6
+    PIL.Image.new("RGB", (1000, 500)).save(file, "PNG", pnginfo=text, exif=exif)
+    small = thumbnails.thumbnail(images(STORED)[0], lambda _: file.getvalue())
+    assert PIL.Image.open(io.BytesIO(small)).size == (160, 320)
 
 
 def test_old_thumbnails_go_when_there_are_too_many(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

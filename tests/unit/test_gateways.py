@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_flux.client.errors import FluxConfigurationError, FluxServiceError, FluxUnsafeUrlError
+from airflow_provider_flux.client.errors import FluxConfigurationError, FluxUnsafeUrlError
 from airflow_provider_flux.client.gateways import infer_gateway, make_endpoint
 from airflow_provider_flux.client.jobs import Job
 
@@ -40,8 +40,36 @@ def test_the_gateway_is_told_from_the_host(host: str, gateway: str) -> None:
 def test_defaults_and_pasted_mistakes() -> None:
     assert make_endpoint(None, "k", "bfl").base_url == "https://api.bfl.ai"
     assert make_endpoint("", " Bearer k\n").api_key == "k"
-    assert make_endpoint("https://api.cometapi.com/flux/v1/", "k").base_url == "https://api.cometapi.com"
     assert make_endpoint(None, "k", timeout="12").timeout == 12.0
+
+
+@pytest.mark.parametrize(
+    ("given", "gateway", "base_url"),
+    [
+        ("https://api.cometapi.com/", None, "https://api.cometapi.com"),
+        ("https://api.cometapi.com//", None, "https://api.cometapi.com"),
+        ("https://api.cometapi.com/v1", None, "https://api.cometapi.com"),
+        ("https://api.cometapi.com/flux", None, "https://api.cometapi.com"),
+        ("https://api.cometapi.com/flux/v1/", None, "https://api.cometapi.com"),
+        ("https://api.cometapi.com/flux/v1/flux-pro-1.1", None, "https://api.cometapi.com"),
+        ("https://api.cometapi.com/flux/v1/get_result?id=abc", None, "https://api.cometapi.com"),
+        ("https://api.bfl.ai/v1", None, "https://api.bfl.ai"),
+        ("https://api.eu.bfl.ai/v1/flux-2-pro/", None, "https://api.eu.bfl.ai"),
+        ("https://api.bfl.ai/v1/credits", None, "https://api.bfl.ai"),
+        ("https://api.bfl.ai/flux/v1", None, "https://api.bfl.ai"),
+        ("http://localhost:8089/v1", None, "http://localhost:8089"),
+        ("https://own.example/ai/v1/", None, "https://own.example/ai"),
+        ("https://own.example/ai/flux/v1/flux-dev", None, "https://own.example/ai"),
+        # A place of somebody's own that is named so.
+        ("https://own.example/flux", "bfl", "https://own.example/flux"),
+        ("https://own.example/flux/v1", "bfl", "https://own.example/flux"),
+        ("https://own.example/v1/proxy", None, "https://own.example/v1/proxy"),
+        ("https://own.example/influx", None, "https://own.example/influx"),
+        ("https://flux/", None, "https://flux"),
+    ],
+)
+def test_the_api_s_own_path_behind_a_base_url_is_left_out(given: str, gateway: str | None, base_url: str) -> None:
+    assert make_endpoint(given, "k", gateway).base_url == base_url
 
 
 @pytest.mark.parametrize(
@@ -50,6 +78,9 @@ def test_defaults_and_pasted_mistakes() -> None:
         ("ftp://x", None, None, "not a base URL"),
         ("https://", None, None, "not a base URL"),
         ("https://x:port", None, None, "not a base URL"),
+        ("https://own.example/api?key=1", None, None, "not a base URL"),
+        ("https://api.cometapi.com/v1/images/generations", None, None, "no FLUX API lies at the path '/v1/images/gen"),
+        ("https://docs.bfl.ml/quick_start", None, None, "no FLUX API lies at the path '/quick_start'"),
         (None, "openai", None, "must be 'cometapi' or 'bfl'"),
         (None, None, "soon", "number of seconds"),
         (None, None, -1, "number of seconds"),
@@ -141,11 +172,33 @@ def test_delivery_from_a_public_host_or_the_api_s_own_origin() -> None:
     LOCAL.check_delivery("http://127.0.0.1:8089/delivery/x", "abc")
 
 
-def test_a_name_that_does_not_resolve_is_fetched_by_a_proxy_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    url = "https://a-name-that-does-not-resolve.invalid/x"
-    with pytest.raises(FluxServiceError, match=r"does not resolve\). Job abc is finished and paid for"):
-        COMET.check_delivery(url, "abc")
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
-    COMET.check_delivery(url, "abc")
+@pytest.mark.parametrize("name", ["2130706433", "127.1", "localhost", "sub.localhost", "[::ffff:127.0.0.1]"])
+def test_an_allowed_network_allows_its_addresses_however_they_are_written(name: str) -> None:
+    allowed = make_endpoint(None, "k", delivery_networks="10.0.0.0/8, 127.0.0.0/8")
+    allowed.check_delivery(f"https://{name}/x", "abc")
     with pytest.raises(FluxUnsafeUrlError):
-        COMET.check_delivery("https://169.254.169.254/x", "abc")
+        allowed.check_delivery(f"http://{name}/x", "abc")
+    with pytest.raises(FluxUnsafeUrlError):
+        allowed.check_delivery("https://192.168.0.1/x", "abc")
+
+
+@pytest.mark.parametrize(
+    ("value", "networks"),
+    [
+        (None, []),
+        ("", []),
+        ([], []),
+        ("198.18.0.0/15,10.0.0.7", ["198.18.0.0/15", "10.0.0.7/32"]),
+        (" 198.18.0.0/15 , fd00::/8 ", ["198.18.0.0/15", "fd00::/8"]),
+        (["10.1.2.3/8"], ["10.0.0.0/8"]),
+    ],
+)
+def test_how_the_networks_of_a_connection_are_read(value: object, networks: list[str]) -> None:
+    found = make_endpoint(None, "k", delivery_networks=value).delivery_networks
+    assert [str(network) for network in found] == networks
+
+
+@pytest.mark.parametrize("value", ["everywhere", ["10.0.0.0/33"], [10], 10, {"10.0.0.0/8": True}, True, "10.0.0.0/8;"])
+def test_networks_that_are_none_are_named_before_money_is_spent(value: object) -> None:
+    with pytest.raises(FluxConfigurationError, match=r"allowed_delivery_networks holds .*198\.18\.0\.0/15"):
+        make_endpoint(None, "k", delivery_networks=value)

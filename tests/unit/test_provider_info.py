@@ -73,3 +73,4 @@ def test_the_connection_form_that_the_ui_shows() -> None:
     assert form["standard_fields"]["login"]["hidden"]
     assert form["extra_fields"]["gateway"]["schema"]["enum"] == ["cometapi", "bfl"]
     assert form["extra_fields"]["timeout"]["value"] == 30
+    assert "198.18.0.0/15" in form["extra_fields"]["allowed_delivery_networks"]["description"]

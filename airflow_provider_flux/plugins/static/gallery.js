@@ -15,10 +15,10 @@ async function describe(card) {
     prompt.classList.remove("faint");
     if (image) image.alt = answer.prompt;
   }
-  if (answer.recipe) {
+  if (answer.text) {
     const button = card.querySelector(".copy");
     button.hidden = false;
-    button.addEventListener("click", () => copy(JSON.stringify(answer.recipe, null, 2)));
+    button.addEventListener("click", () => copy(answer.text));
   }
 }
 
