@@ -181,7 +181,7 @@ class TaskInstance:
     def _start(self, method: str, event: Any) -> None:
         self.state = "running"
         self.process = process = Process(self.world, f"{self.name}#{self.try_number}{'' if event is None else '+'}")
-        process.is_task = True
+        process.may_be_interrupted = True
         process.on_doom = lambda kind: self._doomed(process, kind)
         process.start(lambda: self._live(process, method, event))
 

@@ -96,8 +96,8 @@ _DESCRIBE = delivery.describe
 _BEING_SUBMITTED = property(lambda self: False)
 
 MUTATIONS = {
-    "a poll's 402 ends the job": Mutation(
-        (OWN_WORD,), ((polling.Poller, "feed", _of_poller(lambda error: "HTTP 402" in error.what)),)
+    "what refuses a poll ends the job": Mutation(
+        (OWN_WORD,), ((polling.Poller, "feed", _of_poller(lambda error: "HTTP 40" in error.what)),)
     ),
     "any 404 means that the job is not known": Mutation((OWN_WORD, ONE_JOB, ENDS), ((client, "read_result", _not_found),)),
     "the answer about another job is believed": Mutation((STORED,), ((client, "read_result", _any_job),)),

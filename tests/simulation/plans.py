@@ -168,6 +168,8 @@ def make_weather(world: World, until: float) -> Weather:
         if rng.random() < 0.5:
             continue
         made.kinds[what] = tuple(rng.sample(kinds, rng.randint(1, min(4, len(kinds)))))
+        if what == "poll" and rng.random() < 0.3:
+            made.kinds[what] += ("another job",)
         made.rates[what] = rng.choice(rates)
         if rng.random() < 0.4:
             start = START + rng.uniform(0.0, 60.0)

@@ -14,6 +14,7 @@ import logging
 import os
 import pkgutil
 import random
+import socket
 import sys
 import time
 import uuid
@@ -27,12 +28,12 @@ import httpx
 import structlog
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.sdk import BaseHook, Connection
-from httpx_aiohttp import HttpxAiohttpClient
+from httpx_aiohttp import AiohttpTransport
 
 import airflow_provider_flux
 from airflow_provider_flux.client import durations
 from airflow_provider_flux.images.s3_store import S3Store
-from tests.simulation.api import KEY, Api
+from tests.simulation.api import DELIVERY, KEY, Api
 from tests.simulation.dangers import Dangers
 from tests.simulation.loop import SimExecutor, SimLoop, wait
 from tests.simulation.network import Network
@@ -74,17 +75,8 @@ def _datetime_module() -> ModuleType:
     return module
 
 
-class _AsyncClient(httpx.AsyncClient):
-    """Stands in for HttpxAiohttpClient."""
-
-    def __init__(self, **arguments: Any) -> None:
-        arguments.pop("transport", None)
-        super().__init__(transport=_AsyncTransport(), **{**arguments, "verify": False})
-
-
-class _AsyncTransport(httpx.AsyncBaseTransport):
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        return await STAGE.network.send_async(request)
+async def _send_async(_: Any, request: httpx.Request) -> httpx.Response:
+    return await STAGE.network.send_async(request)
 
 
 def _executor(max_workers: int | None = None, thread_name_prefix: str = "thread", **_: Any) -> SimExecutor:
@@ -105,6 +97,11 @@ def _connection(conn_id: str) -> Connection:
 
 async def _connection_async(conn_id: str) -> Connection:
     return _connection(conn_id)
+
+
+def _look_up(host: str, port: Any, *_: Any, **__: Any) -> list[tuple[Any, ...]]:
+    """Every name is that of one public address."""
+    return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (DELIVERY, port))]
 
 
 class _Log(logging.Handler):
@@ -146,7 +143,6 @@ def _stand_ins() -> list[tuple[Any, Any]]:
         (concurrent.futures.ThreadPoolExecutor, _executor),
         (concurrent.futures.wait, wait),
         (asgiref.sync.sync_to_async, _sync_to_async),
-        (HttpxAiohttpClient, _AsyncClient),
         (S3Store, SimStore),
         (get_async_connection, _connection_async),
     ]
@@ -163,6 +159,8 @@ def simulated() -> Iterator[None]:
                     undo.enter_context(mock.patch.object(module, name, replaced[id(value)]))
         for where, name, stand_in in (
             (httpx.HTTPTransport, "handle_request", lambda _, request: STAGE.network.send(request)),
+            (AiohttpTransport, "handle_async_request", _send_async),
+            (socket, "getaddrinfo", _look_up),
             (asyncio.events, "new_event_loop", lambda: SimLoop(STAGE.world)),
             (BaseHook, "get_connection", classmethod(lambda _, conn_id: _connection(conn_id))),
         ):

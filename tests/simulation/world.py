@@ -63,8 +63,7 @@ class Process:
         self.is_dead = False
         self.has_ended = False
         self.frozen_until = 0.0
-        self.is_task = False
-        """Whether it may be interrupted."""
+        self.may_be_interrupted = False
         self.main: Thread | None = None
         self.attempts: list[Attempt] = []
         self.faults: list[float] = []
@@ -102,10 +101,13 @@ class Process:
 
     def interrupt(self) -> None:
         """Raise in the main thread, as Airflow does when the task's time is over."""
-        if self.is_task and not self.is_gone and not self.has_ended and self.main is not None and self.main.turn:
+        has_begun = self.main is not None and self.main.turn and not self.has_ended
+        if self.may_be_interrupted and has_begun and not self.is_gone:
+            self.may_be_interrupted = False
             self.world.say(self.name, "is interrupted")
             self.world.counts["interrupted"] += 1
             self._disturb()
+            assert self.main is not None
             self.world.waker(self.main)(error=Interrupted("the task's time is over"))
 
     def _disturb(self) -> None:
