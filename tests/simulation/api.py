@@ -158,7 +158,13 @@ class Api:
         else:
             job_id = parse_qs(parts.query).get("id", [""])[0]
             what, reply = f"GET {parts.hostname} {job_id}", self._poll(job_id)
-        told = reply.error.__name__ if reply.error else f"{reply.code} {reply.body[:60]!r}" if "image" not in what else str(reply.code)
+        told = (
+            reply.error.__name__
+            if reply.error
+            else f"{reply.code} {reply.body[:60]!r}"
+            if "image" not in what
+            else str(reply.code)
+        )
         self.world.say(who, f"{what} -> {told}{' cut' if reply.is_cut else ''}")
         return reply
 

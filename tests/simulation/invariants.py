@@ -71,7 +71,7 @@ class Invariants:
     def on_trouble(self, data: bytes) -> None:
         """Note that a receipt was not written because the store failed."""
         told = json.loads(data)
-        if (job := self.api.jobs.get((told.get("job") or {}).get("id"))) is not None:
+        if (job := self.api.jobs.get(str((told.get("job") or {}).get("id")))) is not None:
             job.trouble += 1
         if not told.get("job") and not told.get("claim"):
             self.storage.blind += 1
@@ -138,7 +138,7 @@ class Invariants:
 
     def on_trigger_end(self, task: TaskInstance, process: Process, began: float, kwargs: dict[str, Any]) -> None:
         """Look at what a trigger that nothing happened to has left undone."""
-        job = self.api.jobs.get((kwargs.get("job") or {}).get("id"))
+        job = self.api.jobs.get(str((kwargs.get("job") or {}).get("id")))
         if job is not None and kwargs.get("store") and not [at for at in process.faults if at >= began]:
             self._expect_image(job, task.run_id, began, process.name)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import json
 from collections.abc import Callable
@@ -402,7 +403,8 @@ class Triggerer:
             async for event in trigger.run():
                 payload = airflow.keep(event.payload)
                 airflow.world.say(process.name, f"event for {row.task.name}: {json.dumps(payload)[:300]}")
-                airflow.world.after(airflow.world.rng.uniform(0.0, 1.0), lambda payload=payload: airflow.fire(row, payload))  # type: ignore[misc]
+                fire = functools.partial(airflow.fire, row, payload)
+                airflow.world.after(airflow.world.rng.uniform(0.0, 1.0), fire)
                 airflow.invariants.on_trigger_end(row.task, process, began, json.loads(row.kwargs))
                 return
         except Exception as error:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from tests.simulation.world import Killed, Thread, World
+from tests.simulation.world import Killed, Thread, Waker, World
 
 T = TypeVar("T")
+
+
+# asyncio means its loops to be subclassed, but its types do not tell what there is to call.
+_Loop: Any = asyncio.BaseEventLoop
 
 
 class _Task(asyncio.Task[Any]):
@@ -31,8 +36,11 @@ class _Task(asyncio.Task[Any]):
         return self is other
 
 
-class SimLoop(asyncio.BaseEventLoop):
+class SimLoop(_Loop):
     """An event loop whose time is the world's, and whose threads are."""
+
+    _stopping: bool
+    _thread_id: int | None
 
     def __init__(self, world: World) -> None:
         super().__init__()
@@ -124,8 +132,12 @@ class SimFuture(concurrent.futures.Future[Any]):
         """Wait in the running thread."""
         while not self.done():
             wake = self._world.waker(self._world.here())
-            self.add_done_callback(lambda _, wake=wake: wake())  # type: ignore[misc]
+            self.add_done_callback(functools.partial(_wake, wake))
             self._world.wait()
+
+
+def _wake(wake: Waker, _: object) -> None:
+    wake()
 
 
 def wait(futures: Iterable[Any]) -> None:

@@ -12,7 +12,7 @@ from airflow_provider_flux.client import answers, client, polling
 from airflow_provider_flux.client.answers import Answer, Result, State
 from airflow_provider_flux.client.errors import FluxCreditsError, FluxError, FluxServiceError, FluxUncertainSubmitError
 from airflow_provider_flux.client.jobs import Job
-from airflow_provider_flux.images import delivery
+from airflow_provider_flux.images import delivery, recipe
 from airflow_provider_flux.operators import batch_run, budget
 from airflow_provider_flux.operators import flux as operator
 from airflow_provider_flux.receipts import lifecycle, receipt, stores
@@ -92,14 +92,16 @@ def _any_job(answer: Answer, job: Job) -> Result:
 _WRITE = stores.SidecarReceiptStore.write
 _FINISH = budget.Charge.finish
 _SUBMIT = client.FluxClient._submit_once
-_DESCRIBE = delivery.describe
+_DESCRIBE = recipe.describe
 _BEING_SUBMITTED = property(lambda self: False)
 
 MUTATIONS = {
     "what refuses a poll ends the job": Mutation(
         (OWN_WORD,), ((polling.Poller, "feed", _of_poller(lambda error: "HTTP 40" in error.what)),)
     ),
-    "any 404 means that the job is not known": Mutation((OWN_WORD, ONE_JOB, ENDS), ((client, "read_result", _not_found),)),
+    "any 404 means that the job is not known": Mutation(
+        (OWN_WORD, ONE_JOB, ENDS), ((client, "read_result", _not_found),)
+    ),
     "the answer about another job is believed": Mutation((STORED,), ((client, "read_result", _any_job),)),
     "receipts are written whoever has written since": Mutation(
         (ONE_JOB, RECEIPTS), ((stores.SidecarReceiptStore, "write", _write_always),)

@@ -69,7 +69,7 @@ class Plan:
                 replace=True,
             )
         if self.kind == "batch":
-            requests = [
+            requests: list[str | dict[str, Any]] = [
                 {"prompt": f"{PROMPT} {recipe}", "file_name": f"{recipe}.png", "webhook_secret": SECRET}
                 for recipe in self.recipes
             ]

@@ -10,6 +10,7 @@ import concurrent.futures
 import contextlib
 import datetime
 import importlib
+import json
 import logging
 import os
 import pkgutil
@@ -91,8 +92,8 @@ def _sync_to_async(function: Callable[..., Any], **_: Any) -> Callable[..., Any]
 
 
 def _connection(conn_id: str) -> Connection:
-    gateway = STAGE.api.gateway
-    return Connection(conn_id=conn_id, conn_type="flux", host=STAGE.api.base, password=KEY, extra=f'{{"gateway": "{gateway}"}}')
+    extra = json.dumps({"gateway": STAGE.api.gateway})
+    return Connection(conn_id=conn_id, conn_type="flux", host=STAGE.api.base, password=KEY, extra=extra)
 
 
 async def _connection_async(conn_id: str) -> Connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import traceback
 from collections import Counter
@@ -15,7 +16,7 @@ from tests.simulation.life import Airflow, TaskInstance
 from tests.simulation.plans import Plan, make_dangers, make_habits, make_plan, make_weather
 from tests.simulation.seams import STAGE
 from tests.simulation.store import Storage
-from tests.simulation.world import START, Endless, World
+from tests.simulation.world import START, EndlessError, World
 
 # The task state store came with Airflow 3.3.
 HAS_STATE = hasattr(airflow_context, "NEVER_EXPIRE")
@@ -70,7 +71,7 @@ def _run(world: World) -> None:
             for task in [task for task in airflow.tasks if task.state == "failed"]:
                 world.after(wait, task.clear)
             world.run()
-    except Endless:
+    except EndlessError:
         world.violate(ENDS, "the schedule has no end")
         return
     invariants.check()
@@ -85,7 +86,7 @@ def _begin(airflow: Airflow, plan: Plan) -> None:
             paint.downstream = _task(airflow, plan, run_id, "upload", paint)
         paint.schedule(start, queues=False)
     for moment, number in plan.clears:
-        airflow.world.after(moment, lambda number=number: _clear(first[number % len(first)]))  # type: ignore[misc]
+        airflow.world.after(moment, functools.partial(_clear, first[number % len(first)]))
 
 
 def _clear(task: TaskInstance) -> None:

@@ -103,7 +103,8 @@ def _shown(value: Any) -> str:
     if value.content_type != "application/json":
         return value.version
     told = json.loads(value.data)
-    return f"{value.version} {told.get('state')} {(told.get('job') or {}).get('id', '-')} of {told['run'].get('run_id')}"
+    job = (told.get("job") or {}).get("id", "-")
+    return f"{value.version} {told.get('state')} {job} of {told['run'].get('run_id')}"
 
 
 class SimStore(Store):
@@ -122,7 +123,6 @@ class SimStore(Store):
             self.storage.do(f"check {self.key}", lambda _: None)
         except StoreTroubleError as error:
             raise FluxStoreError(f"The store cannot be reached for {self.uri} ({error}).") from error
-
 
     def beside(self, name: str) -> SimStore:
         other = copy.copy(self)

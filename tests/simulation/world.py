@@ -33,7 +33,7 @@ class Interrupted(BaseException):
     """What Airflow raises in a task's main thread to end it, such as AirflowTaskTimeout."""
 
 
-class Endless(Exception):
+class EndlessError(Exception):
     """The schedule does not come to an end."""
 
 
@@ -249,14 +249,14 @@ class World:
     def run(self, until: float = float("inf")) -> None:
         """Let everything happen that is to happen, up to a time.
 
-        :raises Endless: if there is no end of it.
+        :raises EndlessError: if there is no end of it.
         """
         while self._queue and self._queue[0][0] <= until:
             moment, _, callback = heapq.heappop(self._queue)
             self.now = max(self.now, moment)
             self._events += 1
             if self._events > MOST_EVENTS:
-                raise Endless
+                raise EndlessError
             callback()
         if until < float("inf"):
             self.now = max(self.now, until)
