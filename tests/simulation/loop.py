@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import contextvars
 import functools
 import itertools
 import threading
@@ -49,14 +50,15 @@ class SimLoop(_Loop):
         # Unix times are no finer than this; a timer that is due at this very moment would else be asked for for ever.
         self._clock_resolution = 1e-6
         self._sleeper: Thread | None = None
-        self._own: list[_Task] = []
+        self._own: list[tuple[_Task, Any, contextvars.Context]] = []
         self._numbers = itertools.count(1)
         self._executor = SimExecutor(world)
         self.set_task_factory(self._make_task)
 
     def _make_task(self, _loop: Any, coroutine: Any, **more: Any) -> Any:
-        task = _Task(next(self._numbers), coroutine, self, **more)
-        self._own.append(task)
+        context = more.pop("context", None) or contextvars.copy_context()
+        task = _Task(next(self._numbers), coroutine, self, context=context, **more)
+        self._own.append((task, coroutine, context))
         return task
 
     def time(self) -> float:
@@ -103,10 +105,10 @@ class SimLoop(_Loop):
     def _abandon(self) -> None:
         """Close the coroutines of a killed process here and now, and not whenever memory is looked through."""
         self.set_exception_handler(lambda *_: None)
-        for task in self._own:
+        for task, coroutine, context in self._own:
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own name for it
             with contextlib.suppress(BaseException):
-                task.get_coro().close()  # type: ignore[union-attr]  # tasks of this loop are made of coroutines
+                context.run(coroutine.close)
         self._own.clear()
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:

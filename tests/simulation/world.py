@@ -227,6 +227,8 @@ class World:
 
     def say(self, who: str, what: str) -> None:
         """Write a line of the schedule."""
+        if self.is_closing:
+            return
         self.trace.append((self.now - START, who, what))
 
     def violate(self, rule: str, what: str) -> None:
