@@ -9,6 +9,8 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_flux.client.jobs import unix_time
+
 if TYPE_CHECKING:
     from airflow_provider_flux.hooks.flux import FluxHook
 
@@ -49,8 +51,8 @@ def ready(told: dict[str, Any], tags: dict[str, str]) -> None:
         stats.incr("flux.cost", told["cost"], tags=tags)
     if told.get("duration") is not None:
         stats.timing("flux.duration", timedelta(seconds=told["duration"]), tags=tags)
-    if told.get("submitted_at") is not None:
-        stats.timing("flux.wait", timedelta(seconds=max(0.0, time.time() - told["submitted_at"])), tags=tags)
+    if (submitted_at := unix_time(told.get("submitted_at"))) is not None:
+        stats.timing("flux.wait", timedelta(seconds=max(0.0, time.time() - submitted_at)), tags=tags)
 
 
 def failed(reason: str, tags: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import datetime
 import json
 import re
 from collections.abc import Mapping
@@ -62,7 +63,7 @@ def job_from(value: Any) -> Job:
         model=_as(str, mapping.get("model")),
         polling_url=_as(str, mapping.get("polling_url")),
         cost=_as(float, mapping.get("cost")),
-        submitted_at=_as(float, mapping.get("submitted_at")),
+        submitted_at=unix_time(mapping.get("submitted_at")),
     )
 
 
@@ -85,6 +86,23 @@ def is_nothing(value: Any) -> bool:
 
 def _is_id(text: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9._:~-]{1,200}", text) is not None and not is_nothing(text)
+
+
+def iso_time(unix: float | None) -> str | None:
+    """Return a Unix time as UTC in ISO 8601, as results and receipts show it."""
+    if unix is None:
+        return None
+    return datetime.datetime.fromtimestamp(unix, datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def unix_time(value: Any) -> float | None:
+    """Return the Unix time that ``value`` is, or says in ISO 8601; None if it is none."""
+    if isinstance(value, str):
+        try:
+            return datetime.datetime.fromisoformat(value).timestamp()
+        except (ValueError, OverflowError):
+            return None
+    return _as(float, value)
 
 
 def _as(kind: type, value: Any) -> Any:

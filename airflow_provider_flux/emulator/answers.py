@@ -54,8 +54,8 @@ def found(job: Job, now: float, sample: str, status: str | None = None, details:
             "end_time": job.ready_at,
             "duration": job.ready_at - job.submitted,
         }
-        if MODELS[job.model].late_cost:
-            body["cost"] = job.cost
+        if MODELS[job.model].late_cost or job.settled_cost != job.cost:
+            body["cost"] = job.settled_cost
     return body
 
 

@@ -30,6 +30,7 @@ class Settings(BaseModel):
     :param moderate: words that make a prompt "Request Moderated".
     :param moderate_output: words that make a job "Content Moderated" once it is done.
     :param renew_links: whether every poll signs a new link that lives `link_ttl` from then.
+    :param settled_factor: what a finished job costs, as a multiple of what its submit has estimated.
     :param shape: form of the poll's answer: BFL's own, a task envelope, or Replicate's.
     """
 
@@ -42,6 +43,7 @@ class Settings(BaseModel):
     moderate: list[Annotated[str, Field(min_length=1)]] = ["nsfw"]
     moderate_output: list[Annotated[str, Field(min_length=1)]] = ["gore"]
     renew_links: bool = False
+    settled_factor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     shape: Shape = "flat"
 
     @model_validator(mode="after")
@@ -73,6 +75,7 @@ class Job:
     ready_at: float
     refused: bool
     withheld: bool
+    settled_cost: float
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     polls: int = 0
     downloads: int = 0
@@ -126,7 +129,7 @@ class Store:
         now = time.time()
         for job in self._active:
             if job.status(now) == "Ready":
-                self.settings.credits -= job.cost
+                self.settings.credits -= job.settled_cost
         self._active = [job for job in self._active if job.status(now) == "Pending"]
         return self._active
 
@@ -169,6 +172,7 @@ def plan(settings: Settings, dialect: str, place: str, model: str, body: dict[st
     output_mp = size[0] * size[1] / (1024 * 1024)
     format_rule = known.parameters.get("output_format")
     seed = body.get("seed")
+    cost = round(known.price + known.per_mp * (max(0.0, output_mp - 1) + input_mp), 2)
     return Job(
         dialect=dialect,
         place=place,
@@ -177,7 +181,8 @@ def plan(settings: Settings, dialect: str, place: str, model: str, body: dict[st
         seed=random.randrange(2**32) if seed is None else seed,  # noqa: S311 - no secret
         size=size,
         file_format=body.get("output_format") or (format_rule.default if format_rule else "jpeg"),
-        cost=round(known.price + known.per_mp * (max(0.0, output_mp - 1) + input_mp), 2),
+        cost=cost,
+        settled_cost=round(cost * settings.settled_factor, 2),
         input_mp=input_mp,
         submitted=now,
         ready_at=now if refused else now + settings.draw_duration(),

@@ -80,6 +80,10 @@ class PathStore(Store):
         with self._path.open("rb") as stored:
             shutil.copyfileobj(stored, file)
 
+    def exists(self) -> bool:
+        found: bool = self._path.fs.exists(self._path.path)
+        return found
+
     def holds(self, size: int, sha256: str) -> bool:
         try:
             if self._path.fs.size(self._path.path) != size:

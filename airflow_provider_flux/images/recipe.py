@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.client.jobs import Job, iso_time
 
 if TYPE_CHECKING:
     from airflow_provider_flux.client.answers import Result
@@ -48,7 +48,7 @@ def describe(result: Result) -> dict[str, Any]:
 
 def describe_job(job: Job) -> dict[str, Any]:
     """Return what a task tells of a job that it did not wait for."""
-    told = {**job.to_dict(), "status": "Pending"}
+    told = {**job.to_dict(), "submitted_at": iso_time(job.submitted_at), "status": "Pending"}
     if told["polling_url"] is None:
         del told["polling_url"]
     return told
@@ -75,6 +75,12 @@ def public(request: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in request.items()
         if name != "webhook_secret"
     }
+
+
+def shown_prompt(request: Mapping[str, Any]) -> str | None:
+    """Return the prompt of a request as a manifest or a result shows it; None if it has none."""
+    prompt = public({"prompt": request.get("prompt")})["prompt"]
+    return None if prompt is None else str(prompt)
 
 
 def _shown(value: Any) -> Any:

@@ -223,6 +223,9 @@ class S3Store(Store):
         key = self._given(_CUSTOMER_KEY)
         self._hook.get_conn().download_fileobj(self.bucket, self.key, file, ExtraArgs=key or None)
 
+    def exists(self) -> bool:
+        return self.head() is not None
+
     def holds(self, size: int, sha256: str) -> bool:
         head = self.head() or {}
         told = {name.lower(): value for name, value in head.get("Metadata", {}).items()}

@@ -22,9 +22,9 @@ class FluxStoreUnusableError(FluxError):
 
 
 class FluxImageExistsError(FluxError):
-    """Another object lies where the image should go, and may not be replaced."""
+    """Another image or object is where the image should go, and may not be replaced."""
 
-    mend = "Choose another key, or allow to replace it."
+    mend = "Choose another place, or set replace=True."
 
 
 class FluxStoreError(FluxError):
@@ -83,6 +83,10 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def get(self, file: BinaryIO) -> None:
         """Write the stored image into ``file``."""
+
+    @abc.abstractmethod
+    def exists(self) -> bool:
+        """Return whether anything is here."""
 
     @abc.abstractmethod
     def holds(self, size: int, sha256: str) -> bool:

@@ -38,12 +38,14 @@ class FluxGenerateBatchOperator(BaseOperator):
     Runs on the worker as one loop that keeps up to ``max_active`` jobs in flight. Each image has its receipt beside
     it, so a retry, a clear or a killed worker goes on where the receipts say and buys only what is missing.
 
-    Ends with ``manifest.jsonl`` beside the images, a line for each request in the order given: ``index``, ``state``
-    (``stored``, ``moderated``, ``failed``, ``not submitted``), ``model``, ``file_name``, ``uri``, ``id``, ``seed``,
-    ``cost``, ``error`` and, of a stored image, what FluxGenerateOperator returns. Returns ``manifest`` (its URI),
+    Ends with a manifest beside the images, a line for each request in the order given: ``index``, ``state``
+    (``stored``, ``moderated``, ``failed``, ``not submitted``), ``model``, ``prompt``, ``file_name``, ``uri``, ``id``,
+    ``seed``, ``cost``, ``error`` and, of a stored image, what FluxGenerateOperator returns. Each run has a manifest of
+    its own; ``manifest.jsonl`` is a copy of the newest one. Returns ``manifest`` (the URI of the run's own),
     ``manifest_sha256`` (in hex), ``counts`` (``requested``, ``stored``, ``reused``, ``moderated``, ``failed``,
     ``not_submitted``) and ``cost`` (credits that this run paid). If any failed, the task fails at the end; what
-    succeeded is kept. What no request can get past (a wrong key, no credits) ends the submits.
+    succeeded is kept, and the result is pushed all the same. What no request can get past (a wrong key, no credits)
+    ends the submits.
 
     :param requests: List of prompts, or of dicts of a request's fields, which may also hold ``model``,
         ``parameters`` and ``file_name`` (in the folder ``output_uri``; default: made of the recipe).
@@ -58,6 +60,8 @@ class FluxGenerateBatchOperator(BaseOperator):
     :param max_cost: Credits that this run may pay; no request is submitted that would pass it. What an image costs
         is learned from the first of its model and size, for which all others wait, so one image alone may pass it.
         If the API does not tell what images cost, only one is submitted.
+    :param on_max_cost: If requests are not submitted because of ``max_cost``: ``"fail"``, or ``"stop"``, which lets
+        the task succeed with what it has, unless something else went wrong too.
     :param timeout: Seconds after its submit at which waiting for an image ends. Waiting for room at the API ends
         when it has taken no job, and no job has ended, for as long.
     :param poll_interval: Seconds between polls; default: from when such jobs usually finish.
@@ -67,6 +71,8 @@ class FluxGenerateBatchOperator(BaseOperator):
     :param on_orphan: As in FluxGenerateOperator: ``"resubmit"``, ``"fail"``.
     :param on_expired: As in FluxGenerateOperator: ``"fail"``, ``"resubmit"``.
     :param on_moderated: Whether a moderated request fails the task (``"fail"``) or is only counted (``"skip"``).
+    :param replace: Whether to replace images of another run, or any other objects, of the same names; a warning names
+        what goes. If False, such requests fail before they are paid for.
     :param aws_conn_id: Connection of the amazon provider, for ``s3://``.
     :param flux_conn_id: Connection of the FLUX API.
     :raises FluxBadRequestError: before money is spent, listing everything that is wrong with the requests.
@@ -89,6 +95,7 @@ class FluxGenerateBatchOperator(BaseOperator):
         on_failure: str = "continue",
         max_failures: int | None = None,
         max_cost: float | None = None,
+        on_max_cost: str = "fail",
         timeout: float = 600,
         poll_interval: float | None = None,
         max_bytes: int = MAX_BYTES,
@@ -97,6 +104,7 @@ class FluxGenerateBatchOperator(BaseOperator):
         on_orphan: str = "resubmit",
         on_expired: str = "fail",
         on_moderated: str = "fail",
+        replace: bool = True,
         aws_conn_id: str | None = "aws_default",
         flux_conn_id: str = "flux_default",
         **kwargs: Any,
@@ -110,6 +118,7 @@ class FluxGenerateBatchOperator(BaseOperator):
         self.on_failure = on_failure
         self.max_failures = max_failures
         self.max_cost = max_cost
+        self.on_max_cost = on_max_cost
         self.timeout = timeout
         self.poll_interval = poll_interval
         self.max_bytes = max_bytes
@@ -118,6 +127,7 @@ class FluxGenerateBatchOperator(BaseOperator):
         self.on_orphan = on_orphan
         self.on_expired = on_expired
         self.on_moderated = on_moderated
+        self.replace = replace
         self.aws_conn_id = aws_conn_id
         self.flux_conn_id = flux_conn_id
         self._run: BatchRun | None = None
@@ -133,25 +143,29 @@ class FluxGenerateBatchOperator(BaseOperator):
         """Check all requests, bring each to its end, write the manifest."""
         from airflow_provider_flux.operators.batch_run import BatchRun
         from airflow_provider_flux.operators.interruptible import run_interruptible
+        from airflow_provider_flux.operators.requests import own_manifest
 
         self._run = None
         with self._errors():
             rules, items = self._rules(), self._items()
-            manifest = self._manifest()
-            manifest.check()
-            self._run = batch = BatchRun(items, self._hook, manifest, task_identity(context), rules)
+            newest = self._manifest()
+            newest.check()
+            run = task_identity(context)
+            manifest = newest.beside(own_manifest(run))
+            self._run = batch = BatchRun(items, self._hook, manifest, run, rules)
             self._is_running = True
             try:
                 run_interruptible(batch.finish())
             finally:
                 self._is_running = False
-                sha256 = self._write(manifest, batch.lines)
+                sha256 = self._write((newest, manifest), batch.lines)
             self.log.info("%s; %g credits paid; see %s.", _words(batch.counts), batch.cost, manifest.uri)
-            self._check_complete(batch, manifest, sha256)
             cost = round(batch.cost, 6)
-            extra = {"uri": manifest.uri, "manifest": manifest.uri, "cost": cost, **batch.counts}
-            tell_outlets(self, context, manifest.uri if batch.counts["stored"] else None, extra)
-            return {"manifest": manifest.uri, "manifest_sha256": sha256, "counts": batch.counts, "cost": cost}
+            result = {"manifest": manifest.uri, "manifest_sha256": sha256, "counts": batch.counts, "cost": cost}
+            self._check_complete(batch, manifest, result, context)
+            extra = {"uri": newest.uri, "manifest": manifest.uri, "cost": cost, **batch.counts}
+            tell_outlets(self, context, newest.uri if batch.counts["stored"] else None, extra)
+            return result
 
     def on_kill(self) -> None:
         """Log what becomes of the jobs in flight, which the API cannot cancel."""
@@ -191,7 +205,7 @@ class FluxGenerateBatchOperator(BaseOperator):
             "on_expired": self.on_expired,
             "on_moderated": self.on_moderated,
         }
-        check_policies(**policies, on_failure=self.on_failure)
+        check_policies(**policies, on_failure=self.on_failure, on_max_cost=self.on_max_cost)
         if (max_active := _count("max_active", self.max_active)) < 1:
             raise FluxBadRequestError("max_active is 0; it must be 1 or more.")
         stop_after = None if self.max_failures is None else _count("max_failures", self.max_failures)
@@ -203,6 +217,7 @@ class FluxGenerateBatchOperator(BaseOperator):
             poll_interval=None if self.poll_interval is None else seconds("poll_interval", self.poll_interval, 0.1),
             max_bytes=check_max_bytes(self.max_bytes),
             strict=self.strict,
+            replace=self.replace,
             aws_conn_id=self.aws_conn_id,
             **policies,
         )
@@ -216,43 +231,48 @@ class FluxGenerateBatchOperator(BaseOperator):
             raise FluxBadRequestError("output_uri is empty; it must be a folder such as s3://bucket/folder/.")
         return open_store(f"{folder.rstrip('/')}/{MANIFEST}", self.aws_conn_id)
 
-    def _write(self, manifest: Store, lines: list[dict[str, Any]]) -> str | None:
+    def _write(self, manifests: tuple[Store, ...], lines: list[dict[str, Any]]) -> str | None:
         """Return the manifest's SHA-256; None if it could not be written, which is not to hide what came before."""
         data = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines).encode(errors="replace")
-        try:
-            if not lines:
-                return None
-            with tempfile.TemporaryDirectory(prefix="flux-") as folder:
-                path = Path(folder) / "lines"
-                path.write_bytes(data)
-                manifest.put(path, "application/x-ndjson", {})
-        except Exception:
-            self.log.exception("%s could not be written.", manifest.uri)
+        if not lines:
             return None
+        with tempfile.TemporaryDirectory(prefix="flux-") as folder:
+            path = Path(folder) / "lines"
+            path.write_bytes(data)
+            for manifest in manifests:
+                try:
+                    manifest.put(path, "application/x-ndjson", {})
+                except Exception:
+                    self.log.exception("%s could not be written.", manifest.uri)
+                    return None
         return hashlib.sha256(data).hexdigest()
 
-    def _check_complete(self, batch: BatchRun, manifest: Store, sha256: str | None) -> None:
-        """Fail if images are missing, or the manifest is.
+    def _check_complete(self, batch: BatchRun, manifest: Store, result: dict[str, Any], context: Context) -> None:
+        """Fail if images are missing, or the manifest is; the result is pushed first, for who comes after.
 
-        :raises FluxBatchError: telling how many, and why.
+        :raises FluxBatchError: saying how many, and why.
         :raises FluxStoreError: if the manifest could not be written.
         """
         from airflow_provider_flux.images.stores import FluxStoreError
 
-        counts = batch.counts
-        missing = len(batch.errors) + counts["not_submitted"]
-        see = f"see {manifest.uri}" if sha256 else f"but {manifest.uri} could not be written"
+        counts, is_written = batch.counts, result["manifest_sha256"] is not None
+        over = batch.over_max_cost if self.on_max_cost == "stop" else 0
+        missing = len(batch.errors) + counts["not_submitted"] - over
+        if not missing and is_written:
+            return
+        see = f"see {manifest.uri}" if is_written else f"but {manifest.uri} could not be written"
         money = f"This run paid {batch.cost:g} credits; what succeeded is stored, {see}."
+        if is_written:
+            context["ti"].xcom_push(key="return_value", value=result)
         if missing:
             reasons = Counter(f"{type(error).__name__} ({error.what})" for error in batch.errors)
             why = [f"{number} x {reason}" for reason, number in reasons.most_common(3)]
-            told = "; ".join([*why, *batch.reasons])
-            what = f"{missing} of {counts['requested']} images are missing ({_words(counts)}): {told}."
+            because = "; ".join([*why, *batch.reasons])
+            what = f"{missing} of {counts['requested']} images are missing ({_words(counts)}): {because}."
             error = FluxBatchError(what, money=money)
             error.retryable = any(one.retryable for one in batch.errors)
             raise error
-        if sha256 is None:
-            raise FluxStoreError("The batch's manifest could not be written; the log says why.", money=money)
+        raise FluxStoreError("The batch's manifest could not be written; the log says why.", money=money)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

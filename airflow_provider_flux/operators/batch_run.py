@@ -32,8 +32,8 @@ from airflow_provider_flux.client.slots import Slots
 from airflow_provider_flux.client.validation import prepare
 from airflow_provider_flux.images.delivery import deliver
 from airflow_provider_flux.images.inputs import InputImages
-from airflow_provider_flux.images.recipe import describe_reused
-from airflow_provider_flux.operators.budget import Budget, Charge, NotSubmittedError, kind_of
+from airflow_provider_flux.images.recipe import describe_reused, shown_prompt
+from airflow_provider_flux.operators.budget import Budget, Charge, MaxCostError, NotSubmittedError, kind_of
 from airflow_provider_flux.operators.progress import Progress
 from airflow_provider_flux.receipts.lifecycle import PAID_STATES, failure_recorded
 from airflow_provider_flux.receipts.receipt import FluxReceiptError, Receipt
@@ -85,6 +85,7 @@ class Rules:
     on_orphan: str = "resubmit"
     on_expired: str = "fail"
     on_moderated: str = "fail"
+    replace: bool = True
     aws_conn_id: str | None = None
 
 
@@ -107,6 +108,8 @@ class BatchRun:
     """The job of each item that has one and has not come to its end."""
     reasons: list[str] = field(default_factory=list)
     """Why requests were not submitted."""
+    over_max_cost: int = 0
+    """Requests that were not submitted because of ``max_cost``."""
     stopped: str = ""
     """Why nothing more is submitted, if so."""
 
@@ -204,6 +207,7 @@ class BatchRun:
         try:
             image = await self._image(item, client, is_bought)
         except NotSubmittedError as error:
+            self.over_max_cost += isinstance(error, MaxCostError)
             self._leave_out(item, str(error))
         except FluxError as error:
             metrics.failed(type(error).__name__, tags)
@@ -260,30 +264,37 @@ class BatchRun:
             async with self._front:
                 self._go_on()
                 submission = await self._in(self._submits, functools.partial(self._submission, item))
-                charge = await self._budget.set_aside(kind_of(item.model, submission.request))
-                held.enter_context(charge)
-                receipt = await self._slots.submit(functools.partial(self._submit, item, submission))
+                receipt = await self._slots.submit(functools.partial(self._submit, item, submission, held))
                 held.callback(self._slots.release)
             if isinstance(receipt, InSubmission):
-                charge.refund()
                 return receipt
             paid_by = receipt.payer_beside(self.run)
-            if receipt.state == "stored" or paid_by is not None:
-                charge.refund()
-                self._charges[item.index] = self._charge_of(receipt)
-            else:
-                self._charges[item.index] = charge
             if receipt.state == "stored":
                 return receipt.image or {}, paid_by
             return await self._result(item, client, receipt), paid_by
 
-    async def _submit(self, item: Item, submission: Submission) -> Receipt | InSubmission:
-        self._go_on()
-        try:
-            return await self._in(self._submits, functools.partial(self._attempt, item, submission))
-        except FluxRateLimitError:
-            self._tell()
-            raise
+    async def _submit(self, item: Item, submission: Submission, held: contextlib.ExitStack) -> Receipt | InSubmission:
+        """Submit as far as ``max_cost`` allows.
+
+        :param held: Holds the job's charge from now on, if one was submitted.
+        """
+        with contextlib.ExitStack() as sending:
+            charge = sending.enter_context(await self._budget.set_aside(kind_of(item.model, submission.request)))
+            self._go_on()
+            try:
+                receipt = await self._in(self._submits, functools.partial(self._attempt, item, submission))
+            except FluxRateLimitError:
+                self._tell()
+                raise
+            is_own = isinstance(receipt, Receipt) and receipt.state != "stored" and not receipt.payer_beside(self.run)
+            if not is_own:
+                charge.refund()
+                if isinstance(receipt, Receipt):
+                    self._charges[item.index] = self._charge_of(receipt)
+                return receipt
+            self._charges[item.index] = charge
+            held.enter_context(sending.pop_all())
+            return receipt
 
     def _attempt(self, item: Item, submission: Submission) -> Receipt | InSubmission:
         receipt = submission.attempt(self.hook)
@@ -298,7 +309,7 @@ class BatchRun:
         if request is None:
             fields, problems = images.name(item.fields)
             request = prepare(item.model, fields, self.hook.endpoint.gateway, rules.strict, problems)
-        policies = (rules.reuse, rules.on_orphan, rules.on_expired)
+        policies = (rules.reuse, rules.on_orphan, rules.on_expired, rules.replace)
         receipts = self._receipts(item)
         return Submission(item.model, request, images, self.run, receipts, store, *policies, queue=False, quiet=True)
 
@@ -382,8 +393,8 @@ class BatchRun:
     def _line(self, item: Item, state: str) -> dict[str, Any]:
         charge = self._charges.get(item.index)
         nothing = dict.fromkeys(("uri", "id", "seed", "cost", "error"))
-        told = {"index": item.index, "state": state, "model": item.model, "file_name": item.file_name}
-        return {**told, **nothing, "cost": None if charge is None else charge.cost}
+        told = {"index": item.index, "state": state, "model": item.model, "prompt": shown_prompt(item.fields)}
+        return {**told, "file_name": item.file_name, **nothing, "cost": None if charge is None else charge.cost}
 
     async def _in(self, threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(threads, function)

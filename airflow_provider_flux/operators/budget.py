@@ -35,6 +35,10 @@ def kind_of(model: str | None, request: Mapping[str, Any]) -> Kind:
     return (str(model), *size, str(number))
 
 
+class MaxCostError(NotSubmittedError):
+    """A request is not submitted because the batch has reached its ``max_cost``."""
+
+
 class Budget:
     """Keeps a batch from passing its cost.
 
@@ -53,6 +57,9 @@ class Budget:
         self._prices: dict[Kind, float] = {}
         self._untold: Counter[Kind] = Counter()
         self._open: set[Charge] = set()
+        """Charges whose cost is not known at all."""
+        self._running: set[Charge] = set()
+        """Charges whose settled cost is not known yet."""
         self._silent: str | None = None
         self._changed = asyncio.Event()
 
@@ -65,22 +72,28 @@ class Budget:
 
         :raises NotSubmittedError: if that could pass the limit.
         """
-        while self._most is not None and any(self._price(charge.kind) is None for charge in self._open):
+        while not self._allows(kind):
             await self._changed.wait()
-        self._check(kind)
         return Charge(self, kind)
 
-    def _check(self, kind: Kind) -> None:
+    def _allows(self, kind: Kind) -> bool:
+        """Return whether a job may be submitted now; False: not before more is known of those that are on their way."""
         if self._most is None:
-            return
+            return True
+        if any(self._price(charge.kind) is None for charge in self._open):
+            return False
         if self._silent is not None and self._price(kind) is None:
             raise NotSubmittedError(
                 f"the API does not report the cost of {self._silent}, so max_cost cannot be enforced"
             )
         untold = sum((self._price(other) or _SOMETHING) * number for other, number in self._untold.items())
         # Sums of floats are off by a little.
-        if self.paid + untold + (self._price(kind) or _SOMETHING) > self._most + 1e-9:
-            raise NotSubmittedError("max_cost is reached")
+        if self.paid + untold + (self._price(kind) or _SOMETHING) <= self._most + 1e-9:
+            return True
+        # Jobs may turn out cheaper than they were estimated, or fail at no cost.
+        if self._running:
+            return False
+        raise MaxCostError("max_cost is reached")
 
     def _price(self, kind: Kind) -> float | None:
         return self._prices.get(kind, self._estimates.get(kind))
@@ -101,6 +114,7 @@ class Charge:
         self._is_accepted = self._is_known = False
         budget._untold[kind] += 1
         budget._open.add(self)
+        budget._running.add(self)
 
     def tell(self, estimate: float | None) -> None:
         """Take in that the job was accepted, and what the API expects it to cost; None: not known yet."""
@@ -111,10 +125,12 @@ class Charge:
     def finish(self, cost: float | None) -> None:
         """Take in what the finished job has cost, which wins over the estimate; None: it is never known."""
         self._is_accepted = True
+        self._budget._running.discard(self)
         if cost is not None:
             self._count(cost, self._budget._prices)
         elif not self._is_known:
             self._budget._silent = self.kind[0]
+        self._budget._notify()
 
     def _count(self, cost: float, prices: dict[Kind, float]) -> None:
         self._settle()
@@ -132,6 +148,7 @@ class Charge:
     def close(self) -> None:
         """Take in that nothing more will be known of the job; with an unknown cost, it stays counted at its price."""
         self._budget._open.discard(self)
+        self._budget._running.discard(self)
         self._budget._notify()
 
     def _settle(self) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_flux.client.errors import FluxBadRequestError
@@ -19,8 +21,10 @@ from airflow_provider_flux.images.recipe import fingerprint
 
 if TYPE_CHECKING:
     from airflow_provider_flux.client.client import FluxClient
+    from airflow_provider_flux.receipts.receipt import TaskIdentity
 
 MANIFEST = "manifest.jsonl"
+"""Name of the copy of the newest manifest."""
 _TOLD = 20
 """Problems that a message lists at most."""
 
@@ -40,6 +44,13 @@ class Item:
     fields: dict[str, Any]
     request: dict[str, Any] | None
     file_name: str
+
+
+def own_manifest(run: TaskIdentity) -> str:
+    """Return the file name of a run's own manifest, which no other run overwrites."""
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", run.run_id or "")[:100]
+    unique = hashlib.sha256(json.dumps(asdict(run)).encode()).hexdigest()[:12]
+    return f"manifest-{readable}-{unique}.jsonl"
 
 
 def read_requests(

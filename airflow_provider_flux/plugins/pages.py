@@ -12,6 +12,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from airflow_provider_flux.client.jobs import unix_time
 from airflow_provider_flux.plugins.images import Image
 from airflow_provider_flux.plugins.runs import Run
 from airflow_provider_flux.plugins.thumbnails import SIDE
@@ -149,7 +150,7 @@ def _cost(image: Image) -> str | None:
 
 
 def _made_at(image: Image) -> datetime.datetime:
-    submitted = image.number_of("submitted_at")
+    submitted = unix_time(image.told.get("submitted_at"))
     try:
         return datetime.datetime.fromtimestamp(submitted, datetime.UTC) if submitted else image.at
     except (ValueError, OverflowError, OSError):

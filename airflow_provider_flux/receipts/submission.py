@@ -42,6 +42,7 @@ POLICIES = {
     "on_expired": ("fail", "resubmit"),
     "on_moderated": ("fail", "skip"),
     "on_failure": ("continue", "stop"),
+    "on_max_cost": ("fail", "stop"),
 }
 
 CLAIM_POLL_INTERVAL = 1.0
@@ -84,6 +85,7 @@ class Submission:
         ``"never"``: none is.
     :param on_orphan: What to do if an earlier submit may have been accepted: ``"resubmit"`` or ``"fail"``.
     :param on_expired: What to do if an image was paid for and lost: ``"fail"`` or ``"resubmit"``.
+    :param replace: Whether the image of another run at this place, or any other object, may be replaced.
     :param queue: Whether to wait on the spot while the account has no capacity for another job.
     :param quiet: Whether the job is one of many, which receipts and manifest describe, and has no line in the log.
     """
@@ -97,6 +99,7 @@ class Submission:
     reuse: str = "run"
     on_orphan: str = "resubmit"
     on_expired: str = "fail"
+    replace: bool = True
     queue: bool = True
     quiet: bool = False
 
@@ -125,8 +128,10 @@ class Submission:
         existing = self._usable(earlier)
         if existing is not None and existing.state in PAID_STATES:
             return existing
+        if not self.replace:
+            self._check_free(earlier)
         try:
-            return self._submit(hook, existing)
+            return self._submit(hook, existing, replaces=None if existing is not None else earlier)
         except ReceiptConflictError:
             return InSubmission(0.1)
 
@@ -184,26 +189,51 @@ class Submission:
         return self.reuse == "always" or receipt.run.is_same_run(self.run)
 
     def _check_conflict(self, receipt: Receipt) -> None:
-        """Log whose receipt is about to be replaced, if its image would be missed.
+        """Refuse another image of the same mapped task; nothing was submitted.
 
-        :raises FluxBadRequestError: if it is another image of the same mapped task; nothing was submitted.
+        :raises FluxBadRequestError: naming it.
         """
-        if receipt.fingerprint == fingerprint(self.model, self.request) or receipt.state not in PAID_STATES:
-            return
-        job_id = receipt.paid_job().id
-        if receipt.run.is_same_run(self.run) and receipt.run.map_index != self.run.map_index:
+        is_same = receipt.fingerprint == fingerprint(self.model, self.request)
+        is_sibling = receipt.run.is_same_run(self.run) and receipt.run.map_index != self.run.map_index
+        if receipt.state in PAID_STATES and is_sibling and not is_same:
             raise FluxBadRequestError(
-                f"{self.receipts.location} is the receipt of job {job_id}, another image of this mapped task (map "
-                f"index {receipt.run.map_index}): one place cannot hold two images. Give each an output_uri of its "
-                f"own, for example with {{{{ ti.map_index }}}} in it, or a folder that ends in '/'."
+                f"{self.receipts.location} is the receipt of job {receipt.paid_job().id}, another image of this mapped "
+                f"task (map index {receipt.run.map_index}): one place cannot hold two images. Give each an output_uri "
+                f"of its own, for example with {{{{ ti.map_index }}}} in it, or a folder that ends in '/'."
             )
-        if receipt.state == "submitted":
-            log.warning(
-                "%s belongs to job %s (%s), which was paid for but not stored. This task overwrites it.",
-                self.receipts.location,
-                job_id,
-                receipt.run,
-            )
+
+    def _check_free(self, earlier: Receipt | None) -> None:
+        """Refuse a place that holds something of another run, or of none.
+
+        :raises FluxImageExistsError: naming it; nothing was submitted.
+        """
+        from airflow_provider_flux.images.stores import FluxImageExistsError
+
+        if earlier is not None and earlier.run.is_same_run(self.run):
+            return
+        if earlier is not None and earlier.state in PAID_STATES:
+            raise FluxImageExistsError(f"{self._owner(earlier)}, and replace=False keeps it.")
+        if self.store is not None and self._store_has_something(self.store):
+            raise FluxImageExistsError(f"{self.store.uri} exists, and replace=False keeps it.")
+
+    def _store_has_something(self, store: Store) -> bool:
+        from airflow_provider_flux.images.stores import FluxStoreError
+
+        try:
+            return store.exists()
+        except Exception as error:
+            raise FluxStoreError(
+                f"Could not check whether {store.uri} exists ({type(error).__name__}: {error})."
+            ) from error
+
+    def _owner(self, receipt: Receipt) -> str:
+        place = self.receipts.location if self.store is None else self.store.uri
+        cost = (receipt.image or {}).get("cost", receipt.paid_job().cost)
+        credits = "" if cost is None else f", {cost:g} credits"
+        job = f"job {receipt.paid_job().id} ({receipt.run}{credits})"
+        if receipt.state == "stored":
+            return f"{place} holds the image of {job}"
+        return f"{place} is reserved for {job}, whose image is paid for but not stored"
 
     def _check_policies(self, earlier: Receipt) -> None:
         when = earlier.times.get("intent", "an unknown time")
@@ -221,9 +251,11 @@ class Submission:
                 job_id=job_id,
             )
 
-    def _submit(self, hook: FluxHook, earlier: Receipt | None) -> Receipt:
+    def _submit(self, hook: FluxHook, earlier: Receipt | None, replaces: Receipt | None) -> Receipt:
         """Claim the right to submit, and do; with the seed of an image that was lost.
 
+        :param earlier: The receipt of this image, which is not paid for.
+        :param replaces: The receipt of another one, which goes.
         :raises ReceiptConflictError: if another process was faster.
         """
         from airflow_provider_flux.client.models import takes
@@ -248,6 +280,8 @@ class Submission:
         claim.take()
         if earlier is not None:
             self._log_resubmit(earlier)
+        if replaces is not None and replaces.state in PAID_STATES and not replaces.run.is_same_run(self.run):
+            log.warning("%s. This task replaces it (replace=True).", self._owner(replaces))
         job = self._post(hook, body, claim)
         submitted = claim.receipt.with_state("submitted", job=job.to_dict(), claim=None)
         cost = "" if job.cost is None else f" ({job.cost} credits)"

@@ -25,7 +25,9 @@ class TaskState:
 
 
 def context(map_index: int = -1, run_id: str = "run-1", state: TaskState | None = None) -> Any:
-    ti = SimpleNamespace(dag_id="dag", task_id="generate", run_id=run_id, map_index=map_index)
+    pushed: dict[str, Any] = {}
+    ti = SimpleNamespace(dag_id="dag", task_id="generate", run_id=run_id, map_index=map_index, pushed=pushed)
+    ti.xcom_push = lambda key, value: pushed.__setitem__(key, value)
     return {"ti": ti, **({"task_state_store": state} if state is not None else {})}
 
 

@@ -64,8 +64,10 @@ def test_prompts_become_images_a_manifest_and_a_small_result(flux: FluxEmulator,
         },
     ]
     told = run(tmp_path, requests)
+    (own,) = tmp_path.glob("manifest-run-1-*.jsonl")
+    assert own.read_bytes() == (tmp_path / "manifest.jsonl").read_bytes()
     assert told == {
-        "manifest": f"file://{tmp_path}/manifest.jsonl",
+        "manifest": f"file://{own}",
         "manifest_sha256": hashlib.sha256((tmp_path / "manifest.jsonl").read_bytes()).hexdigest(),
         "counts": {
             "requested": 3,
@@ -79,6 +81,8 @@ def test_prompts_become_images_a_manifest_and_a_small_result(flux: FluxEmulator,
     }
     lines = manifest(tmp_path)
     assert [line["index"] for line in lines] == [0, 1, 2]
+    assert [line["prompt"] for line in lines] == ["a pear", "a fig", "a quince"]
+    assert all(line["submitted_at"].endswith("+00:00") for line in lines)
     assert [line["model"] for line in lines] == ["flux-dev", "flux-dev", "flux-2-pro"]
     assert [line["uri"].rpartition("/")[2] for line in lines][1:] == ["fig.jpeg", "q.png"]
     assert (lines[1]["seed"], lines[2]["format"]) == (7, "png")
@@ -333,9 +337,10 @@ def test_a_refused_batch_is_counted_and_an_alias_is_told_of_no_batch_without_ima
     for requests, told in ((["nsfw"], 0), (["a pear"], 1)):
         events = OutletEventAccessors()
         operator = batch(tmp_path, requests, on_moderated="skip", outlets=[alias, asset])
-        manifest_uri = operator.execute(context() | {"outlet_events": events})["manifest"]
+        own = operator.execute(context() | {"outlet_events": events})["manifest"]
         assert len(events[alias].asset_alias_events) == told
-        assert events[asset].extra["uri"] == manifest_uri
+        extra = events[asset].extra
+        assert (extra["uri"], extra["manifest"]) == (f"file://{tmp_path}/manifest.jsonl", own)
 
 
 def test_what_the_tries_before_paid_counts(flux: FluxEmulator, tmp_path: Path) -> None:
@@ -442,3 +447,49 @@ def test_killed_twice_in_the_middle_it_pays_for_each_image_once(
     assert len({line["id"] for line in manifest(folder)}) == 100
     for line in manifest(folder):
         assert hashlib.sha256((folder / line["file_name"]).read_bytes()).hexdigest() == line["sha256"]
+
+
+def test_a_run_keeps_its_manifest_when_the_next_run_has_written_its_own(
+    flux_connection: FluxEmulator, tmp_path: Path
+) -> None:
+    first = run(tmp_path, ["a pear"])
+    second = run(tmp_path, ["a fig"], run_id="run-2")
+    for result, prompt in ((first, "a pear"), (second, "a fig")):
+        data = Path(result["manifest"].removeprefix("file://")).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == result["manifest_sha256"]
+        assert json.loads(data)["prompt"] == prompt
+    assert [line["prompt"] for line in manifest(tmp_path)] == ["a fig"], "the plain name is the newest"
+
+
+def test_a_batch_that_fails_has_pushed_its_result(flux_connection: FluxEmulator, tmp_path: Path) -> None:
+    flux_connection.fault(on="submit", http=422, json={"detail": "no"}, match="bad", times=None)
+    told = context()
+    with pytest.raises(errors.FluxBatchError):
+        batch(tmp_path, ["a pear", "a bad fig"]).execute(told)
+    result = told["ti"].pushed["return_value"]
+    assert (result["counts"]["stored"], result["counts"]["failed"], result["cost"]) == (1, 1, 2.5)
+    data = Path(result["manifest"].removeprefix("file://")).read_bytes()
+    assert hashlib.sha256(data).hexdigest() == result["manifest_sha256"]
+
+
+def test_reaching_max_cost_may_end_green(flux_connection: FluxEmulator, tmp_path: Path) -> None:
+    prompts = [f"pear {number}" for number in range(5)]
+    result = run(tmp_path, prompts, max_cost=2 * 2.5, on_max_cost="stop")
+    assert (result["counts"]["stored"], result["counts"]["not_submitted"], result["cost"]) == (2, 3, 5.0)
+    flux_connection.fault(on="submit", http=422, json={"detail": "no"}, match="bad", times=None)
+    with pytest.raises(errors.FluxBatchError, match=r"1 of 6 images are missing"):
+        run(tmp_path, ["a bad fig", *prompts], run_id="run-2", max_cost=2 * 2.5, on_max_cost="stop")
+
+
+@pytest.mark.parametrize("settled", [1.0, 4.0])
+def test_the_settled_cost_counts_everywhere(flux_connection: FluxEmulator, tmp_path: Path, settled: float) -> None:
+    """The API estimates 2.5 credits for each job, and charges another price in the end."""
+    flux_connection.settings(duration=0.2, settled_factor=settled / 2.5)
+    result = run(tmp_path, [f"pear {number}" for number in range(6)], max_cost=9, max_active=1, on_max_cost="stop")
+    stored = int(9 // settled) if settled > 2.5 else 6
+    assert (result["counts"]["stored"], result["cost"]) == (stored, stored * settled)
+    lines = [line for line in manifest(tmp_path) if line["state"] == "stored"]
+    assert {line["cost"] for line in lines} == {settled}
+    receipts = [json.loads((tmp_path / f"{line['file_name']}.json").read_text()) for line in lines]
+    assert {(receipt["job"]["cost"], receipt["image"]["cost"]) for receipt in receipts} == {(settled, settled)}
+    assert 10_000 - flux_connection.stats()["credits"] == pytest.approx(result["cost"])

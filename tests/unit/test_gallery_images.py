@@ -16,7 +16,6 @@ import pytest
 from airflow.sdk.bases.xcom import BaseXCom
 from fastapi.testclient import TestClient
 
-from airflow_provider_flux.images.receipts import Receipt
 from airflow_provider_flux.plugins import gallery, pages, runs, thumbnails
 from airflow_provider_flux.plugins.gallery import create_app
 from airflow_provider_flux.plugins.images import (
@@ -30,6 +29,7 @@ from airflow_provider_flux.plugins.images import (
 from airflow_provider_flux.plugins.notes import notes_on
 from airflow_provider_flux.plugins.reading import UnreadableError
 from airflow_provider_flux.plugins.runs import Task
+from airflow_provider_flux.receipts.receipt import Receipt
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 STORED = {"id": "job", "model": "flux-dev", "status": "Ready", "uri": "s3://b/k.png", "sha256": "a" * 64, "cost": 2.5}

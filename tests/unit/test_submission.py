@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,7 @@ from airflow_provider_flux.client.gateways import make_endpoint
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.images.inputs import InputImages
 from airflow_provider_flux.images.recipe import fingerprint
-from airflow_provider_flux.images.stores import FluxStoreError
+from airflow_provider_flux.images.stores import FluxImageExistsError, FluxStoreError
 from airflow_provider_flux.receipts.lifecycle import failure_recorded
 from airflow_provider_flux.receipts.receipt import FluxReceiptError, Receipt, TaskIdentity, new_claim, read_receipt
 from airflow_provider_flux.receipts.stores import ReceiptConflictError
@@ -105,6 +106,9 @@ class StoreStub:
     def __init__(self, holds: bool | Exception) -> None:
         self._holds = holds
 
+    def exists(self) -> bool:
+        return self._holds is True
+
     def holds(self, size: int, sha256: str) -> bool:
         assert (size, sha256) == (IMAGE["bytes"], IMAGE["sha256"])
         if isinstance(self._holds, Exception):
@@ -169,11 +173,31 @@ def test_two_images_of_a_mapped_task_in_one_place_are_refused(found: str, reuse:
     assert read_receipt(receipts.text or "", "here") == other
 
 
-def test_a_paid_job_of_another_run_is_named_before_its_place_is_taken(caplog: pytest.LogCaptureFixture) -> None:
-    other = replace(earlier("submitted", replace(RUN, run_id="run-2")), fingerprint="f00d")
+@pytest.mark.parametrize(("found", "says"), [("stored", "holds the image of"), ("submitted", "is reserved for")])
+@pytest.mark.parametrize("print_", [fingerprint("flux-dev", REQUEST), "f00d"])
+def test_what_another_run_has_in_this_place_is_named_before_it_goes_or_stays(
+    caplog: pytest.LogCaptureFixture, found: str, says: str, print_: str
+) -> None:
+    other = replace(earlier(found, replace(RUN, run_id="run-2")), fingerprint=print_)
+    other = replace(other, job={**(other.job or {}), "cost": 2.5})
+    named = rf"memory {says} job old \(task generate of DAG dag, run run-2, 2.5 credits\).*"
     hook, receipts = Hook(), Receipts(other.to_json())
+    with pytest.raises(FluxImageExistsError, match=rf"{named}replace=False keeps it\. Nothing was paid"):
+        submission(receipts, replace=False).get_or_submit(hook)
+    assert (hook.requests, receipts.text, caplog.text) == ([], other.to_json(), "")
     assert submission(receipts).get_or_submit(hook).paid_job().id == "new"
-    assert "job old (task generate of DAG dag, run run-2), which was paid for" in caplog.text
+    assert len(re.findall(f"{named}This task replaces it", caplog.text)) == 1
+
+
+def test_replace_false_keeps_an_object_without_a_receipt_and_takes_ones_own() -> None:
+    hook = Hook()
+    with pytest.raises(FluxImageExistsError, match="memory exists, and replace=False keeps it"):
+        submission(Receipts(None), replace=False).get_or_submit(hook)
+    assert not hook.requests
+    submission(Receipts(None), holds=False, replace=False).get_or_submit(hook)
+    own = replace(earlier("stored"), fingerprint="f00d")
+    submission(Receipts(own.to_json()), replace=False).get_or_submit(hook)
+    assert len(hook.requests) == 2
 
 
 @pytest.mark.parametrize("reuse", ["run", "always", "never"])
