@@ -160,6 +160,8 @@ class Invariants:
         """Look at everything once more, when all has come to rest."""
         for text in self.airflow.written:
             self._find_secrets("what is written", text)
+        for text in self.airflow.results:
+            self._find_secrets("a result", text, may_have_prompt=True)
         self._check_jobs()
         for task in self.airflow.tasks:
             self._check_end(task)

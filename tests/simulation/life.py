@@ -65,7 +65,9 @@ class Airflow:
         self.habits = habits
         self.tasks: list[TaskInstance] = []
         self.written: list[str] = []
-        """Everything it was given to keep or to log, as text."""
+        """Everything else that it was given to keep or to log, as text."""
+        self.results: list[str] = []
+        """What tasks returned, as text."""
         self.triggerers = [Triggerer(self, f"triggerer{number + 1}") for number in range(habits.triggerers)]
         self.invariants: Any = None
 
@@ -76,9 +78,9 @@ class Airflow:
         self.world.say(thread.process.name if thread else "?", f"log: {text[:200]}")
 
     def keep(self, value: Any) -> Any:
-        """Return what is left of a value that was stored as JSON."""
+        """Return what is left of a task's result that was stored as JSON."""
         text = json.dumps(value)
-        self.written.append(text)
+        self.results.append(text)
         return json.loads(text)
 
     def defer(self, row: Row) -> None:
@@ -195,6 +197,7 @@ class TaskInstance:
             map_index=-1,
             try_number=self.try_number,
             max_tries=airflow.habits.retries,
+            xcom_push=lambda key, value: airflow.keep(value),
         )
         state = TaskState(airflow.storage, self.name) if airflow.habits.has_state else None
         return {"ti": ti, "outlet_events": None, "task_state_store": state}
@@ -401,7 +404,8 @@ class Triggerer:
         began = airflow.world.now
         try:
             async for event in trigger.run():
-                payload = airflow.keep(event.payload)
+                payload = json.loads(text := json.dumps(event.payload))
+                airflow.written.append(text)
                 airflow.world.say(process.name, f"event for {row.task.name}: {json.dumps(payload)[:300]}")
                 fire = functools.partial(airflow.fire, row, payload)
                 airflow.world.after(airflow.world.rng.uniform(0.0, 1.0), fire)

@@ -152,6 +152,9 @@ class SimStore(Store):
             return None
         return {"ContentLength": len(thing.data), "ContentType": thing.content_type, "Metadata": dict(thing.metadata)}
 
+    def exists(self) -> bool:
+        return self.head() is not None
+
     def holds(self, size: int, sha256: str) -> bool:
         thing = self.storage.do(f"holds {self.key}", lambda _: self.storage.things.get(self.uri))
         return thing is not None and (len(thing.data), hashlib.sha256(thing.data).hexdigest()) == (size, sha256)
