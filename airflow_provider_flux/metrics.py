@@ -9,10 +9,13 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_flux.best_effort import best_effort
 from airflow_provider_flux.client.jobs import unix_time
 
 if TYPE_CHECKING:
     from airflow_provider_flux.hooks.flux import FluxHook
+
+_guarded = best_effort("emit metrics")
 
 
 def tags(model: str, gateway: str) -> dict[str, str]:
@@ -29,16 +32,19 @@ def tags_of(model: Any, hook: FluxHook) -> dict[str, str]:
     return tags(str(model or "unknown"), gateway)
 
 
+@_guarded
 def submitted(tags: dict[str, str]) -> None:
     """Count a job that was accepted: ``flux.submitted``."""
     _stats().incr("flux.submitted", tags=tags)
 
 
+@_guarded
 def reused(tags: dict[str, str]) -> None:
     """Count an image that was paid for before: ``flux.reused``."""
     _stats().incr("flux.reused", tags=tags)
 
 
+@_guarded
 def ready(told: dict[str, Any], tags: dict[str, str]) -> None:
     """Count an image that is there, as its task tells of it.
 
@@ -55,6 +61,7 @@ def ready(told: dict[str, Any], tags: dict[str, str]) -> None:
         stats.timing("flux.wait", timedelta(seconds=max(0.0, time.time() - submitted_at)), tags=tags)
 
 
+@_guarded
 def failed(reason: str, tags: dict[str, str]) -> None:
     """Count a try that ended without an image: ``flux.failed``, tagged with the error's class as ``reason``."""
     _stats().incr("flux.failed", tags={**tags, "reason": reason})

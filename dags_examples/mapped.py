@@ -23,11 +23,13 @@ with DAG(
         return [f"A {fruit} on a white table, studio light" for fruit in ("pear", "fig", "quince")]
 
     images = FluxGenerateOperator.partial(
-        task_id="generate", model="flux-pro-1.1", width=512, height=512, seed=7
+        task_id="generate", model="flux-pro-1.1", width=512, height=512, seed=7, on_moderated="skip"
     ).expand(prompt=prompts())
 
     FluxToS3Operator.partial(
         task_id="upload",
+        # One prompt that is moderated, and skipped, does not keep the other images from being stored.
+        trigger_rule="none_failed",
         s3_bucket="{{ params.bucket }}",
         s3_key="mapped/{{ dag_run.run_after | ts_nodash }}/{{ ti.map_index }}.jpeg",
     ).expand(generation=images.output)

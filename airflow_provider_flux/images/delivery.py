@@ -7,19 +7,31 @@ import logging
 import mimetypes
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_flux.client.answers import Result
 from airflow_provider_flux.client.client import FluxClient
-from airflow_provider_flux.client.errors import FluxBadImageError, FluxError, FluxImageExpiredError, about
+from airflow_provider_flux.client.errors import (
+    FluxBadImageError,
+    FluxError,
+    FluxImageExpiredError,
+    FluxServiceError,
+    about,
+)
 from airflow_provider_flux.client.jobs import Job, job_from
+from airflow_provider_flux.client.links import link_expiry, link_life
 from airflow_provider_flux.images.capture import CONTENT_TYPES, MAX_BYTES, Image, capture
 from airflow_provider_flux.images.recipe import describe, describe_job, public
 from airflow_provider_flux.images.s3_store import S3Store, job_in, metadata_text
-from airflow_provider_flux.images.stores import FluxImageExistsError, FluxStoreError, Store
+from airflow_provider_flux.images.stores import (
+    FluxImageExistsError,
+    FluxStoreError,
+    FluxStoreUnusableError,
+    Store,
+)
 from airflow_provider_flux.receipts.lifecycle import record_image, record_stored
 from airflow_provider_flux.receipts.receipt import FluxReceiptError, Receipt, TaskIdentity
 from airflow_provider_flux.receipts.stores import SidecarReceiptStore, update
@@ -40,7 +52,7 @@ def deliver(client: FluxClient, result: Result, store: Store, max_bytes: int = M
     :raises FluxBadImageError: if no whole image could be fetched.
     :raises FluxStoreError: if it could not be stored.
     """
-    with about(result.job.id), tempfile.TemporaryDirectory(prefix="flux-") as folder:
+    with _paid_and_not_stored(result), tempfile.TemporaryDirectory(prefix="flux-") as folder:
         path, receipts = Path(folder) / "image", SidecarReceiptStore(store)
         is_free, earlier = _read_receipt(receipts, result.job.id)
         if earlier is not None and _is_stored(earlier, result.job, store):
@@ -49,6 +61,19 @@ def deliver(client: FluxClient, result: Result, store: Store, max_bytes: int = M
         image = fetch_image(client, result, path, max_bytes)
         described = {**describe(result), **_place(store, image)}
         return _store_with_receipt(store, path, image, described, receipts, receipt)
+
+
+@contextlib.contextmanager
+def _paid_and_not_stored(result: Result) -> Iterator[None]:
+    """Let errors of the store say until when the image can still be fetched."""
+    ready_at = time.time()
+    try:
+        with about(result.job.id):
+            yield
+    except (FluxStoreError, FluxStoreUnusableError, FluxImageExistsError) as error:
+        paid = FluxStoreError._money(result.job.id)
+        money = f"{paid} {link_life(result.sample, ready_at)}"
+        raise type(error)(error.what, job_id=result.job.id, money=money) from error.__cause__
 
 
 def _receipt_of(result: Result, earlier: Receipt | None, location: str) -> Receipt | None:
@@ -108,6 +133,7 @@ def fetch_image(client: FluxClient, result: Result, path: Path, max_bytes: int =
             if fresh.sample == result.sample:
                 # Once more: some hosts refuse an image that has only just come to them.
                 if attempt == ATTEMPTS:
+                    _raise_if_alive(result)
                     raise
                 time.sleep(0.5 * attempt)
             result = fresh
@@ -117,6 +143,20 @@ def fetch_image(client: FluxClient, result: Result, path: Path, max_bytes: int =
             log.warning("Attempt %d to fetch the image of job %s: %s", attempt, job.id, error.what)
             time.sleep(0.5 * attempt)
     raise FluxBadImageError(f"The image of job {job.id} could not be fetched.", job_id=job.id)
+
+
+def _raise_if_alive(result: Result) -> None:
+    """Take the refusal of a link that still lives for what it is: a host that fails.
+
+    :raises FluxServiceError: if the link says that it lives.
+    """
+    expiry = link_expiry(result.sample or "")
+    if expiry is not None and expiry > time.time():
+        raise FluxServiceError(
+            f"The delivery host refuses the image of job {result.job.id}. {link_life(result.sample, 0.0)}",
+            job_id=result.job.id,
+            money=FluxBadImageError._money(result.job.id),
+        )
 
 
 def fetch_job(client: FluxClient, job: Job, path: Path, timeout: float, max_bytes: int = MAX_BYTES) -> Image:

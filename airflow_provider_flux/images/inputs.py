@@ -165,18 +165,20 @@ class InputImages:
     def _read_store(self, uri: str) -> bytes:
         file = _Capped()
         try:
-            with _one_at_a_time:
-                open_store(uri, self._aws_conn_id).get(file)
-        except _TooLargeError as error:
-            raise ValueError(str(error)) from None
+            store = open_store(uri, self._aws_conn_id)
         except FluxError as error:
             raise ValueError(f"cannot be read: {error.what}") from None
-        except (ValueError, ImportError) as error:
-            # Of a filesystem that no provider brings, say.
-            raise ValueError(f"cannot be read: {uri} ({error})") from None
+        try:
+            with _one_at_a_time:
+                store.get(file)
+        except _TooLargeError as error:
+            raise ValueError(str(error)) from None
         except Exception as error:
             if _is_missing(error):
                 raise ValueError(f"cannot be read: {uri} does not exist") from None
+            # Credentials are missing, say, or a filesystem that no provider brings: no retry brings them.
+            if problem := store.misconfiguration(error):
+                raise ValueError(f"cannot be read: {uri} ({problem})") from None
             raise FluxStoreError(f"The input image {uri} cannot be read ({type(error).__name__}: {error}).") from error
         return file.getvalue()
 

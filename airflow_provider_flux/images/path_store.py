@@ -13,9 +13,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from airflow_provider_flux.images.stores import FluxStoreUnusableError, Note, NoteConflictError, Store
+from airflow_provider_flux.images.stores import FluxStoreError, FluxStoreUnusableError, Note, NoteConflictError, Store
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -52,9 +52,23 @@ class PathStore(Store):
             return
         try:
             # Loads the filesystem's library and its connection.
-            _ = self._path.fs
-        except (ValueError, ImportError) as error:
-            raise FluxStoreUnusableError(f"{self.uri} cannot be opened ({error}).") from error
+            fs = self._path.fs
+        except Exception as error:
+            if problem := self.misconfiguration(error):
+                raise FluxStoreUnusableError(f"{self.uri} cannot be opened ({problem}).") from error
+            raise FluxStoreError(f"{self.uri} cannot be reached ({type(error).__name__}: {error}).") from error
+        if self._path.protocol in _OBJECT_STORES:
+            self._check_bucket(fs, self._path.path.lstrip("/").partition("/")[0])
+
+    def _check_bucket(self, fs: Any, bucket: str) -> None:
+        try:
+            fs.info(bucket)
+        except FileNotFoundError as error:
+            raise FluxStoreUnusableError(f"There is no bucket {bucket!r} (for {self.uri}).") from error
+        except Exception as error:
+            if problem := self.misconfiguration(error):
+                raise FluxStoreUnusableError(f"{self.uri} cannot be opened ({problem}).") from error
+            # Who may only put objects is refused the look at the bucket; that says nothing about the put.
 
     def _check_local(self, target: Path) -> None:
         if target.is_dir():

@@ -22,6 +22,7 @@ from airflow_provider_flux.images.stores import (
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+    from botocore.exceptions import ClientError
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,30 @@ _LIFE = 300
 _CUSTOMER_KEY = ("SSECustomerAlgorithm", "SSECustomerKey", "SSECustomerKeyMD5")
 # A note holds the prompt: the world may see the image, not what it was made of.
 _PUBLIC_ACLS = ("public-read", "public-read-write", "authenticated-read")
+_PASSING = frozenset(
+    (
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "PriorRequestNotComplete",
+        "IncompleteBody",
+        "BadDigest",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "RequestLimitExceeded",
+        "SlowDown",
+    )
+)
+"""S3's codes for what passes, though their HTTP status is that of a bad request."""
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 500)
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code"))
+
 
 _unconditional: set[tuple[str, str | None]] = set()
 """Buckets, each with its connection, whose server refuses conditional writes, as far as this process knows."""
@@ -93,6 +118,7 @@ class S3Store(Store):
     :param bucket: Bucket.
     :param key: Key.
     :param aws_conn_id: Airflow connection of the amazon provider; None for boto3's own credentials.
+    :param is_conn_in_uri: Whether the author's URI names the connection; :attr:`uri` then does, too.
     :param replace: Whether :meth:`put` may overwrite; else it raises FluxImageExistsError.
     :param encrypt: Server-side encryption (AES256).
     :param acl_policy: Canned ACL.
@@ -108,6 +134,7 @@ class S3Store(Store):
         key: str,
         aws_conn_id: str | None,
         *,
+        is_conn_in_uri: bool = False,
         replace: bool = True,
         encrypt: bool = False,
         acl_policy: str | None = None,
@@ -118,8 +145,9 @@ class S3Store(Store):
     ) -> None:
         self.bucket = bucket
         self.key = key
-        self.uri = f"s3://{bucket}/{key}"
         self._aws_conn_id = aws_conn_id
+        self._is_conn_in_uri = is_conn_in_uri
+        self.uri = self._uri_of(key)
         self.replace = replace
         self._encrypt = encrypt
         self._acl_policy = acl_policy
@@ -127,6 +155,10 @@ class S3Store(Store):
         self._verify = verify
         self._shared_hook = hook
         self._keep_client = keep_client
+
+    def _uri_of(self, key: str) -> str:
+        conn = f"{self._aws_conn_id}@" if self._is_conn_in_uri else ""
+        return f"s3://{conn}{self.bucket}/{key}"
 
     @cached_property
     def _hook(self) -> S3Hook:
@@ -143,7 +175,6 @@ class S3Store(Store):
 
     def check(self) -> None:
         from boto3.s3.transfer import S3Transfer
-        from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
         if len(self.key.encode()) + len(".json") > 1024:
             raise FluxStoreUnusableError(f"The key of {self.uri} is longer than the 1024 bytes that S3 takes.")
@@ -154,30 +185,84 @@ class S3Store(Store):
         if not isinstance(self._extra_args.get("Metadata") or {}, dict):
             raise FluxStoreUnusableError("extra_args is wrong: its Metadata must be a dict.")
         try:
-            self._hook.get_conn().head_bucket(Bucket=self.bucket)
-        except ClientError as error:
-            code = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            if code == 404:
-                raise FluxStoreUnusableError(f"There is no bucket {self.bucket!r} (for {self.uri}).") from error
-            # Who may only put objects is refused the look at the bucket; that says nothing about the put.
-            if code != 403:
-                raise FluxStoreError(f"S3 refuses {self.uri} ({error}).") from error
-            self._check_credentials()
-        except (TypeError, ValueError, ParamValidationError) as error:
-            raise FluxStoreUnusableError(f"{self.uri} cannot be written: {error}.") from error
-        except BotoCoreError as error:
+            if self._is_conn_in_uri and self._is_conn_missing:
+                # S3Hook would use boto3's own credentials, which are others than those that the author chose.
+                raise FluxStoreUnusableError(f"Airflow has no connection {self._aws_conn_id!r} (for {self.uri}).")
+            self._look_at_bucket()
+        except FluxStoreUnusableError:
+            raise
+        except Exception as error:
+            if problem := self.misconfiguration(error):
+                raise FluxStoreUnusableError(f"{self.uri} cannot be written: {problem.strip().rstrip('.')}.") from error
             raise FluxStoreError(f"S3 cannot be reached for {self.uri} ({error}).") from error
 
-    def _check_credentials(self) -> None:
-        """Tell a key that is wrong from one that may do little; only a request with a body in its answer can."""
+    @property
+    def _is_conn_missing(self) -> bool:
+        """Whether Airflow does not know the connection; S3Hook then goes on without."""
+        return self._aws_conn_id is not None and self._hook.conn_config.conn_type is None
+
+    def _look_at_bucket(self) -> None:
         from botocore.exceptions import ClientError
 
+        client = self._hook.get_conn()
         try:
-            self._hook.get_conn().list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+            client.head_bucket(Bucket=self.bucket)
         except ClientError as error:
-            code = error.response.get("Error", {}).get("Code")
-            if code != "AccessDenied":
-                raise FluxStoreUnusableError(f"S3 refuses the credentials for {self.uri} ({code}).") from error
+            status = _status(error)
+            if status == 404:
+                raise FluxStoreUnusableError(f"There is no bucket {self.bucket!r} (for {self.uri}).") from error
+            if error.operation_name != "HeadBucket" or status >= 500:
+                raise
+            try:
+                # An answer to HEAD has no body, which alone says why.
+                client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+            except ClientError as reason:
+                # Who may only put objects is refused the look at the bucket; that says nothing about the put.
+                if reason.operation_name != "ListObjectsV2" or _code(reason) != "AccessDenied":
+                    raise
+
+    def misconfiguration(self, error: Exception) -> str | None:
+        """Return what is wrong with the configuration, for all that boto3 raises: this is the one place."""
+        from botocore import exceptions as boto
+
+        if isinstance(error, boto.ClientError):
+            status, code = _status(error), _code(error)
+            # An answer to HEAD has no body that says why.
+            if status not in (301, 307, 400, 401, 403) or code in _PASSING or error.operation_name == "HeadObject":
+                return None
+            message = error.response.get("Error", {}).get("Message") or error
+            what = "credentials" if status in (401, 403) or "Token" in code else "region or the endpoint"
+            return f"S3 refuses the {what} ({code}: {str(message).rstrip('.')})"
+        if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError)):
+            return self._no_credentials(error)
+        if isinstance(error, boto.SSLError):
+            # What else goes wrong with TLS may be gone the next time.
+            return str(error) if "CERTIFICATE_VERIFY_FAILED" in str(error) else None
+        outages = (
+            boto.HTTPClientError,
+            boto.ConnectionError,
+            boto.IncompleteReadError,
+            boto.ChecksumError,
+            boto.FlexibleChecksumError,
+            boto.CredentialRetrievalError,
+            boto.TokenRetrievalError,
+            boto.MetadataRetrievalError,
+        )
+        if isinstance(error, outages):
+            return None
+        # All else of botocore's is how it was set up.
+        return str(error) if isinstance(error, boto.BotoCoreError) else super().misconfiguration(error)
+
+    def _no_credentials(self, error: Exception) -> str:
+        conn = f"the connection {self._aws_conn_id!r} holds none"
+        if self._aws_conn_id is None:
+            conn = "aws_conn_id names no connection"
+        elif self._is_conn_missing:
+            conn = f"Airflow has no connection {self._aws_conn_id!r}"
+        return (
+            f"{error}; {conn}, and boto3 finds none on this machine. Put an access key into an Airflow connection of "
+            f"type 'aws' (login and password), or give the worker a role"
+        )
 
     def _given(self, names: tuple[str, ...]) -> dict[str, Any]:
         return {name: self._extra_args[name] for name in names if name in self._extra_args}
@@ -195,8 +280,9 @@ class S3Store(Store):
 
     def beside(self, name: str) -> S3Store:
         other = copy.copy(self)
-        other.key = f"{self.key.rpartition('/')[0]}/{name}".lstrip("/")
-        other.uri = f"s3://{self.bucket}/{other.key}"
+        folder, slash, _ = self.key.rpartition("/")
+        other.key = f"{folder}{slash}{name}"
+        other.uri = self._uri_of(other.key)
         return other
 
     def put(self, path: Path, content_type: str, metadata: dict[str, str]) -> None:

@@ -10,9 +10,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
 
 from airflow_provider_flux.client.errors import FluxError
+from airflow_provider_flux.images.uris import read_uri
 
 
 class FluxStoreUnusableError(FluxError):
@@ -59,10 +59,27 @@ class NoteConflictError(Exception):
     """The note is not the one that was to be replaced: another process has written it in between."""
 
 
+_MISSING = {"AirflowException", "DefaultCredentialsError", "ClientAuthenticationError", "AuthenticationException"}
+"""What Airflow (of a connection) and Google's, Azure's and SSH's libraries raise, by name: where they lie differs."""
+
+
 class Store(abc.ABC):
-    """One place for one image."""
+    """One place for one image.
+
+    :param uri: Where it is, with the connection if the author's URI names one: who reads it needs the same.
+    """
 
     uri: str
+
+    def misconfiguration(self, error: Exception) -> str | None:
+        """Return what is wrong with the configuration, if that is what ``error`` says; None if it may be an outage.
+
+        What is missing (a connection, credentials, a library) is no outage: a retry does not bring it.
+        """
+        names = {cls.__name__ for cls in type(error).__mro__}
+        if isinstance(error, (ImportError, ValueError, TypeError, NotImplementedError)) or names & _MISSING:
+            return f"{type(error).__name__}: {error}".rstrip(".")
+        return None
 
     @abc.abstractmethod
     def check(self) -> None:
@@ -109,37 +126,47 @@ class Store(abc.ABC):
 def open_store(uri: str, aws_conn_id: str | None, **s3_arguments: Any) -> Store:
     """Return the store at ``uri``. Touches nothing yet.
 
-    :param uri: ``s3://bucket/key`` (or ``s3://conn_id@bucket/key``), ``file:///path``, or any other URI that
-        ObjectStoragePath opens.
+    :param uri: ``s3://bucket/key``, ``file:///path``, or any other URI that ObjectStoragePath opens. It may name its
+        connection: ``s3://conn_id@bucket/key``.
     :param aws_conn_id: Airflow connection for S3, unless the URI names one.
     :param s3_arguments: Further arguments of :class:`S3Store`.
     :raises FluxStoreUnusableError: if the URI cannot name an image.
     """
     try:
-        parts = urlsplit(uri)
+        place = read_uri(uri)
     except ValueError as error:
         raise FluxStoreUnusableError(f"{uri!r} is no URI ({error}).") from None
-    if parts.scheme in ("file", "local") and parts.netloc not in ("", "localhost"):
-        raise FluxStoreUnusableError(f"{uri!r} must have three slashes: {parts.scheme}:///folder/name.png.")
-    if uri.endswith("/") or not parts.path.strip("/"):
+    if ":" in (place.conn_id or ""):
+        # Results and logs show where an image lies, so the URI is not quoted here.
+        raise FluxStoreUnusableError(
+            f"A {place.scheme}:// URI holds credentials before its '@'; name an Airflow connection there instead."
+        )
+    is_local = place.scheme in ("file", "local")
+    if is_local and place.host not in ("", "localhost"):
+        raise FluxStoreUnusableError(f"{uri!r} must have three slashes: {place.scheme}:///folder/name.png.")
+    if uri.endswith("/") or not place.path.strip("/"):
         raise FluxStoreUnusableError(f"{uri!r} names no file.")
-    if parts.scheme == "s3":
-        conn_id, _, bucket = parts.netloc.rpartition("@")
-        if not bucket:
+    if place.scheme == "s3":
+        if not place.host:
             raise FluxStoreUnusableError(f"{uri!r} names no bucket.")
-        # Not parts.path: '?' and '#' are letters like others in a key.
-        key = uri.split("://", 1)[1].partition("/")[2]
         from airflow_provider_flux.images.s3_store import S3Store
 
-        return S3Store(bucket, key, conn_id or aws_conn_id, **s3_arguments)
-    if not parts.scheme and not parts.path.startswith("/"):
+        conn_id = place.conn_id or aws_conn_id
+        return S3Store(place.host, place.key, conn_id, is_conn_in_uri=place.conn_id is not None, **s3_arguments)
+    if not place.scheme and (place.host or not place.path.startswith("/")):
         raise FluxStoreUnusableError(f"{uri!r} is not a URI like s3://bucket/key.png or file:///folder/x.png.")
+    if uri.endswith(("?", "#")) or set(uri) & set("\t\r\n"):
+        raise FluxStoreUnusableError(f"{uri!r} has letters that ObjectStoragePath drops, such as '?' at its end.")
 
     from airflow.sdk import ObjectStoragePath
 
     from airflow_provider_flux.images.path_store import PathStore
 
     try:
+        if is_local:
+            # ObjectStoragePath takes 'localhost', and a second slash, for a folder of the working directory.
+            conn = f"{place.conn_id}@" if place.conn_id else ""
+            uri = f"{place.scheme}://{conn}/{place.path.lstrip('/')}"
         return PathStore(ObjectStoragePath(uri))
     except (ValueError, ImportError) as error:
         raise FluxStoreUnusableError(f"{uri!r} cannot be opened ({error}).") from error

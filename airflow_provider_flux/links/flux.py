@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 from airflow.sdk import BaseOperatorLink
 
+from airflow_provider_flux.best_effort import best_effort
+
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
@@ -22,8 +24,10 @@ class FluxImageLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
         """Return the link."""
-        from airflow.configuration import conf
+        with best_effort("make the link to the picture"):
+            from airflow.configuration import conf
 
-        base_url = conf.get("api", "base_url", fallback="/").rstrip("/")
-        where = ("dags", ti_key.dag_id, "runs", ti_key.run_id, "tasks", ti_key.task_id, str(ti_key.map_index))
-        return f"{base_url}/flux/{'/'.join(quote(part, safe='') for part in where)}/picture"
+            base_url = conf.get("api", "base_url", fallback="/").rstrip("/")
+            where = ("dags", ti_key.dag_id, "runs", ti_key.run_id, "tasks", ti_key.task_id, str(ti_key.map_index))
+            return f"{base_url}/flux/{'/'.join(quote(part, safe='') for part in where)}/picture"
+        return ""

@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from airflow.configuration import conf
 
 from airflow_provider_flux.images.capture import MAX_BYTES
 from airflow_provider_flux.images.stores import Store, open_store
+from airflow_provider_flux.images.uris import read_uri
 from airflow_provider_flux.plugins.images import Image, Returned, manifest_of, read_manifest
 from airflow_provider_flux.receipts.receipt import MAX_BYTES as MAX_RECEIPT
 from airflow_provider_flux.receipts.receipt import FluxReceiptError, Receipt, read_receipt
@@ -151,11 +151,10 @@ class _Capped(io.BytesIO):
 
 def _open(uri: str) -> Store:
     conn_id = conf.get("flux", "gallery_aws_conn_id", fallback="aws_default") or None
-    parts = urlsplit(uri)
-    if parts.scheme != "s3":
+    place = read_uri(uri)
+    if place.scheme != "s3":
         return open_store(uri, conn_id)
-    named = parts.netloc.rpartition("@")[0]
-    return open_store(uri, conn_id, hook=_s3_hook(named or conn_id, int(time.monotonic() / _CLIENT_LIFE)))
+    return open_store(uri, conn_id, hook=_s3_hook(place.conn_id or conn_id, int(time.monotonic() / _CLIENT_LIFE)))
 
 
 @functools.lru_cache(maxsize=4)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import BaseOperator
 
 from airflow_provider_flux import metrics
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
     from airflow_provider_flux.images.s3_store import S3Store
 
 
+_URL = re.compile(r"(?i)(?:s3[an]?|(?P<http>https?))://")
+"""What the amazon provider takes for a full URL; any other text with a colon in it is a key."""
+
+
 class FluxToS3Operator(BaseOperator):
     """Upload the image of a FLUX job to S3, waiting for the job if it is not ready.
 
@@ -38,8 +44,11 @@ class FluxToS3Operator(BaseOperator):
     ``width``, ``height``, ``format``. Returns what FluxGenerateOperator returns, with the object's ``uri``.
     A retry that finds its own image already there succeeds.
 
-    :param generation: What FluxGenerateOperator returned (waited for or not, stored or not), or a job id.
-    :param s3_bucket: Bucket; if None, ``s3_key`` is a full ``s3://bucket/key``.
+    :param generation: What FluxGenerateOperator returned (waited for or not, stored or not), or a job id. If it is
+        empty, as after a skipped task (``on_moderated="skip"``), this task is skipped too; give it
+        ``trigger_rule="none_failed"``, so that one skipped task does not keep other images from being stored.
+    :param s3_bucket: Bucket; if None, ``s3_key`` is a full ``s3://bucket/key``, which may name the connection
+        (``s3://conn_id@bucket/key``).
     :param s3_key: Key, relative to the bucket's root if ``s3_bucket`` is given.
     :param replace: Whether to overwrite another object at the key; if not, finding one fails the task.
     :param encrypt: Encrypt the object on the server (AES256).
@@ -112,9 +121,14 @@ class FluxToS3Operator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait for the job, upload its image."""
         from airflow_provider_flux.images.delivery import copy, find, record_expected
-        from airflow_provider_flux.images.stores import FluxStoreError, open_store
+        from airflow_provider_flux.images.stores import FluxStoreError, FluxStoreUnusableError, open_store
         from airflow_provider_flux.receipts.stores import SidecarReceiptStore
 
+        if is_nothing(self.generation):
+            raise AirflowSkipException(
+                "There is no image to store: generation is empty, as it is when the task before was skipped. "
+                "Nothing was paid."
+            )
         with self._errors():
             self.timeout = seconds("timeout", self.timeout)
             self.max_bytes = check_max_bytes(self.max_bytes)
@@ -129,7 +143,7 @@ class FluxToS3Operator(BaseOperator):
                     try:
                         image = copy(told, open_store(told["uri"], self.aws_conn_id), store, self.max_bytes)
                         return self._stored(image, context)
-                    except (FluxStoreError, FluxBadImageError) as error:
+                    except (FluxStoreError, FluxStoreUnusableError, FluxBadImageError) as error:
                         self.log.warning("Asking the API for the image instead: %s", error.what)
                 record_expected(store, job, task_identity(context))
             with failure_recorded(SidecarReceiptStore(store), "fail"):
@@ -223,18 +237,35 @@ class FluxToS3Operator(BaseOperator):
         return told if told is not None and isinstance(told.get("uri"), str) and told["uri"] else None
 
     def _store(self) -> S3Store:
+        from airflow_provider_flux.images.s3_store import S3Store
+        from airflow_provider_flux.images.stores import open_store
+
+        bucket, key = self.s3_bucket or None, "" if self.s3_key is None else str(self.s3_key)
+        url = _URL.match(key)
+        if bucket and url:
+            raise FluxBadRequestError(
+                f"s3_bucket is {bucket!r}, and s3_key {key!r} is a full URL, which names a bucket too; give s3_key "
+                f"relative to the bucket's root, or leave out s3_bucket."
+            )
+        if not key or key.endswith("/") or not (bucket or url):
+            raise FluxBadRequestError(f"s3_bucket {bucket!r} and s3_key {key!r} name no object.")
+        if url and url["http"]:
+            bucket, key = self._read_http_url(key)
+        if bucket:
+            return S3Store(bucket, key, self.aws_conn_id, **self._s3_arguments())
+        store = open_store(f"s3://{key[len(url[0]) :]}" if url else key, self.aws_conn_id, **self._s3_arguments())
+        assert isinstance(store, S3Store), "its scheme is s3"
+        return store
+
+    def _read_http_url(self, url: str) -> tuple[str, str]:
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-        from airflow_provider_flux.images.s3_store import S3Store
-
         try:
-            bucket, key = S3Hook.get_s3_bucket_key(self.s3_bucket or None, self.s3_key, "s3_bucket", "s3_key")
+            bucket, key = S3Hook.parse_s3_url(url)
         except Exception as error:
-            # AirflowException or ValueError, depending on the amazon provider's version.
-            raise FluxBadRequestError(f"s3_bucket and s3_key name no object ({error}).") from error
-        if not bucket or not key or key.endswith("/"):
-            raise FluxBadRequestError(f"s3_bucket {bucket!r} and s3_key {key!r} name no object.")
-        return S3Store(bucket, key, self.aws_conn_id, **self._s3_arguments())
+            # Of several classes, depending on the amazon provider's version.
+            raise FluxBadRequestError(f"s3_key {url!r} names no object ({error}).") from error
+        return bucket, key
 
     def _s3_arguments(self) -> dict[str, Any]:
         return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import airflow
 import pytest
@@ -17,6 +17,24 @@ from airflow_provider_flux.emulator import FluxEmulator
 from tests.conftest import DAGS_FOLDER
 from tests.dags.conftest import RunDag, load
 from tests.servers.seaweed import SeaweedFS
+
+TWO_TASKS = """
+from airflow.sdk import DAG, task
+from airflow_provider_flux.operators.flux import FluxGenerateOperator
+from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
+
+with DAG("two_tasks", schedule=None) as dag:
+    image = FluxGenerateOperator(task_id="generate", model="flux-dev", prompt="nsfw", on_moderated="skip")
+    upload = FluxToS3Operator(
+        task_id="upload", generation=image.output, s3_key="s3://flux/x.jpeg", trigger_rule="none_failed"
+    )
+
+    @task(trigger_rule="none_failed")
+    def after():
+        pass
+
+    upload >> after()
+"""
 
 
 def keys(s3: SeaweedFS) -> set[str]:
@@ -40,6 +58,29 @@ def test_mapped(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS) -
     assert [image["uri"].rpartition("/")[2] for image in returned["upload"]] == ["0.jpeg", "1.jpeg", "2.jpeg"]
     assert [image["id"] for image in returned["upload"]] == [job["id"] for job in returned["generate"]]
     assert len(keys(s3)) == 3
+
+
+def test_mapped_stores_the_other_images_if_one_is_moderated(
+    run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS
+) -> None:
+    flux_connection.fault(on="poll", status="Request Moderated", match="fig", times=None)
+    returned = run_dag(DAGS_FOLDER / "mapped.py")
+    assert [job is None for job in returned["generate"]] == [False, True, False]
+    assert [image["id"] for image in returned["upload"]] == [job["id"] for job in returned["generate"] if job]
+    assert len(keys(s3)) == 2
+
+
+def test_an_upload_whose_only_image_is_moderated_is_skipped(
+    run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS
+) -> None:
+    file = DAGS_FOLDER / "two_tasks.py"
+    file.write_text(TWO_TASKS)
+    try:
+        dag_run = load(file).test(logical_date=datetime.now(UTC))
+    finally:
+        file.unlink()
+    states = {ti.task_id: ti.state for ti in dag_run.get_task_instances()}
+    assert states == {"generate": "skipped", "upload": "skipped", "after": "success"}
 
 
 def test_hook_in_a_task(run_dag: RunDag, flux_connection: FluxEmulator) -> None:

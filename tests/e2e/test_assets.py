@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 
 from tests.e2e.conftest import Stack
@@ -26,3 +28,14 @@ def test_an_image_starts_the_dag_that_publishes_it(stack: Stack) -> None:
     publish = Run(stack, publishing, wait_for(started, timeout=120, what="the DAG that publishes"))
     assert publish.wait() == "success"
     assert publish.api.xcom(publishing, publish.id, "publish") == f"{told['uri']} ({told['width']}x{told['height']})"
+
+
+def test_each_image_of_any_name_is_an_asset_of_its_own(stack: Stack) -> None:
+    run = Run(stack, "e2e_aliases")
+    assert run.wait() == "success"
+    events = run.api.request("GET", "/assets/events?source_dag_id=e2e_aliases")["asset_events"]
+    told = [run.told(task_id) for task_id in ("one", "two")]
+    assert [image["uri"].partition("birne")[2] for image in told] == ["-ä #1.jpeg", "-ä #2.jpeg"]
+    mine = {event["uri"]: event["extra"] for event in events if event["source_run_id"] == run.id}
+    folder = f"s3://flux/e2e/{quote(run.id, safe=':+')}"
+    assert mine == {f"{folder}/birne-%C3%A4%20%23{lot}.jpeg": image for lot, image in zip("12", told, strict=True)}

@@ -167,7 +167,17 @@ def test_a_delivery_that_never_ends_is_given_up(
 
 
 def test_a_link_that_died_for_good(take: Take, flux: FluxEmulator, tmp_path: Path) -> None:
-    flux.fault(on="download", http=403, times=None)
+    flux.settings(link_ttl=0)
     error = refused(take, flux, tmp_path, errors.FluxImageExpiredError)
     assert isinstance(error, AirflowFailException)
     assert flux.stats()["submits"] == 1
+
+
+@pytest.mark.parametrize("code", [401, 403, 404, 410])
+def test_a_host_that_refuses_a_living_link_is_asked_again_by_a_retry(
+    take: Take, flux: FluxEmulator, tmp_path: Path, code: int
+) -> None:
+    flux.fault(on="download", http=code, times=None)
+    error = refused(take, flux, tmp_path, errors.FluxServiceError)
+    assert "The link to the image lives until" in str(error)
+    assert not isinstance(error, AirflowFailException)

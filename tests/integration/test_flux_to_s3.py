@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from airflow_provider_flux.client import errors
 from airflow_provider_flux.emulator import FluxEmulator
@@ -44,6 +44,52 @@ def test_what_was_generated_lies_in_s3(flux: FluxEmulator, s3: SeaweedFS, waited
     expected = {"job-id": generation["id"], "model": "flux-dev", "seed": "7", "sha256": told["sha256"]}
     assert expected.items() <= stored["Metadata"].items()
     assert "sig=" not in json.dumps(told)
+
+
+KEYS = ("size?=1", "size?=2", "lot #1", "lot #2", "sku:4711/x", "50%", "50%25", "a b", "birne-ä", "梨")
+
+
+@pytest.mark.parametrize("bucket", ["flux", None], ids=["s3_bucket", "full URL"])
+def test_every_letter_of_a_key_counts(flux_connection: FluxEmulator, s3: SeaweedFS, bucket: str | None) -> None:
+    generation, before = generated(), "" if bucket else "s3://flux/"
+    for key in KEYS:
+        told, _ = upload(generation, s3_bucket=bucket, s3_key=f"{before}{key}.jpeg")
+        assert told["uri"] == f"s3://flux/{key}.jpeg"
+    stored = {item["Key"] for item in s3.client().list_objects_v2(Bucket="flux")["Contents"]}
+    assert {key for key in stored if not key.endswith(".json")} == {f"{key}.jpeg" for key in KEYS}
+
+
+@pytest.mark.parametrize(
+    "url", ["S3://flux/kite.jpeg", "s3a://flux/kite.jpeg", "https://flux.s3.us-east-1.amazonaws.com/kite.jpeg"]
+)
+def test_what_the_amazon_provider_takes_for_a_full_url(flux_connection: FluxEmulator, s3: SeaweedFS, url: str) -> None:
+    assert upload(generated(), s3_key=url)[0]["uri"] == "s3://flux/kite.jpeg"
+
+
+@pytest.mark.parametrize("waited", [True, False], ids=["waited", "not waited"])
+def test_the_connection_in_a_uri_is_used_by_who_reads_it_next(
+    flux_connection: FluxEmulator, s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, waited: bool
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_MINE", json.dumps(s3.connection()))
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps({**s3.connection(), "password": "wrong"}))
+    flux_connection.settings(duration=0 if waited else 15)  # so long that the triggerer stores it
+    source = {"output_uri": "s3://mine@flux/a/kite.jpeg"} if waited else {"wait_for_completion": False}
+    generation = generated(**source)
+    if waited:
+        assert generation["uri"] == "s3://mine@flux/a/kite.jpeg"
+        flux_connection.reset()  # the stored image is the only source
+    told, deferred = upload(generation, s3_key="s3://mine@flux/copy.jpeg")
+    assert (told["uri"], deferred) == ("s3://mine@flux/copy.jpeg", not waited)
+    edit = FluxGenerateOperator(
+        task_id="edit", model="flux-kontext-pro", prompt="at night", parameters={"input_image": told}
+    )
+    assert run(edit)[0]["status"] == "Ready"
+
+
+@pytest.mark.parametrize("nothing", [None, "None", ""])
+def test_a_skipped_input_is_a_skip(flux_connection: FluxEmulator, s3: SeaweedFS, nothing: Any) -> None:
+    with pytest.raises(AirflowSkipException, match="no image to store"):
+        upload(nothing)
 
 
 def test_a_job_id_alone_is_enough(flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
@@ -178,11 +224,16 @@ def test_a_job_id_of_any_letters_is_found_again_in_s3(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"generation": None}, "skipped"),
+        ({"generation": "no id"}, "neither a FLUX job id"),
         ({"generation": [{"id": "a"}, {"id": "b"}]}, r"a list of 2 \(use .expand"),
         ({"generation": {"model": "x"}}, "without an 'id'"),
-        ({"s3_bucket": "flux", "s3_key": "s3://flux/kite.jpeg"}, "s3_bucket"),
+        ({"s3_bucket": "flux", "s3_key": "s3://flux/kite.jpeg"}, "is a full URL, which names a bucket too"),
         ({"s3_key": "kite.jpeg"}, "name no object"),
+        ({"s3_key": None}, "name no object"),
+        ({"s3_key": "s3:///kite.jpeg"}, "names no bucket"),
+        ({"s3_key": "https://example.com/flux/kite.jpeg"}, "names no object"),
+        ({"s3_key": "s3://AKIA:secret@flux/kite.jpeg"}, "holds credentials"),
+        ({"s3_key": "s3://no_such_connection@flux/kite.jpeg"}, "no connection 'no_such_connection'"),
         ({"s3_key": "s3://flux/folder/"}, "name no object"),
         ({"s3_key": "s3://no-such-bucket/kite.jpeg"}, "no bucket"),
         ({"extra_args": {"Colour": "red"}}, "Colour"),

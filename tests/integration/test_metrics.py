@@ -114,3 +114,14 @@ def test_what_failed_is_counted_by_reason(
         run(generate(**arguments))
     name, _, tags = stats.sent[-1]
     assert (name, tags["reason"], tags["model"]) == ("flux.failed", reason, "flux-pro-1.1")
+
+
+def test_metrics_that_cannot_be_sent_fail_no_task(
+    flux_connection: FluxEmulator, stats: Recorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError("no route to the collector")
+
+    monkeypatch.setattr(stats, "incr", fail)
+    assert run(generate())[0]["status"] == "Ready"
+    assert caplog.text.count("Could not emit metrics (OSError: no route to the collector)") == 2

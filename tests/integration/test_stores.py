@@ -6,18 +6,23 @@ Writers of files are killed with SIGKILL; S3 is a real server behind a line that
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import os
+import re
 import select
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
 import PIL.Image
 import pytest
+from airflow.sdk import BaseHook
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -26,7 +31,13 @@ from airflow_provider_flux.hooks.flux import FluxHook
 from airflow_provider_flux.images.inputs import InputImages
 from airflow_provider_flux.images.recipe import fingerprint
 from airflow_provider_flux.images.s3_store import S3Store
-from airflow_provider_flux.images.stores import FluxImageExistsError, FluxStoreError, Note, open_store
+from airflow_provider_flux.images.stores import (
+    FluxImageExistsError,
+    FluxStoreError,
+    FluxStoreUnusableError,
+    Note,
+    open_store,
+)
 from airflow_provider_flux.receipts.receipt import FluxReceiptError, Receipt, TaskIdentity
 from airflow_provider_flux.receipts.stores import SidecarReceiptStore
 from airflow_provider_flux.receipts.submission import Submission
@@ -248,3 +259,170 @@ def test_what_is_nobody_s_is_kept_from_a_file_that_is_nobody_s_either(s3: Seawee
     with pytest.raises(FluxImageExistsError):
         S3Store(s3.bucket, "kite.png", "aws_default", replace=False).put(image, "image/png", {})
     assert s3.client().get_object(Bucket=s3.bucket, Key="kite.png")["Body"].read() == b"precious"
+
+
+class RefusingS3(BaseHTTPRequestHandler):
+    """An S3 that gives every request one answer."""
+
+    status, code = 200, ""
+
+    def do_HEAD(self) -> None:
+        self.send_response(self.status)
+        self.send_header("x-amz-bucket-region", "eu-west-1")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        body = f"<Error><Code>{self.code}</Code><Message>Because.</Message></Error>".encode()
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("x-amz-bucket-region", "eu-west-1")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Keep quiet."""
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error"),
+    [
+        (403, "AccessDenied", None),
+        (403, "InvalidAccessKeyId", FluxStoreUnusableError),
+        (400, "ExpiredToken", FluxStoreUnusableError),
+        (400, "AuthorizationHeaderMalformed", FluxStoreUnusableError),
+        (301, "PermanentRedirect", FluxStoreUnusableError),
+        (404, "NoSuchBucket", FluxStoreUnusableError),
+        (400, "RequestTimeout", FluxStoreError),
+        (503, "SlowDown", FluxStoreError),
+        (500, "InternalError", FluxStoreError),
+    ],
+)
+def test_only_an_outage_of_s3_is_worth_a_retry(
+    s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, status: int, code: str, error: type[Exception] | None
+) -> None:
+    handler = type("Handler", (RefusingS3,), {"status": status, "code": code})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        connect(s3, monkeypatch, endpoint_url=f"http://127.0.0.1:{server.server_port}")
+        store = open_store("s3://flux/kite.png", "aws_default")
+        says = "no bucket" if status == 404 else re.escape(f"({code}: Because)")
+        match = says if error is FluxStoreUnusableError else "cannot be reached"
+        with contextlib.nullcontext() if error is None else pytest.raises(error, match=match):
+            store.check()
+        server.shutdown()
+
+
+@pytest.fixture
+def no_credentials(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SeaweedFS:
+    """A machine on which boto3 finds nothing."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    connect(s3, monkeypatch, login=None, password=None)
+    return s3
+
+
+@pytest.mark.parametrize(
+    ("conn_id", "extra", "says"),
+    [
+        ("aws_default", {}, "the connection 'aws_default' holds none"),
+        ("no_such_connection", {}, "Airflow has no connection 'no_such_connection'"),
+        (None, {}, "aws_conn_id names no connection"),
+        ("aws_default", {"profile_name": "nobody"}, r"The config profile \(nobody\) could not be found"),
+        ("aws_default", {"region_name": "not a region"}, "not a region"),
+        ("aws_default", {"role_arn": "arn:x", "assume_role_method": "by_magic"}, "by_magic"),
+    ],
+)
+def test_missing_credentials_are_no_outage(
+    no_credentials: SeaweedFS,
+    monkeypatch: pytest.MonkeyPatch,
+    conn_id: str | None,
+    extra: dict[str, Any],
+    says: str,
+) -> None:
+    connection = json.loads(os.environ["AIRFLOW_CONN_AWS_DEFAULT"])
+    connection["extra"] |= extra
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
+    with pytest.raises(FluxStoreUnusableError, match=f"s3://flux/kite.png cannot be written.*{says}.*Nothing was paid"):
+        open_store("s3://flux/kite.png", conn_id).check()
+
+
+def test_an_input_image_without_credentials_is_no_outage(
+    no_credentials: SeaweedFS, flux_connection: FluxEmulator
+) -> None:
+    images = InputImages("flux-kontext-pro", FluxHook().get_conn(), "aws_default")
+    _, problems = images.name({"input_image": "s3://flux/kite.png"})
+    assert len(problems) == 1
+    assert "Unable to locate credentials" in problems[0]
+
+
+class Bucketed(MemoryFileSystem):
+    """An object store with one bucket, whose listing may be forbidden."""
+
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = ["", "/images", "/secret"]
+
+    def info(self, path: str, **kwargs: Any) -> Any:
+        if path.startswith("secret"):
+            raise PermissionError("may not look")
+        return super().info(path, **kwargs)
+
+
+def test_a_missing_bucket_is_found_before_money_is_spent_wherever_it_is() -> None:
+    attach("gcs", fs=Bucketed())
+    with pytest.raises(FluxStoreUnusableError, match="There is no bucket 'typo'"):
+        open_store("gcs://typo/kite.png", None).check()
+    open_store("gcs://images/kite.png", None).check()
+    open_store("gcs://secret/kite.png", None).check()
+
+
+@pytest.mark.parametrize(
+    ("problem", "error"),
+    [
+        (None, FluxStoreUnusableError),
+        (ModuleNotFoundError("No module named 'gcsfs'"), FluxStoreUnusableError),
+        (type("DefaultCredentialsError", (Exception,), {})("no credentials"), FluxStoreUnusableError),
+        (ConnectionRefusedError("nobody listens"), FluxStoreError),
+    ],
+    ids=["connection", "library", "credentials", "outage"],
+)
+def test_a_filesystem_that_lacks_something_is_no_outage(
+    monkeypatch: pytest.MonkeyPatch, problem: Exception | None, error: type[Exception]
+) -> None:
+    def get_fs(_: str, conn_id: str) -> Any:
+        raise problem or AssertionError(BaseHook.get_connection(conn_id))
+
+    attach("memory", conn_id="mine")
+    monkeypatch.setattr("airflow.sdk.io.get_fs", get_fs)
+    with pytest.raises(error, match=re.escape(str(problem or "The conn_id `mine` isn't defined"))):
+        open_store("memory://mine@images/kite.png", None).check()
+
+
+def test_the_connection_in_a_uri_stays_in_it(s3: SeaweedFS, tmp_path: Path) -> None:
+    for uri in ("s3://mine@flux/a/kite.png", f"file://mine@{tmp_path}/a/kite.png"):
+        store = open_store(uri, "aws_default")
+        assert store.uri == uri
+        assert store.beside("lot #1?.png").uri == uri.replace("kite.png", "lot #1?.png")
+    assert open_store("s3://flux//kite.png", "aws_default").beside("x.png").uri == "s3://flux//x.png"
+
+
+@pytest.mark.parametrize("before", ["", "file://", "file://localhost", "file:///", "file://mine@", "local://"])
+def test_a_file_is_where_its_uri_says(tmp_path: Path, image: Path, before: str) -> None:
+    names = ("lot #1?.png", "50%41:ä.png")
+    for name in names:
+        store = open_store(f"{before}{tmp_path}/images/{name}", None)
+        store.check()
+        store.put(image, "image/png", {})
+        assert open_store(store.uri, None).holds(image.stat().st_size, hashlib.sha256(image.read_bytes()).hexdigest())
+    assert {path.name for path in (tmp_path / "images").iterdir()} == set(names)
+
+
+@pytest.mark.parametrize(
+    "uri", ["file:///tmp/kite#", "file:///tmp/ki\nte.png", "//host/kite.png", "gs://me:secret@b/k.png"]
+)
+def test_a_uri_that_would_be_read_as_another_is_refused(uri: str) -> None:
+    with pytest.raises(FluxStoreUnusableError) as caught:
+        open_store(uri, None)
+    assert "secret" not in str(caught.value)

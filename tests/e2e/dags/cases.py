@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, AssetAlias, task
 
 from airflow_provider_flux.client.errors import FluxServiceError
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
@@ -86,6 +86,11 @@ else:
 # A DAG of one past day, of which nothing is scheduled by itself.
 with DAG("e2e_daily", schedule="@daily", start_date=datetime(2026, 1, 1), end_date=datetime(2026, 1, 1), catchup=False):
     pear("daily", output_uri="s3://flux/e2e/daily/{{ ds }}.jpeg", reuse="always")
+
+with DAG("e2e_aliases", schedule=None):
+    for task_id, lot in (("one", "#1"), ("two", "#2")):
+        uri = f"s3://aws_default@flux/e2e/{{{{ run_id }}}}/birne-ä {lot}.jpeg"
+        pear(task_id, output_uri=uri, outlets=[AssetAlias("e2e_images")])
 
 with DAG("e2e_mapped", schedule=None):
 
