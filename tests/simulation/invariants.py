@@ -198,7 +198,8 @@ class Invariants:
         after = later[0]
         unwritten = job.trouble and (job.written_at is None or job.written_at > after.accepted_at)
         other = self.plan.policies["on_expired"] == "resubmit" or _run(job) != _run(after)
-        expired = after.accepted_at > job.link_ends_at and job.stored_at is None
+        unstored = job.stored_at is None or job.stored_at > after.accepted_at
+        expired = after.accepted_at > job.link_ends_at and unstored
         return unwritten or (other and expired)
 
     def _check_end(self, task: TaskInstance) -> None:
