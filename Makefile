@@ -6,7 +6,7 @@ NEWEST := .venv
 LOWEST := .venv-lowest
 TWO := --numprocesses 2 --dist loadscope
 
-.PHONY: demo test test-lowest bench docs lint clean
+.PHONY: demo test test-lowest simulate bench docs lint clean
 
 demo: $(NEWEST)/.installed
 	@$(NEWEST)/bin/python -m tests.demo
@@ -18,6 +18,12 @@ test: $(NEWEST)/.installed
 # The same tests on the lowest supported Airflow, but for those of parts that know nothing of Airflow.
 test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest $(TWO) --ignore tests/emulator --ignore tests/unit/test_durations.py
+
+# Many schedules of the package in a simulated world, from seed START on; tests/simulation/README.md says more.
+SEEDS ?= 100000
+START ?= 0
+simulate: $(NEWEST)/.installed
+	$(NEWEST)/bin/python -m tests.simulation --seeds $(SEEDS) --start $(START)
 
 # A quarter of an hour; benchmarks/RESULTS.md holds the outcome.
 bench: $(NEWEST)/.installed

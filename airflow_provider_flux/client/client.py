@@ -388,7 +388,6 @@ class FluxClient:
                     return
 
     def _submit_once(self, model: str, body: dict[str, Any]) -> Job:
-        sent_at = time.time()
         try:
             # A connection of its own: one kept alive may be dropped by the server just as the request
             # goes out, and then nobody knows whether it was accepted.
@@ -404,7 +403,7 @@ class FluxClient:
         if secret := str(body.get("webhook_secret") or ""):
             content = content.replace(secret.encode(), b"***")
         answer = _answer(response, self.endpoint, content)
-        return read_submission(answer, model, self.endpoint, sent_at)
+        return read_submission(answer, model, self.endpoint, time.time())
 
     def _check_key(self) -> None:
         key = self.endpoint.api_key

@@ -125,9 +125,9 @@ class Poller:
             self._learn(now)
             return replace(done, polls=self.polls)
         if now >= self.deadline:
-            # After a timeout, a retry asks for the job again; it would for ever if an old job is gone.
-            is_gone = self._missing_since is not None and not self._is_young()
-            raise self._not_found() if is_gone else self._timeout(now)
+            # Even if this one answer says that an old job is gone: it may be as old as the job, where this process was
+            # stopped since. The last poll of any other wait is its second.
+            raise self._timeout(now)
         self._tell(now)
         return None
 

@@ -30,6 +30,8 @@ PAID_STATES = ("submitted", "stored")
 """States of a receipt whose image need not be paid for again."""
 CLAIM_RECHECK = 3.0
 """Seconds after which a claim is renewed before the request goes out: the process may have been stopped meanwhile."""
+_MAX_RENEWALS = 5
+"""Renewals in a row, each of which takes longer than that: the store is slow, and a request goes out all the same."""
 
 
 class HeldClaim:
@@ -55,7 +57,10 @@ class HeldClaim:
 
     def renew(self) -> None:
         """Make sure that this process still has the claim; to be called right before a request."""
-        if time.time() - self._written_at > CLAIM_RECHECK:
+        for _ in range(_MAX_RENEWALS):
+            if time.time() - self._written_at <= CLAIM_RECHECK:
+                return
+            # Again if the process was stopped within this write too.
             self.take()
 
     def release(self, state: State = "intent", reason: str = "") -> None:

@@ -112,8 +112,15 @@ class TaskStateReceiptStore:
         try:
             self._state.set(self.KEY, document, retention=NEVER_EXPIRE)
         except Exception as error:
-            raise FluxStoreError(f"{self.location} cannot be written ({type(error).__name__}: {error}).") from error
+            if not self._has_written(document):
+                raise FluxStoreError(f"{self.location} cannot be written ({type(error).__name__}: {error}).") from error
         self._document = document
+
+    def _has_written(self, document: Any) -> bool:
+        """Return whether a write that failed has taken effect, as one has whose answer was lost."""
+        with contextlib.suppress(FluxStoreError):
+            return bool(self._get() == document)
+        return False
 
     def _get(self) -> Any:
         try:

@@ -1,0 +1,124 @@
+"""Faults that the package does not have, put in on purpose: a simulation that finds none of them proves nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest import mock
+
+from airflow_provider_flux.client import answers, client, polling
+from airflow_provider_flux.client.answers import Answer, Result, State
+from airflow_provider_flux.client.errors import FluxCreditsError, FluxError, FluxServiceError, FluxUncertainSubmitError
+from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.images import delivery, recipe
+from airflow_provider_flux.operators import batch_run, budget
+from airflow_provider_flux.operators import flux as operator
+from airflow_provider_flux.receipts import lifecycle, receipt, stores
+from tests.simulation.invariants import ENDS, MONEY, ONE_JOB, OWN_WORD, RECEIPTS, SECRETS, STORED
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One fault.
+
+    :param breaks: The promises of which it must break one.
+    :param changes: Where, under which name, and what is put there instead.
+    """
+
+    breaks: tuple[str, ...]
+    changes: tuple[tuple[Any, str, Any], ...]
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Put the fault in, and take it out again."""
+        with contextlib.ExitStack() as undo:
+            for where, name, instead in self.changes:
+                undo.enter_context(mock.patch.object(where, name, instead))
+            yield
+
+
+def _of_poller(final: Callable[[FluxError], bool]) -> Any:
+    real = polling.Poller.feed
+
+    def feed(self: polling.Poller, answer: Result | FluxError, now: float) -> Result | None:
+        if isinstance(answer, FluxError) and final(answer):
+            raise FluxCreditsError(answer.what, job_id=self.job.id)
+        return real(self, answer, now)
+
+    return feed
+
+
+def _not_found(answer: Answer, job: Job) -> Result:
+    if answer.code == 404:
+        return Result(job, "Task not found", State.NOT_FOUND)
+    return answers.read_result(answer, job)
+
+
+def _write_always(self: stores.SidecarReceiptStore, written: receipt.Receipt) -> None:
+    self._note = self._store.read_note(receipt.MAX_BYTES)
+    _WRITE(self, written)
+
+
+def _keep_estimate(self: budget.Charge, cost: float | None) -> None:
+    _FINISH(self, cost if self.cost is None else self.cost)
+
+
+def _submit_again(self: client.FluxClient, model: str, body: dict[str, Any]) -> Job:
+    try:
+        return _SUBMIT(self, model, body)
+    except FluxUncertainSubmitError as error:
+        raise FluxServiceError(error.what) from error
+
+
+def _with_link(result: Result) -> dict[str, Any]:
+    return {**_DESCRIBE(result), "sample": result.sample}
+
+
+def _whole_cost(image: Any, run: Any, paid_by: Any) -> dict[str, Any]:
+    return {**image, "reused": True, "paid_by": paid_by or run}
+
+
+def _any_job(answer: Answer, job: Job) -> Result:
+    with contextlib.suppress(FluxError):
+        return answers.read_result(answer, job)
+    found = answers._json(answer.body)
+    if isinstance(found, dict) and found.get("status") == "Ready":
+        return replace(answers._result(found, job), job=job)
+    return answers.read_result(answer, job)
+
+
+_WRITE = stores.SidecarReceiptStore.write
+_FINISH = budget.Charge.finish
+_SUBMIT = client.FluxClient._submit_once
+_DESCRIBE = recipe.describe
+_BEING_SUBMITTED = property(lambda self: False)
+
+MUTATIONS = {
+    "what refuses a poll ends the job": Mutation(
+        (OWN_WORD,), ((polling.Poller, "feed", _of_poller(lambda error: "HTTP 40" in error.what)),)
+    ),
+    "any 404 means that the job is not known": Mutation(
+        (OWN_WORD, ONE_JOB, ENDS), ((client, "read_result", _not_found),)
+    ),
+    "the answer about another job is believed": Mutation((STORED,), ((client, "read_result", _any_job),)),
+    "receipts are written whoever has written since": Mutation(
+        (ONE_JOB, RECEIPTS), ((stores.SidecarReceiptStore, "write", _write_always),)
+    ),
+    "a fresh intent of another process is an orphan": Mutation(
+        (ONE_JOB, ENDS), ((receipt.Receipt, "is_being_submitted", _BEING_SUBMITTED),)
+    ),
+    "an old claim is not looked at again": Mutation((ONE_JOB,), ((lifecycle.HeldClaim, "renew", lambda self: None),)),
+    "a write whose answer was lost was none": Mutation(
+        (ENDS,), ((stores.SidecarReceiptStore, "_has_written", lambda self, data: False),)
+    ),
+    "a submit whose answer was lost is sent again": Mutation(
+        (ONE_JOB,), ((client.FluxClient, "_submit_once", _submit_again),)
+    ),
+    "a batch keeps what the submit told of the cost": Mutation((MONEY,), ((budget.Charge, "finish", _keep_estimate),)),
+    "whoever reuses an image says that it paid": Mutation(
+        (MONEY,), ((operator, "describe_reused", _whole_cost), (batch_run, "describe_reused", _whole_cost))
+    ),
+    "the image's link is told": Mutation((SECRETS,), ((delivery, "describe", _with_link),)),
+}
