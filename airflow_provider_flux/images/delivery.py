@@ -32,7 +32,7 @@ from airflow_provider_flux.images.stores import (
     FluxStoreUnusableError,
     Store,
 )
-from airflow_provider_flux.receipts.lifecycle import record_image, record_stored
+from airflow_provider_flux.receipts.lifecycle import PAID_STATES, record_image, record_stored
 from airflow_provider_flux.receipts.receipt import FluxReceiptError, Receipt, TaskIdentity
 from airflow_provider_flux.receipts.stores import SidecarReceiptStore, update
 
@@ -60,7 +60,7 @@ def deliver(client: FluxClient, result: Result, store: Store, max_bytes: int = M
         is_free, earlier = _read_receipt(receipts, result.job.id)
         if earlier is not None and _is_stored(earlier, result.job, store):
             return dict(earlier.image or {})
-        receipt = _receipt_of(result, earlier, receipts.location) if is_free else None
+        receipt = _receipt_of(result, earlier, store) if is_free else None
         described = {**describe(result), **_place(store, image)}
         return _store_with_receipt(store, path, image, described, receipts, receipt)
 
@@ -78,19 +78,21 @@ def _paid_and_not_stored(result: Result) -> Iterator[None]:
         raise type(error)(error.what, job_id=result.job.id, money=money) from error.__cause__
 
 
-def _receipt_of(result: Result, earlier: Receipt | None, location: str) -> Receipt | None:
-    """Return the receipt of a finished job; None if the one in its place is another job's.
+def _receipt_of(result: Result, earlier: Receipt | None, store: Store) -> Receipt:
+    """Return the receipt of a finished job.
 
-    The image is paid for, so nothing about its receipt may keep it from being stored.
+    :param earlier: What is in its place.
+    :raises FluxImageExistsError: if the place belongs to another job's image by now.
     """
     job = result.job
     known = {"prompt": result.prompt, "seed": result.seed}
     known = {name: value for name, value in known.items() if value is not None}
+    if earlier is not None and earlier.job is not None and earlier.job.get("id") != job.id:
+        if earlier.state in PAID_STATES:
+            raise _taken(store, job.id, f"job {earlier.paid_job().id} of {earlier.run}")
+        earlier = None
     if earlier is None:
         earlier = Receipt("submitted", f"job {job.id}", job.model)
-    elif earlier.job is not None and earlier.job.get("id") != job.id:
-        log.warning("%s is the receipt of another job by now; it is kept as it is.", location)
-        return None
     settled = job if result.cost is None else replace(job, cost=result.cost)
     # One without a job is the intent whose job could not be written down: its recipe is this image's.
     return replace(
@@ -99,6 +101,13 @@ def _receipt_of(result: Result, earlier: Receipt | None, location: str) -> Recei
         job=settled.to_dict(),
         parameters=earlier.parameters or public(known) or None,
         claim=None,
+    )
+
+
+def _taken(store: Store, job_id: str, owner: str = "another one") -> FluxImageExistsError:
+    return FluxImageExistsError(
+        f"The image of job {job_id} is not stored: {store.uri} belongs to {owner} by now, submitted later.",
+        job_id=job_id,
     )
 
 
@@ -190,8 +199,10 @@ def _store_with_receipt(
         log.warning("The image of job %s is %s, though its name is %s.", job_id, image.content_type, store.uri)
     if receipt is not None:
         receipt = record_image(receipts, replace(receipt, image=described))
-    if receipt is not None and receipt.state == "stored" and receipt.image is not None:
-        return receipt.image
+        if receipt is None:
+            raise _taken(store, job_id)
+        if receipt.state == "stored" and receipt.image is not None:
+            return receipt.image
     try:
         store.put(path, image.content_type, _metadata(image, described))
     except FluxImageExistsError as error:
@@ -267,12 +278,19 @@ def _read_receipt(receipts: SidecarReceiptStore, job_id: str) -> tuple[bool, Rec
 
 
 def record_expected(store: Store, job: Job, run: TaskIdentity) -> None:
-    """Write the receipt of a job whose image is about to come to ``store``; what is no receipt is kept as it is."""
-    receipts = SidecarReceiptStore(store)
+    """Write the receipt of a job whose image is about to come to ``store``; what is no receipt is kept as it is.
+
+    :raises FluxImageExistsError: if another process has written that of another job in this moment.
+    """
+    receipts, is_first = SidecarReceiptStore(store), True
 
     def change(present: Receipt | None) -> Receipt | None:
+        nonlocal is_first
         if present is not None and (present.job or {}).get("id") == job.id:
             return None
+        if not is_first and present is not None and present.state in PAID_STATES:
+            raise _taken(store, job.id, f"job {present.paid_job().id} of {present.run}")
+        is_first = False
         expected = Receipt("submitted", f"job {job.id}", job.model, run=run, job=job.to_dict())
         return expected.with_state("submitted")
 

@@ -242,9 +242,13 @@ class BatchRun:
             # Input images are in memory while their request is looked at.
             threads = self._submits if item.request is None else self._reads
             found = await self._in(threads, lambda: self._submission(item).find_existing())
-            if found is None:
+            if found is None or found.state not in PAID_STATES:
+                if found is not None and found.state == "failed":
+                    self._charges[item.index].refund()
                 return None
             if found.state == "stored":
+                # Another process has stored it since the receipts were read.
+                self._charges[item.index].finish(job_from(found.image).cost)
                 return found.image or {}, found.payer_beside(self.run)
             with self._slots.taken():
                 return await self._result(item, client, found), found.payer_beside(self.run)

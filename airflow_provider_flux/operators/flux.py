@@ -17,7 +17,7 @@ from airflow_provider_flux.client.errors import FluxBadRequestError, FluxError, 
 from airflow_provider_flux.client.jobs import Job, is_nothing, read_mapping
 from airflow_provider_flux.exceptions import airflow_errors
 from airflow_provider_flux.images.capture import MAX_BYTES, check_max_bytes
-from airflow_provider_flux.images.recipe import describe, describe_job, describe_reused, image_name, shown_prompt
+from airflow_provider_flux.images.recipe import describe, describe_job, describe_reused, image_name
 from airflow_provider_flux.links.flux import FluxImageLink
 from airflow_provider_flux.operators.outlets import lineage_of, tell_outlets
 from airflow_provider_flux.operators.queueing import Queued, defer_submit
@@ -64,11 +64,11 @@ class FluxGenerateOperator(BaseOperator):
     """Generate one image with a FLUX model, and store it if told where.
 
     Submits a paid job on the worker, waits for it shortly there and then in the triggerer, and returns a
-    plain dict: ``id``, ``model``, ``prompt``, ``status``, ``seed``, ``cost`` (credits that this run pays, in any of
+    plain dict: ``id``, ``model``, ``status``, ``seed``, ``cost`` (credits that this run pays, in any of
     its attempts), ``duration`` (seconds), ``submitted_at`` (UTC in ISO 8601) and, with an ``output_uri``, ``uri``,
     ``width``, ``height``, ``format``, ``content_type``, ``bytes``, ``sha256``. An image that was paid for before has
     ``reused`` (true) and ``paid_by`` (``dag_id``, ``task_id``, ``run_id``, ``map_index``) too. The result never holds
-    the signed link, which dies after ten minutes.
+    the signed link, which dies after ten minutes, or the prompt, which the receipt has.
 
     The request's fields are those of https://apidoc.cometapi.com/api/image/flux/flux-generate-image; which of
     them a model takes differs, see https://docs.bfl.ml. Text that a template renders to is read as what the
@@ -346,17 +346,12 @@ class FluxGenerateOperator(BaseOperator):
             metrics.reused(self._tags)
         else:
             metrics.ready(image, self._tags)
-        image = {**image, "prompt": self._shown_prompt()}
         self._image_uri = image.get("uri")
         tell_outlets(self, context, self._image_uri, image)
         return image
 
-    def _shown_prompt(self) -> str | None:
-        parameters = {} if is_nothing(self.parameters) else read_mapping(self.parameters) or {}
-        return shown_prompt({**parameters, **({} if self.prompt is None else {"prompt": self.prompt})})
-
     def _not_awaited(self, job: Job, paid_by: dict[str, Any] | None, context: Context) -> dict[str, Any]:
-        described = {**describe_job(job), "prompt": self._shown_prompt()}
+        described = describe_job(job)
         if paid_by is not None:
             described = describe_reused(described, asdict(task_identity(context)), paid_by)
         tell_outlets(self, context, None, described)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 GRACE = 5.0
 """Seconds to wait on the worker first: about what a deferral costs, which is also a chance to fail."""
+LAST_LOOK = 5.0
+"""Seconds that the worker waits for a job for which the triggerer has waited in full."""
 NET = 60.0
 """Seconds after the deadline at which Airflow itself ends a deferral whose trigger never fired."""
 
@@ -158,15 +160,20 @@ def read_event(event: dict[str, Any] | None, log: Any) -> Waited:
         raise FluxServiceError(f"The trigger told nothing that can be understood ({event!r}).", money=_PERHAPS_PAID)
     if history := event.get("history"):
         log.info("%s", str(history)[:500])
+    paid_by = event.get("paid_by") if isinstance(event.get("paid_by"), dict) else None
     if outcome == FAILED:
-        raise error_from_dict({"job_id": event.get("id"), "money": _PERHAPS_PAID, **event})
+        error = error_from_dict({"job_id": event.get("id"), "money": _PERHAPS_PAID, **event})
+        if not isinstance(error, FluxTimeoutError) or error.job_id is None:
+            raise error
+        # The task was in a queue since, and the job may be ready by now.
+        log.info("%s It is asked for once more.", error.what)
+        return Waited(job_from(event), None, LAST_LOOK, paid_by)
     # An event of another version may tell less; the worker then stores the image.
     is_whole = all(isinstance(event.get(name), kind) for name, kind in _LOGGED.items())
     image = told_image(event) if outcome == STORED and is_whole else None
     deadline = event.get("deadline")
     left = deadline - time.time() if isinstance(deadline, (int, float)) and abs(deadline) < 1e12 else 0.0
     try:
-        paid_by = event.get("paid_by")
-        return Waited(job_from(event), image, max(60.0, left), paid_by if isinstance(paid_by, dict) else None)
+        return Waited(job_from(event), image, max(60.0, left), paid_by)
     except ValueError as error:
         raise FluxServiceError(f"The trigger's event names no job ({error}).", money=_PERHAPS_PAID) from None

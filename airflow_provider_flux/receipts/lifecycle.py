@@ -72,16 +72,20 @@ class HeldClaim:
             log.warning("%s belongs to another process by now.", self._receipts.location)
 
 
-def record_submitted(receipts: ReceiptStore, submitted: Receipt, may_reuse: Callable[[Receipt], bool]) -> Receipt:
+def record_submitted(
+    receipts: ReceiptStore, submitted: Receipt, may_reuse: Callable[[Receipt], bool], is_claimed: bool
+) -> Receipt:
     """Write down the job that was accepted; return the receipt of the job whose image is to be used.
 
     That is another job only if this process was stopped for so long that another one submitted in its place.
 
     :param may_reuse: Returns whether the image of a receipt may be taken instead.
+    :param is_claimed: Whether what was read or written last is this process's own claim.
     """
-    with contextlib.suppress(ReceiptConflictError):
-        receipts.write(submitted)
-        return submitted
+    if is_claimed:
+        with contextlib.suppress(ReceiptConflictError):
+            receipts.write(submitted)
+            return submitted
 
     def change(present: Receipt | None) -> Receipt | None:
         if present is None:
@@ -120,8 +124,10 @@ def record_image(receipts: ReceiptStore, receipt: Receipt) -> Receipt | None:
     """
 
     def change(present: Receipt | None) -> Receipt | None:
-        if present is None or not _is_of(present, receipt):
-            return receipt if present is None else None
+        if present is None:
+            return receipt
+        if not _is_of(present, receipt):
+            return None if present.state in PAID_STATES or present.is_being_submitted else receipt
         if present.state == "stored":
             return present
         return replace(present, job=receipt.job, image=receipt.image, parameters=receipt.parameters, claim=None)

@@ -136,20 +136,17 @@ class Submission:
             return InSubmission(0.1)
 
     def find_existing(self) -> Receipt | None:
-        """Return the receipt of an image or job of this recipe that may be used; None: it has yet to be paid for.
+        """Return the receipt of this recipe as this task may use it; None if there is none that it may use.
+
+        Its state is ``stored`` if the image is there, ``submitted`` if its job is paid for; in any other state the
+        image has yet to be paid for.
 
         :raises FluxReceiptError: if what is in the receipt's place is none.
         :raises FluxError: if the policies forbid to pay for the image again.
         """
-        existing = self._usable(self.receipts.read())
-        return existing if existing is not None and existing.state in PAID_STATES else None
+        return self._usable(self.receipts.read())
 
     def _usable(self, earlier: Receipt | None) -> Receipt | None:
-        """Return the receipt as this task may use it; None if it may not.
-
-        Its state is ``stored`` if the image is there, ``submitted`` if its job is paid for; in any other state the
-        image has yet to be paid for.
-        """
         if earlier is None:
             return None
         if not self._may_reuse(earlier):
@@ -277,7 +274,7 @@ class Submission:
             duplicates=[] if earlier is None else earlier.duplicates,
         )
         claim = HeldClaim(self.receipts, intent, hook.endpoint.submit_seconds)
-        claim.take()
+        self._take(claim)
         if earlier is not None:
             self._log_resubmit(earlier)
         if replaces is not None and replaces.state in PAID_STATES and not replaces.run.is_same_run(self.run):
@@ -289,6 +286,16 @@ class Submission:
         used = self._record(submitted)
         metrics.submitted(metrics.tags(self.model, hook.endpoint.gateway))
         return used
+
+    def _take(self, claim: HeldClaim) -> None:
+        try:
+            claim.take()
+        except ReceiptConflictError:
+            raise
+        except BaseException:
+            # The claim may have been written all the same, and nothing is sent.
+            self._release(claim, "failed", "The task ended before the submit.")
+            raise
 
     def _post(self, hook: FluxHook, body: dict[str, Any], claim: HeldClaim) -> Job:
         try:
@@ -322,16 +329,19 @@ class Submission:
         log.log(logging.DEBUG if self.quiet else logging.INFO, line, *arguments)
 
     def _release(self, claim: HeldClaim, state: State, reason: str = "") -> None:
-        try:
-            claim.release(state, reason)
-        except FluxError as error:
-            log.warning("The receipt does not show that this submit has ended: %s", error.what)
+        for attempt in range(3):
+            try:
+                return claim.release(state, reason)
+            except FluxError as error:
+                log.warning("The receipt does not show that this submit has ended: %s", error.what)
+                time.sleep(attempt)
+        return None
 
     def _record(self, submitted: Receipt) -> Receipt:
         """Write the receipt of a job; go on without it rather than lose a job that is paid for."""
         for attempt in range(3):
             try:
-                return record_submitted(self.receipts, submitted, self._may_reuse)
+                return record_submitted(self.receipts, submitted, self._may_reuse, is_claimed=attempt == 0)
             except FluxError as error:
                 log.error("%s The job id was not saved: a retry cannot find this job and would pay again.", error)
                 time.sleep(attempt)

@@ -225,8 +225,6 @@ class FluxToS3Operator(BaseOperator):
         return self._tell(image, context)
 
     def _tell(self, image: dict[str, Any], context: Context) -> dict[str, Any]:
-        if prompt := (read_mapping(self.generation) or {}).get("prompt"):
-            image = {**image, "prompt": prompt}
         self._image_uri = image["uri"]
         tell_outlets(self, context, image["uri"], image)
         return image

@@ -71,7 +71,7 @@ class Run:
         check_image(self.stack, told)
         receipt = self.receipt(task_id)
         assert (receipt["state"], receipt["job"]["id"]) == ("stored", told["id"])
-        beside = ("reused", "paid_by", "prompt")
+        beside = ("reused", "paid_by")
         assert receipt["image"] == {name: value for name, value in told.items() if name not in beside}
         assert (len(jobs_of(self.stack, task_id)), receipt["orphans"]) == (submits, submits - 1)
         return told

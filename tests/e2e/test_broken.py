@@ -44,7 +44,7 @@ def test_workers_that_are_killed(stack: Stack) -> None:
         run.check(task_id)
     run.check("submitting", submits=2)
     assert run.task("orphan")["state"] == "failed"
-    assert "FluxOrphanError: An earlier try was about to submit" in run.log("orphan", 2)
+    assert "FluxOrphanError: An earlier attempt started a submit" in run.log("orphan", 2)
     assert len(jobs_of(stack, "orphan")) == 1
     for task_id in ("waiting", "downloading", "uploading", "submitting", "orphan"):
         assert run.task(task_id)["try_number"] == 2

@@ -41,7 +41,7 @@ def test_without_output_uri_it_tells_of_the_job_alone(flux: FluxEmulator, deferr
     assert not deferred
     assert (told["status"], told["model"], told["seed"], told["cost"]) == ("Ready", "flux-dev", 7, pytest.approx(2.5))
     assert told["duration"] > 0
-    assert not {"uri", "width", "height", "format", "bytes", "sha256"} & told.keys()
+    assert not {"uri", "width", "height", "format", "bytes", "sha256", "prompt"} & told.keys()
     assert told["submitted_at"].endswith("+00:00")
     assert "sig=" not in json.dumps(told)
 

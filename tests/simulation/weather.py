@@ -37,9 +37,8 @@ REFUSED = ("429", "429 later", "503", "refused", "web page", "402", "403 edge")
 """What may happen to a submit before a job is accepted."""
 LOST = ("reset", "late", "500", "502 page", "504 error", "cut", "nothing", "empty")
 """What may become of a submit's answer after a job was accepted."""
-DELIVERY = ("500", "503", "reset", "cut", "web page", "empty", "refused", "late")
-"""What may happen at the delivery host. Not "403" and "404" of a link that lives: after three of them, within seconds,
-the package takes such an image for lost."""
+DELIVERY = ("500", "503", "403", "404", "reset", "cut", "web page", "empty", "refused", "late")
+"""What may happen at the delivery host."""
 STORE = ("before", "after")
 """Whether the store fails before or after it did what it was asked."""
 
