@@ -127,7 +127,7 @@ class FluxGenerateBatchOperator(BaseOperator):
     def _hook(self) -> FluxHook:
         from airflow_provider_flux.hooks.flux import FluxHook
 
-        return FluxHook(self.flux_conn_id)
+        return FluxHook(self.flux_conn_id, log_errors=False)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check all requests, bring each to its end, write the manifest."""

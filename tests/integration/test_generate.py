@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from airflow_provider_flux.client import errors
 from airflow_provider_flux.emulator import FluxEmulator
@@ -269,6 +270,20 @@ def test_an_event_that_tells_nothing_is_an_error(flux_connection: FluxEmulator, 
 @pytest.mark.parametrize("kwargs", [{}, {"job": "nonsense"}, {"job": {"id": 7}, "novel": 1}, {"deadline": "soon"}])
 def test_the_trigger_s_constructor_never_raises(flux_connection: FluxEmulator, kwargs: dict[str, Any]) -> None:
     assert fire(FluxResultTrigger(**kwargs))["outcome"] in ("failed", "gave up")
+
+
+def test_only_what_ends_the_task_is_logged_as_an_error(
+    flux: FluxEmulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(generate(grace=0, output_uri=f"file://{tmp_path}/x.jpeg"))
+    with pytest.raises(AirflowSkipException):
+        run(generate(prompt="nsfw", on_moderated="skip"))
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    with pytest.raises(errors.FluxModeratedError):
+        run(generate(prompt="nsfw"))
+    withheld, money = (record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR)
+    assert "moderat" in withheld.lower()
+    assert "does not charge" in money
 
 
 def test_what_the_triggerer_did_is_told_and_its_image_can_be_stored_again(
