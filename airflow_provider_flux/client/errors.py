@@ -7,7 +7,7 @@ retry does depends on who retries, so the operators add that sentence themselves
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 _CLASSES: dict[str, type[FluxError]] = {}
@@ -20,10 +20,13 @@ class FluxError(Exception):
     :param job_id: The job it happened to; None if no job was accepted.
     :param money: One sentence that says what was paid; the class knows a default.
     :param retry_after: Seconds the API asked to wait before the next request; None if it did not.
+    :param faults: What ``what`` joins, one sentence for each fault, for a log; default: ``what`` is one fault.
     """
 
     retryable: bool = False
     """Whether doing the same again, later, can succeed."""
+    is_logged: bool = False
+    """Whether the log has it already, in full."""
     mend: ClassVar[str] = ""
     """What the owner of the DAG can do about it."""
 
@@ -37,8 +40,10 @@ class FluxError(Exception):
         job_id: str | None = None,
         money: str | None = None,
         retry_after: float | None = None,
+        faults: Iterable[str] = (),
     ) -> None:
         self.what = what
+        self.faults = tuple(faults) or (what,)
         self.job_id = job_id
         self.money = money or self._money(job_id)
         self.retry_after = retry_after

@@ -51,7 +51,9 @@ def prepare(
         body, wrong = _read_what_can_be_read(given), []
     wrong = [*problems, *wrong, *(strangers(model, given) if strict else [])]
     if wrong:
-        raise FluxBadRequestError(f"Cannot ask {model} for an image: {'; '.join(wrong)}.")
+        cannot = f"Cannot ask {model} for an image"
+        faults = [f"{cannot}: {fault}." for fault in wrong]
+        raise FluxBadRequestError(f"{cannot}: {'; '.join(wrong)}.", faults=faults)
     try:
         json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError) as error:

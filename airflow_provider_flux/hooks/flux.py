@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
@@ -27,7 +29,7 @@ from airflow_provider_flux.client.errors import (
 )
 from airflow_provider_flux.client.gateways import BFL, Endpoint, make_endpoint
 from airflow_provider_flux.client.jobs import Job, job_from
-from airflow_provider_flux.exceptions import airflow_errors
+from airflow_provider_flux.exceptions import AirflowNotFoundException, airflow_errors
 from airflow_provider_flux.images.capture import MAX_BYTES
 
 if TYPE_CHECKING:
@@ -65,6 +67,8 @@ class FluxHook(BaseHook):
     ``AirflowFailException`` too, so that a ``@task`` that raises it is not retried.
 
     :param flux_conn_id: Id of the connection.
+    :param log_errors: Whether an error is logged before it is raised, one fault a line; with False, the caller logs
+        or handles it.
     """
 
     conn_name_attr: ClassVar[str] = "flux_conn_id"
@@ -72,24 +76,28 @@ class FluxHook(BaseHook):
     conn_type: ClassVar[str] = "flux"
     hook_name: ClassVar[str] = "FLUX"
 
-    def __init__(self, flux_conn_id: str = default_conn_name) -> None:
+    def __init__(self, flux_conn_id: str = default_conn_name, *, log_errors: bool = True) -> None:
         super().__init__()
         self.flux_conn_id = flux_conn_id
+        self.log_errors = log_errors
+
+    def _errors(self) -> AbstractContextManager[None]:
+        return airflow_errors(is_logged=self.log_errors)
 
     @cached_property
     def endpoint(self) -> Endpoint:
         """Where the API is, as the connection says.
 
-        :raises FluxConfigurationError: if the connection cannot be understood.
+        :raises FluxConfigurationError: if there is no such connection, or it cannot be understood.
         """
-        with airflow_errors():
+        with self._errors(), _missing_explained(self.flux_conn_id):
             return _endpoint(self.get_connection(self.flux_conn_id))
 
     @cached_property
     def _client(self) -> FluxClient:
         from airflow_provider_flux.client.client import FluxClient
 
-        with airflow_errors():
+        with self._errors():
             return FluxClient(self.endpoint)
 
     def get_conn(self) -> FluxClient:
@@ -117,7 +125,7 @@ class FluxHook(BaseHook):
         """
         if secret := parameters.get("webhook_secret"):
             mask_secret(secret)
-        with airflow_errors():
+        with self._errors():
             return self._client.submit(model, parameters, strict=strict, queue=queue, before_request=before_request)
 
     def get_result(self, job: Job | dict[str, Any] | str) -> Result:
@@ -126,7 +134,7 @@ class FluxHook(BaseHook):
         :param job: A Job, what a FLUX task returned, or a job id.
         :raises FluxError: if the API did not tell.
         """
-        with airflow_errors():
+        with self._errors():
             return self._client.get_result(job_from(job))
 
     def wait(self, job: Job | dict[str, Any] | str, timeout: float = 600, poll_interval: float | None = None) -> Result:
@@ -138,7 +146,7 @@ class FluxHook(BaseHook):
         :raises FluxTimeoutError: if it is not ready by then; the job goes on.
         :raises FluxError: if it failed, was moderated, or is not known.
         """
-        with airflow_errors():
+        with self._errors():
             return self._client.wait(job_from(job), time.time() + timeout, poll_interval)
 
     def download(self, result: Result, file: str | os.PathLike[str] | BinaryIO, max_bytes: int = MAX_BYTES) -> Image:
@@ -152,7 +160,7 @@ class FluxHook(BaseHook):
         """
         from airflow_provider_flux.images.delivery import fetch_image
 
-        with airflow_errors(), tempfile.TemporaryDirectory(prefix="flux-") as folder:
+        with self._errors(), tempfile.TemporaryDirectory(prefix="flux-") as folder:
             path = Path(folder) / "image"
             image = fetch_image(self._client, result, path, max_bytes)
             if isinstance(file, (str, os.PathLike)):
@@ -170,7 +178,7 @@ class FluxHook(BaseHook):
         :raises FluxConfigurationError: for another gateway.
         :raises FluxError: if the API did not tell.
         """
-        with airflow_errors():
+        with self._errors():
             if self.endpoint.gateway != BFL:
                 raise FluxConfigurationError(f"The gateway {self.endpoint.gateway} does not tell the credits left.")
             return self._client.credits()
@@ -181,12 +189,13 @@ class FluxHook(BaseHook):
 
         Looked up once for all who ask on one loop within ``ENDPOINT_TTL``.
 
-        :raises FluxConfigurationError: if the connection cannot be understood.
+        :raises FluxConfigurationError: if there is no such connection, or it cannot be understood.
         """
         looked_up = _looked_up.setdefault(asyncio.get_running_loop(), {}).setdefault(flux_conn_id, _LookedUp())
         async with looked_up.lock:
             if looked_up.endpoint is None or time.monotonic() >= looked_up.expires:
-                looked_up.endpoint = _endpoint(await get_async_connection(flux_conn_id))
+                with _missing_explained(flux_conn_id):
+                    looked_up.endpoint = _endpoint(await get_async_connection(flux_conn_id))
                 looked_up.expires = time.monotonic() + ENDPOINT_TTL
             return looked_up.endpoint
 
@@ -194,8 +203,9 @@ class FluxHook(BaseHook):
         """Ask once how ``job`` is, from an event loop; see :meth:`get_result`."""
         from airflow_provider_flux.client.client import shared_client
 
-        async with shared_client(await self.get_endpoint_async(self.flux_conn_id)) as client:
-            return await client.get_result(job_from(job))
+        with self._errors():
+            async with shared_client(await self.get_endpoint_async(self.flux_conn_id)) as client:
+                return await client.get_result(job_from(job))
 
     async def wait_async(
         self, job: Job | dict[str, Any] | str, timeout: float = 600, poll_interval: float | None = None
@@ -206,12 +216,13 @@ class FluxHook(BaseHook):
         """
         from airflow_provider_flux.client.client import shared_client
 
-        async with shared_client(await self.get_endpoint_async(self.flux_conn_id)) as client:
-            return await client.wait(job_from(job), time.time() + timeout, poll_interval)
+        with self._errors():
+            async with shared_client(await self.get_endpoint_async(self.flux_conn_id)) as client:
+                return await client.wait(job_from(job), time.time() + timeout, poll_interval)
 
     def test_connection(self) -> tuple[bool, str]:
         """Tell whether the API is there and takes the key. Costs nothing; never tells the key."""
-        key = ""
+        key, self.log_errors = "", False
         try:
             endpoint = self.endpoint
             key, address = endpoint.api_key, f"{endpoint.base_url} ({endpoint.gateway})"
@@ -276,7 +287,34 @@ class FluxHook(BaseHook):
         }
 
 
+@contextmanager
+def _missing_explained(conn_id: str) -> Iterator[None]:
+    """Turn Airflow's error for a missing connection into one that is not retried and says what to create."""
+    try:
+        yield
+    except AirflowNotFoundException:
+        raise FluxConfigurationError(f"There is no Airflow connection {conn_id!r}. {_how_to_create(conn_id)}") from None
+
+
+def _how_to_create(conn_id: str) -> str:
+    command = (
+        f"airflow connections add {shlex.quote(conn_id)} --conn-type {FluxHook.conn_type} --conn-password <API key>"
+    )
+    return (
+        f"Create one of type {FluxHook.conn_type!r} with the API key as its password, in Airflow's UI (Admin, "
+        f"Connections) or with: {command}"
+    )
+
+
 def _endpoint(connection: Connection) -> Endpoint:
+    # Before anything of it is used: the password of another service is not to reach this one.
+    if connection.conn_type not in (None, "", FluxHook.conn_type):
+        usual = FluxHook.default_conn_name
+        instead = "Delete it first." if connection.conn_id == usual else "Name another one in flux_conn_id."
+        raise FluxConfigurationError(
+            f"The Airflow connection {connection.conn_id!r} is of type {connection.conn_type!r}, not "
+            f"{FluxHook.conn_type!r}. {instead} {_how_to_create(usual)}"
+        )
     # Not extra_dejson: it masks secrets through a call that may deadlock a triggerer before Airflow 3.3.2.
     try:
         extra = json.loads(connection.extra or "{}")

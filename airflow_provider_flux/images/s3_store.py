@@ -35,6 +35,10 @@ _SHARED = (
     "ExpectedBucketOwner",
     "RequestPayer",
 )
+CONNECTIONS = 32
+"""Connections that a client keeps: more than any pool of threads here; botocore keeps ten, and warns of more."""
+# One request that reads the file as it goes; parts would be held in memory, and left behind by a crash.
+_WHOLE = {"use_threads": False, "multipart_threshold": 1024**3}
 _LIFE = 300
 """Seconds for which a client is kept: what its credentials may do can change."""
 
@@ -86,13 +90,18 @@ def job_in(head: dict[str, Any]) -> str | None:
 def _new_hook(aws_conn_id: str | None, verify: bool | str | None, extra_args: dict[str, Any]) -> S3Hook:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-    return S3Hook(
-        aws_conn_id=aws_conn_id,
-        verify=verify,
-        extra_args=extra_args,
-        # One request that reads the file as it goes; parts would be held in memory, and left behind by a crash.
-        transfer_config_args={"use_threads": False, "multipart_threshold": 1024**3},
-    )
+    # A copy: the hook writes into it.
+    return S3Hook(aws_conn_id=aws_conn_id, verify=verify, extra_args=extra_args, transfer_config_args=dict(_WHOLE))
+
+
+def _connected_hook(aws_conn_id: str | None, verify: bool | str | None) -> S3Hook:
+    """Return a hook with a client of its own, for many threads; what the connection configures comes before."""
+    from botocore.config import Config
+
+    hook = _new_hook(aws_conn_id, verify, {})
+    config = Config(max_pool_connections=CONNECTIONS).merge(hook.config)
+    hook.conn = hook.get_client_type(region_name=hook.region_name, config=config)
+    return hook
 
 
 def _kept_hook(aws_conn_id: str | None, verify: bool | str | None) -> S3Hook:
@@ -109,7 +118,7 @@ def _kept_hook(aws_conn_id: str | None, verify: bool | str | None) -> S3Hook:
 
 @lru_cache(maxsize=16)
 def _hook_of(aws_conn_id: str | None, verify: bool | str | None, _identity: Any, _age: int) -> S3Hook:
-    return _new_hook(aws_conn_id, verify, {})
+    return _connected_hook(aws_conn_id, verify)
 
 
 class S3Store(Store):
@@ -164,7 +173,7 @@ class S3Store(Store):
     def _hook(self) -> S3Hook:
         if self._keep_client:
             return _kept_hook(self._aws_conn_id, self._verify)
-        return self._shared_hook or _new_hook(self._aws_conn_id, self._verify, {})
+        return self._shared_hook or _connected_hook(self._aws_conn_id, self._verify)
 
     def _writer(self, extra_args: dict[str, Any]) -> S3Hook:
         hook = _new_hook(self._aws_conn_id, self._verify, extra_args)
@@ -306,8 +315,12 @@ class S3Store(Store):
             )
 
     def get(self, file: BinaryIO) -> None:
+        from boto3.s3.transfer import TransferConfig
+
         key = self._given(_CUSTOMER_KEY)
-        self._hook.get_conn().download_fileobj(self.bucket, self.key, file, ExtraArgs=key or None)
+        self._hook.get_conn().download_fileobj(
+            self.bucket, self.key, file, ExtraArgs=key or None, Config=TransferConfig(**_WHOLE)
+        )
 
     def exists(self) -> bool:
         return self.head() is not None

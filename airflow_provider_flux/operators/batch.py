@@ -137,7 +137,7 @@ class FluxGenerateBatchOperator(BaseOperator):
     def _hook(self) -> FluxHook:
         from airflow_provider_flux.hooks.flux import FluxHook
 
-        return FluxHook(self.flux_conn_id)
+        return FluxHook(self.flux_conn_id, log_errors=False)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check all requests, bring each to its end, write the manifest."""
@@ -268,8 +268,8 @@ class FluxGenerateBatchOperator(BaseOperator):
             reasons = Counter(f"{type(error).__name__} ({error.what})" for error in batch.errors)
             why = [f"{number} x {reason}" for reason, number in reasons.most_common(3)]
             because = "; ".join([*why, *batch.reasons])
-            what = f"{missing} of {counts['requested']} images are missing ({_words(counts)}): {because}."
-            error = FluxBatchError(what, money=money)
+            what = f"{missing} of {counts['requested']} images are missing ({_words(counts)})"
+            error = FluxBatchError(f"{what}: {because}.", money=money, faults=[f"{what}.", *why, *batch.reasons])
             error.retryable = any(one.retryable for one in batch.errors)
             raise error
         raise FluxStoreError("The batch's manifest could not be written; the log says why.", money=money)

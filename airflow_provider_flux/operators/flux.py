@@ -221,7 +221,7 @@ class FluxGenerateOperator(BaseOperator):
     def _hook(self) -> FluxHook:
         from airflow_provider_flux.hooks.flux import FluxHook
 
-        return FluxHook(self.flux_conn_id)
+        return FluxHook(self.flux_conn_id, log_errors=False)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Find the job of an earlier try or submit one, wait for it, store the image."""
@@ -445,12 +445,14 @@ class FluxGenerateOperator(BaseOperator):
         self._is_running = True
         try:
             with airflow_errors(self._retry):
-                yield
-        except FluxError as error:
-            metrics.failed(type(error).__name__, self._tags)
-            if isinstance(error, FluxModeratedError) and self.on_moderated == "skip":
-                raise AirflowSkipException(str(error)) from error
-            raise
+                try:
+                    yield
+                except FluxError as error:
+                    metrics.failed(type(error).__name__, self._tags)
+                    if isinstance(error, FluxModeratedError) and self.on_moderated == "skip":
+                        # Inside, so that the log has no ERROR for what is only a skip.
+                        raise AirflowSkipException(str(error)) from None
+                    raise
         finally:
             self._is_running = False
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +22,7 @@ class Progress:
         self._total = total
         self._began = self._told = time.monotonic()
         self._tenth = 0
+        self._most = 1
         self._states: Counter[str] = Counter()
         self._reused = 0
 
@@ -37,9 +37,11 @@ class Progress:
     def tell(self, in_flight: int, refusals: int, cost: float) -> None:
         """Say how far it has come, if it is time to.
 
+        :param in_flight: Jobs that are accepted and have not come to their end.
         :param refusals: Submits for which the account had no room.
         """
         done, now = self._states.total(), time.monotonic()
+        self._most = max(self._most, in_flight)
         tenth = 10 * done // self._total
         if tenth == self._tenth and now - self._told < EVERY:
             return
@@ -47,14 +49,35 @@ class Progress:
         log.info("%s", self._line(done, now - self._began, in_flight, refusals, cost))
 
     def _line(self, done: int, seconds: float, in_flight: int, refusals: int, cost: float) -> str:
-        rate = (done - self._reused) / seconds if seconds > 0 else 0.0
-        left: Any = f"about {_minutes((self._total - done) / rate)} left" if rate else "time left unknown"
         failed = sum(self._states[state] for state in ("failed", "moderated"))
         full = f" ({refusals} submits were refused: no room)" if refusals else ""
-        return (
+        line = (
             f"{done} of {self._total} done ({failed} failed or moderated), {in_flight} in flight{full}, "
-            f"{rate * 60:.1f} a minute, {cost:g} credits so far, {left}."
+            f"{cost:g} credits so far"
         )
+        if done == self._total:
+            return f"{line}."
+        pace = rate(done - self._reused, in_flight, self._most, seconds)
+        if pace is None:
+            return f"{line}, time left unknown."
+        left = (self._total - done - in_flight / 2) / pace
+        return f"{line}, {pace * 60:.1f} a minute, about {_minutes(left)} left."
+
+
+def rate(done: int, in_flight: int, most: int, seconds: float) -> float | None:
+    """Return how many images come in a second; None while that cannot be known.
+
+    Until as many have ended as were ever in flight at once, ends say nothing: the first one comes as late as if it
+    had been alone. From then on those in flight, which are halfway on average, count as half.
+
+    :param done: Images that have ended, without those that were there before.
+    :param in_flight: Jobs in flight now.
+    :param most: Jobs that were in flight at once, at most.
+    :param seconds: Time since the first submit.
+    """
+    if done < most or seconds <= 0:
+        return None
+    return (done + in_flight / 2) / seconds
 
 
 def _minutes(seconds: float) -> str:

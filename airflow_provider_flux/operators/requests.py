@@ -69,18 +69,20 @@ def read_requests(
     :raises FluxBadRequestError: listing everything that is wrong.
     """
     shared = _read_parameters(parameters, "parameters")
-    items, problems = [], []
+    items, problems, faults = [], [], []
     seen: Counter[str] = Counter()
     for index, request in enumerate(_read_list(requests)):
         try:
             items.append(_read_item(index, request, model, shared, client, strict, seen))
         except FluxBadRequestError as error:
             problems.append(f"request {index}: {error.what}")
+            faults += [f"request {index}: {fault}" for fault in error.faults]
     names = Counter(item.file_name for item in items)
-    problems += [f"{number} requests have the file name {name!r}" for name, number in names.items() if number > 1]
+    same = [f"{number} requests have the file name {name!r}" for name, number in names.items() if number > 1]
+    problems, faults = problems + same, faults + same
     if problems:
         more = f" ... and {len(problems) - _TOLD} more" if len(problems) > _TOLD else ""
-        raise FluxBadRequestError(f"{len(problems)} problems: {' '.join(problems[:_TOLD])}{more}")
+        raise FluxBadRequestError(f"{len(problems)} problems: {' '.join(problems[:_TOLD])}{more}", faults=faults)
     return items
 
 

@@ -12,7 +12,15 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow_provider_flux.client.errors import FluxBadRequestError, FluxServiceError, FluxTimeoutError, error_from_dict
 from airflow_provider_flux.client.jobs import Job, job_from
 from airflow_provider_flux.images.capture import MAX_BYTES
-from airflow_provider_flux.triggers.flux import FAILED, GAVE_UP, READY, STORED, FluxResultTrigger, told_image
+from airflow_provider_flux.triggers.flux import (
+    FAILED,
+    GAVE_UP,
+    READY,
+    STORED,
+    FluxResultTrigger,
+    history_of,
+    told_image,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
@@ -152,14 +160,14 @@ def log_stored(log: Any, image: dict[str, Any]) -> None:
 def read_event(event: dict[str, Any] | None, log: Any) -> Waited:
     """Return what the trigger's event says, if the job ended well or may still do.
 
-    :param log: Is told what the triggerer did.
+    :param log: Gets the line that says what the triggerer did; the triggerer's own log may get lost.
     :raises FluxError: the job's outcome, if it is not an image.
     """
     outcome = event.get("outcome") if isinstance(event, dict) else None
     if event is None or outcome not in (STORED, READY, FAILED, GAVE_UP):
         raise FluxServiceError(f"The trigger told nothing that can be understood ({event!r}).", money=_PERHAPS_PAID)
-    if history := event.get("history"):
-        log.info("%s", str(history)[:500])
+    if history := history_of(event):
+        log.info("%s", history)
     paid_by = event.get("paid_by") if isinstance(event.get("paid_by"), dict) else None
     if outcome == FAILED:
         error = error_from_dict({"job_id": event.get("id"), "money": _PERHAPS_PAID, **event})

@@ -116,7 +116,7 @@ class FluxToS3Operator(BaseOperator):
     def _hook(self) -> FluxHook:
         from airflow_provider_flux.hooks.flux import FluxHook
 
-        return FluxHook(self.flux_conn_id)
+        return FluxHook(self.flux_conn_id, log_errors=False)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait for the job, upload its image."""

@@ -35,7 +35,7 @@ GAVE_UP = "gave up"
 CAPTURES = 4
 """Images that one triggerer captures at once: each takes a thread, and memory to decode it."""
 
-_NOT_OF_THE_IMAGE = {"version", "outcome", "deadline", "polls", "history", "paid_by"}
+_NOT_OF_THE_IMAGE = {"version", "outcome", "deadline", "polls", "waited", "triggerer", "paid_by"}
 
 _places: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 _storing: set[asyncio.Future[dict[str, Any]]] = set()  # a loop holds its tasks only weakly
@@ -108,9 +108,7 @@ class FluxResultTrigger(BaseTrigger):
         """Wait, store, then yield the one event."""
         began = time.monotonic()
         outcome = await self._outcome()
-        history = _history(outcome, time.monotonic() - began)
-        self.log.info(history)
-        outcome["history"] = history  # for the worker's log: the triggerer's own may get lost
+        outcome.update(waited=round(time.monotonic() - began, 1), triggerer=socket.gethostname())
         await asyncio.sleep(max(0.0, self.not_before - time.time()))
         yield TriggerEvent(outcome)
 
@@ -190,12 +188,19 @@ class FluxResultTrigger(BaseTrigger):
             return await asyncio.shield(storing)
 
 
-def _history(outcome: dict[str, Any], waited: float) -> str:
-    """Return the sentence that tells what the triggerer did."""
-    ends = {STORED: "it stored the image", READY: "the worker is to take the image", FAILED: "there is no image"}
-    polls = f" (polls: {outcome['polls']})" if "polls" in outcome else ""
-    end = ends.get(outcome["outcome"], "the worker is to wait")
-    return f"The triggerer at {socket.gethostname()} waited {waited:.0f} s for job {outcome.get('id')}{polls}: {end}."
+def history_of(event: dict[str, Any]) -> str | None:
+    """Return the sentence that says what the triggerer did; None if the event, of another version, does not say.
+
+    The worker logs it. The event has the facts only, since Airflow logs every event in the triggerer as it is, and
+    a task's log shows both.
+    """
+    host, waited, polls = (event.get(name) for name in ("triggerer", "waited", "polls"))
+    if not isinstance(host, str) or not isinstance(waited, (int, float)) or not 0 <= waited < 1e9:
+        return None
+    ends = {STORED: "it stored the image", READY: "the worker stores the image", FAILED: "there is no image"}
+    end = ends.get(str(event.get("outcome")), "the worker waits for it")
+    polled = f" (polls: {polls})" if isinstance(polls, int) and 0 <= polls < 1e9 else ""
+    return f"The triggerer at {host[:100]} waited {waited:.0f} s for job {str(event.get('id'))[:100]}{polled}: {end}."
 
 
 def abandoned_job_message(job_id: str, remembered: bool = True, is_running: bool = False) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from airflow_provider_flux.client import errors
 from airflow_provider_flux.emulator import FluxEmulator
@@ -272,6 +273,20 @@ def test_the_trigger_s_constructor_never_raises(flux_connection: FluxEmulator, k
     assert fire(FluxResultTrigger(**kwargs))["outcome"] in ("failed", "gave up")
 
 
+def test_only_what_ends_the_task_is_logged_as_an_error(
+    flux: FluxEmulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(generate(grace=0, output_uri=f"file://{tmp_path}/x.jpeg"))
+    with pytest.raises(AirflowSkipException):
+        run(generate(prompt="nsfw", on_moderated="skip"))
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    with pytest.raises(errors.FluxModeratedError):
+        run(generate(prompt="nsfw"))
+    withheld, money = (record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR)
+    assert "moderat" in withheld.lower()
+    assert "does not charge" in money
+
+
 def test_what_the_triggerer_did_is_told_and_its_image_can_be_stored_again(
     flux: FluxEmulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -280,10 +295,11 @@ def test_what_the_triggerer_did_is_told_and_its_image_can_be_stored_again(
         operator.execute(context())
     event = fire(deferral.value.trigger)
     assert event["outcome"] == "stored"
-    capsys.readouterr()
-    assert operator.execute_complete(context(), event).keys().isdisjoint({"history", "polls"})
+    # What the triggerer logs, and Airflow of the event there, stands in the task's log too.
+    assert "The triggerer at" not in f"{capsys.readouterr().out}{event}"
+    assert operator.execute_complete(context(), event).keys().isdisjoint({"waited", "triggerer", "polls"})
     told = rf"The triggerer at .* for job {event['id']} \(polls: \d+\): it stored the image"
-    assert re.search(told, capsys.readouterr().out)
+    assert len(re.findall(told, capsys.readouterr().out)) == 1
     shutil.rmtree(tmp_path / "folder")
     (tmp_path / "folder").write_text("in the way")
     with pytest.raises(stores.FluxStoreError, match=r"paid for if it finishes.*buys nothing"):

@@ -82,7 +82,7 @@ def test_a_connection_that_cannot_be_found_is_looked_up_again(
 ) -> None:
     async def missing_then_there() -> None:
         monkeypatch.delenv("AIRFLOW_CONN_FLUX_DEFAULT")
-        with pytest.raises(Exception, match="flux_default"):
+        with pytest.raises(errors.FluxConfigurationError, match="There is no Airflow connection 'flux_default'"):
             await FluxHook.get_endpoint_async("flux_default")
         connect(monkeypatch, host=flux.url, password=flux.key)
         assert (await FluxHook.get_endpoint_async("flux_default")).api_key == flux.key
@@ -158,6 +158,42 @@ def test_the_test_button_says_what_the_api_says(
     flux.fault(on="any", times=None, **fault)
     found, told = FluxHook().test_connection()
     assert (found, says in told, "key is wrong" in told) == (works, True, False)
+
+
+@pytest.mark.parametrize(
+    ("connection", "says"),
+    [
+        (None, "There is no Airflow connection 'flux_default'"),
+        ({"conn_type": "http", "password": "key-123"}, "'flux_default' is of type 'http', not 'flux'"),
+    ],
+)
+def test_a_connection_to_create_is_named_and_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, connection: dict[str, object] | None, says: str
+) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_FLUX_DEFAULT", raising=False)
+    if connection is not None:
+        connect(monkeypatch, **connection)
+    with pytest.raises(AirflowFailException, match=says) as caught:
+        FluxHook().submit("flux-dev", KITE)
+    assert isinstance(caught.value, errors.FluxConfigurationError)
+    assert "airflow connections add flux_default --conn-type flux --conn-password" in str(caught.value)
+    assert "key-123" not in str(caught.value)
+
+
+def test_an_error_is_logged_once_and_not_at_all_where_the_caller_does(
+    flux: FluxEmulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults = []
+    for hook in (FluxHook(), FluxHook(log_errors=False)):
+        caplog.clear()
+        with pytest.raises(errors.FluxBadRequestError):
+            hook.submit("flux-dev", {**KITE, "width": "wide"})
+        faults.append([line for line in caplog.messages if "width" in line])
+    assert [len(lines) for lines in faults] == [1, 0]
+    caplog.clear()
+    with pytest.raises(errors.FluxConfigurationError):
+        FluxHook("flux_nowhere").submit("flux-dev", KITE)
+    assert len([line for line in caplog.messages if "There is no Airflow connection" in line]) == 1
 
 
 def test_no_connection_at_all(monkeypatch: pytest.MonkeyPatch) -> None:

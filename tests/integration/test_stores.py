@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,7 +31,7 @@ from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.hooks.flux import FluxHook
 from airflow_provider_flux.images.inputs import InputImages
 from airflow_provider_flux.images.recipe import fingerprint
-from airflow_provider_flux.images.s3_store import S3Store
+from airflow_provider_flux.images.s3_store import CONNECTIONS, S3Store
 from airflow_provider_flux.images.stores import (
     FluxImageExistsError,
     FluxStoreError,
@@ -38,6 +39,8 @@ from airflow_provider_flux.images.stores import (
     Note,
     open_store,
 )
+from airflow_provider_flux.operators.batch_run import CAPTURES as BATCH_CAPTURES
+from airflow_provider_flux.operators.batch_run import READS, SUBMITS
 from airflow_provider_flux.receipts.receipt import FluxReceiptError, Receipt, TaskIdentity
 from airflow_provider_flux.receipts.stores import SidecarReceiptStore
 from airflow_provider_flux.receipts.submission import Submission
@@ -250,6 +253,32 @@ def test_a_remote_filesystem_has_the_earlier_file_until_the_new_one_is_whole(tmp
     assert Breaking().cat_file("/images/kite.png") == b"an image"
     store.write_note(b"{1}", store.write_note(b"{}", None))
     assert store.read_note(100) == Note.of(b"{1}")
+
+
+def test_many_threads_share_a_client_and_the_connection_s_own_configuration_stays(
+    s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = S3Store(s3.bucket, "kite.png", "aws_default")
+    store.write_note(b"{}", None)
+    threads = READS + SUBMITS + BATCH_CAPTURES
+    assert threads > 10  # botocore's own
+    barrier = threading.Barrier(threads)
+
+    def read(_: int) -> None:
+        barrier.wait()
+        store.read_note(10)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(5):
+            list(pool.map(read, range(threads)))
+    assert not [line for line in caplog.messages if "pool is full" in line]
+    config = store._hook.get_conn().meta.config
+    assert (config.max_pool_connections, config.s3["addressing_style"]) == (CONNECTIONS, "path")
+    own = s3.connection()
+    own["extra"]["config_kwargs"]["max_pool_connections"] = 50
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(own))
+    config = S3Store(s3.bucket, "kite.png", "aws_default")._hook.get_conn().meta.config
+    assert config.max_pool_connections == 50
 
 
 def test_what_is_nobody_s_is_kept_from_a_file_that_is_nobody_s_either(s3: SeaweedFS, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ WORDS = ["Ready", "SUCCESS", "succeeded", "Pending", "Error", "failed", "Content
 NAMES = ["id", "task_id", "status", "result", "data", "sample", "seed", "output", "details", "error", "detail"]
 NAMES += ["loc", "msg", "message", "code", "cost", "duration", "polling_url", "fail_reason"]
 EVENT = ["id", "error", "what", "job_id", "money", "deadline", "uri", "width", "height", "format", "bytes"]
-EVENT += ["history", "polls"]
+EVENT += ["waited", "triggerer", "polls"]
 URLS = ["https://delivery.bfl.ai/x.png?sig=1", "https://api.bfl.ai/v1/get_result?id=1", "", " "]
 DATES = ["Wed, 21 Oct 2099 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00 +9999999999999"]
 

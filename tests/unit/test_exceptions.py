@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
+
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_flux.client import errors
+from airflow_provider_flux.client.validation import prepare
 from airflow_provider_flux.exceptions import airflow_errors
 from airflow_provider_flux.images import stores
 from airflow_provider_flux.receipts.receipt import FluxReceiptError
@@ -71,6 +75,40 @@ def test_what_a_retry_of_the_generation_does(error: errors.FluxError, remembered
     told = retry_sentence(error, remembered, "resubmit")
     assert says in told
     assert bool(told) is bool(says)
+
+
+def test_the_log_has_one_line_for_each_fault_and_one_for_the_money(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(errors.FluxBadRequestError), airflow_errors(lambda error: AGAIN), airflow_errors():
+        prepare("flux-dev", {"prompt": "a pear", "width": "wide", "steps": 5000})
+    lines = [(record.levelno, record.getMessage()) for record in caplog.records]
+    assert [level for level, _ in lines] == [logging.ERROR] * 3
+    width, steps, money = (line for _, line in lines)
+    assert width.startswith("Cannot ask flux-dev for an image: width ")
+    assert steps.startswith("Cannot ask flux-dev for an image: steps ")
+    assert money.startswith("Nothing was paid. Correct the parameters")
+
+
+def test_a_batch_s_faults_are_logged_beyond_those_that_its_message_lists(caplog: pytest.LogCaptureFixture) -> None:
+    faults = [f"request {index}: no" for index in range(150)]
+    with pytest.raises(errors.FluxBadRequestError), airflow_errors():
+        raise errors.FluxBadRequestError("150 problems: request 0: no ...", faults=faults)
+    assert caplog.messages[:-1] == [*faults[:100], "... and 50 more."]
+
+
+@pytest.mark.parametrize("cls", [errors.FluxUnsafeUrlError, errors.FluxServiceError])
+def test_what_caused_an_error_is_not_shown(cls: type[errors.FluxError]) -> None:
+    def fetch() -> None:
+        try:
+            raise ValueError("https://delivery.bfl.ai/x.png?sig=secret")
+        except ValueError as error:
+            raise cls("It broke.", job_id="abc") from error
+
+    with pytest.raises(cls) as caught, airflow_errors(), airflow_errors():
+        fetch()
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "It broke." in shown
+    assert "secret" not in shown
+    assert "in fetch" not in shown
 
 
 @pytest.mark.parametrize("cls", [*PERMANENT, *TRANSIENT])
