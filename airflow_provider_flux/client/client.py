@@ -449,12 +449,13 @@ class FluxClient:
             self._check_key()
         while True:
             time.sleep(poller.delay(time.time()))
+            asked_at = time.time()
             answer: Result | FluxServiceError
             try:
                 answer = self._get_result(job, self.endpoint.result_url(job, poller.asks_base_host))
             except FluxServiceError as error:
                 answer = error
-            if (done := poller.feed(answer, time.time())) is not None:
+            if (done := poller.feed(answer, time.time(), asked_at)) is not None:
                 return done
 
     @contextlib.contextmanager
@@ -669,13 +670,14 @@ class AsyncFluxClient:
         request = self._request(job)  # once for all polls: making one is a sixth of the work of a poll
         while True:
             await asyncio.sleep(_together(poller.delay(time.time())))
+            asked_at = time.time()
             answer: Result | FluxServiceError
             try:
                 asked = self._request(job, base_host=True) if poller.asks_base_host else request
                 answer = await self._get_result(job, asked)
             except FluxServiceError as error:
                 answer = error
-            if (done := poller.feed(answer, time.time())) is not None:
+            if (done := poller.feed(answer, time.time(), asked_at)) is not None:
                 return done
 
 

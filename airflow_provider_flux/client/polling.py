@@ -104,11 +104,13 @@ class Poller:
         """Whether the next poll goes to the API's base host, because the job's own host fails for a while."""
         return self._failures >= OTHER_HOST_AFTER and self._failures % 2 == 1
 
-    def feed(self, answer: Result | FluxError, now: float) -> Result | None:
+    def feed(self, answer: Result | FluxError, now: float, asked_at: float | None = None) -> Result | None:
         """Take the answer of one poll; return the finished Result, or None to go on waiting.
 
         A poll that failed (:func:`read_result` says which ones) never ends the wait before the deadline.
 
+        :param asked_at: Unix time at which the poll was sent; default: ``now``. An answer may be old: this process may
+            have been stopped before it could read it.
         :raises FluxError: the outcome of the job, if it is final or the deadline has passed.
         """
         asked_base_host = self.asks_base_host
@@ -120,7 +122,7 @@ class Poller:
             # A job is known in its own region alone, so this is no news of it.
             self._note_failure(FluxServiceError("The job's own host fails, and the base host does not know the job."))
         else:
-            done = self._judge(answer, now)
+            done = self._judge(answer, now, now if asked_at is None else asked_at)
         if done is not None:
             self._learn(now)
             return replace(done, polls=self.polls)
@@ -131,7 +133,7 @@ class Poller:
         self._tell(now)
         return None
 
-    def _judge(self, result: Result, now: float) -> Result | None:
+    def _judge(self, result: Result, now: float, asked_at: float) -> Result | None:
         self._failures, self._last_failure = 0, None
         self._status = result.status
         if result.state is not State.NOT_FOUND:
@@ -144,8 +146,8 @@ class Poller:
             self._unready = self._age(now)
         elif result.state is State.NOT_FOUND:
             if self._missing_since is None:
-                self._missing_since = now
-            elif not self._is_young() or now - self._missing_since >= NOT_FOUND_PATIENCE:
+                self._missing_since = asked_at
+            elif not self._is_young() or asked_at - self._missing_since >= NOT_FOUND_PATIENCE:
                 raise self._not_found()
         else:
             self._fail(result)

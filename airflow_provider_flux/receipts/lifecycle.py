@@ -159,6 +159,9 @@ def mark_ready(receipts: ReceiptStore, job: Job) -> bool:
     """
 
     def change(present: Receipt | None) -> Receipt | None:
+        if present is not None and present.state == "intent":
+            # The intent whose job could not be written down.
+            present = present.with_state("submitted", job=job.to_dict(), claim=None)
         is_news = present is not None and (present.job or {}).get("id") == job.id and "ready" not in present.times
         return present.with_timestamp("ready") if present is not None and is_news else None
 

@@ -232,6 +232,8 @@ class Invariants:
         if self.plan.place == "state" and self.world.counts["store: before"]:
             # A claim that could not be given up: the task state fails in the look before the write, too.
             return True
+        if any(job.written_at is None and job.trouble for job in self.api.jobs.values()):
+            return True
         return died + self.storage.blind > 0 or any(job.is_lost for job in self.api.jobs.values())
 
     def _check_images(self, task: TaskInstance) -> None:

@@ -78,6 +78,15 @@ def test_task_not_found_is_believed_only_after_a_while() -> None:
         run(lambda now: MISSING)
 
 
+def test_the_patience_counts_from_question_to_question() -> None:
+    """An answer that lay unread while this process was stopped is no news of now."""
+    poller = Poller(JOB, 600.0, 1.0, 0.0)
+    poller.feed(MISSING, 2.0, asked_at=1.0)
+    poller.feed(MISSING, 40.0, asked_at=3.0)
+    with pytest.raises(errors.FluxJobNotFoundError):
+        poller.feed(MISSING, 41.0, asked_at=41.0)
+
+
 @pytest.mark.parametrize("deadline", [3605.0, 7200.0])
 def test_an_old_job_that_is_not_found_is_gone_at_once(deadline: float) -> None:
     """Where a retry, or a clear a day later, finds a job that the API has forgotten."""
