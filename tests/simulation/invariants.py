@@ -267,6 +267,9 @@ class Invariants:
         least = sum(job.charge for job in jobs if _run(job) == task.run_id)
         # Images that were lost may be told of, and jobs that took the place of no image; an orphan is not known of.
         most = sum(job.charge for job in mine)
+        # What becomes of a job that is not used is never asked: a batch counts it as paid.
+        unused = {job.id for receipt in self._receipts(task) for job, _ in receipt.unused_jobs()}
+        most += sum(self.api.jobs[job_id].charge for job_id in unused if self.api.jobs[job_id].fate != READY)
         told_cost = task.result.get("cost") or 0.0
         if not least - 1e-6 <= told_cost <= most + 1e-6:
             paid = f"{least}" if least == most else f"{least} to {most}"
