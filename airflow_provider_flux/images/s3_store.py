@@ -34,6 +34,7 @@ _SHARED = (
     "ExpectedBucketOwner",
     "RequestPayer",
 )
+_LONGEST_KEY = 1024
 _LIFE = 300
 """Seconds for which a client is kept: what its credentials may do can change."""
 
@@ -145,10 +146,8 @@ class S3Store(Store):
         from boto3.s3.transfer import S3Transfer
         from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
-        if len(self.key.encode()) + len(".json") > 1024:
-            raise FluxStoreUnusableError(f"The key of {self.uri} is longer than the 1024 bytes that S3 takes.")
-        if ".." in self.key.split("/"):
-            raise FluxStoreUnusableError(f"The key of {self.uri} has a part '..', which S3 servers refuse.")
+        if (said := self.name_problem()) is not None:
+            raise FluxStoreUnusableError(said)
         if unknown := sorted(self._extra_args.keys() - set(S3Transfer.ALLOWED_UPLOAD_ARGS)):
             raise FluxStoreUnusableError(f"extra_args has what no S3 upload takes: {', '.join(unknown)}.")
         if not isinstance(self._extra_args.get("Metadata") or {}, dict):
@@ -167,6 +166,13 @@ class S3Store(Store):
             raise FluxStoreUnusableError(f"{self.uri} cannot be written: {error}.") from error
         except BotoCoreError as error:
             raise FluxStoreError(f"S3 cannot be reached for {self.uri} ({error}).") from error
+
+    def name_problem(self) -> str | None:
+        if len(f"{self.key}.json".encode()) > _LONGEST_KEY:
+            return f"The key of {self.uri} is longer than the {_LONGEST_KEY} bytes that S3 takes, with its receipt's."
+        if ".." in self.key.split("/"):
+            return f"The key of {self.uri} has a part '..', which S3 servers refuse."
+        return None
 
     def _check_credentials(self) -> None:
         """Tell a key that is wrong from one that may do little; only a request with a body in its answer can."""
