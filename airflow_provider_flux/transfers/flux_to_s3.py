@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_provider_flux import metrics
+from airflow_provider_flux.arguments import is_nothing, number_of_bytes, read_mapping, seconds
 from airflow_provider_flux.client.errors import FluxBadImageError, FluxBadRequestError, FluxError, about
-from airflow_provider_flux.client.jobs import Job, is_nothing, job_from, read_mapping
+from airflow_provider_flux.client.jobs import Job, job_from
 from airflow_provider_flux.exceptions import airflow_errors
-from airflow_provider_flux.images.capture import MAX_BYTES, check_max_bytes
+from airflow_provider_flux.images.capture import MAX_BYTES
 from airflow_provider_flux.links.flux import FluxImageLink
 from airflow_provider_flux.operators.outlets import lineage_of, tell_outlets
-from airflow_provider_flux.operators.waiting import deadline_for, log_stored, read_event, seconds, wait_or_defer
+from airflow_provider_flux.operators.waiting import deadline_for, log_stored, read_event, wait_or_defer
 from airflow_provider_flux.receipts.lifecycle import failure_recorded
 from airflow_provider_flux.receipts.submission import task_identity
 from airflow_provider_flux.triggers.flux import abandoned_job_message
@@ -117,7 +118,7 @@ class FluxToS3Operator(BaseOperator):
 
         with self._errors():
             self.timeout = seconds("timeout", self.timeout)
-            self.max_bytes = check_max_bytes(self.max_bytes)
+            self.max_bytes = number_of_bytes("max_bytes", self.max_bytes)
             self._left = job = self._job()
             with about(job.id):
                 store = self._store()

@@ -30,9 +30,11 @@ def generate(**arguments: Any) -> FluxGenerateOperator:
 
 
 def test_every_request_field_uri_and_connection_is_templated() -> None:
-    assert {*REQUEST_FIELDS, "model", "parameters", "output_uri", "aws_conn_id", "flux_conn_id"} == set(
-        FluxGenerateOperator.template_fields
-    )
+    numbers = {"grace", "timeout", "poll_interval", "max_bytes"}
+    policies = {"reuse", "on_orphan", "on_expired", "on_moderated"}
+    places = {"output_uri", "aws_conn_id", "flux_conn_id"}
+    fields = {*REQUEST_FIELDS, "model", "parameters"}
+    assert fields | places | numbers | policies == set(FluxGenerateOperator.template_fields)
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
@@ -136,6 +138,14 @@ def test_not_waiting_returns_the_job(flux: FluxEmulator) -> None:
     [
         ({"width": "wide"}, "width must be a whole number"),
         ({"prompt": " "}, "prompt is empty"),
+        ({"prompt": "None"}, "prompt is empty"),
+        ({"prompt": {}}, "prompt is empty"),
+        ({"prompt": float("nan")}, "prompt is empty"),
+        ({"prompt": float("inf")}, "prompt must be text, not the number inf"),
+        ({"prompt": {"a": [float("nan")]}}, "prompt cannot be sent as JSON"),
+        ({"model": "flux-2-pro", "parameters": {"input_image": "None"}}, "input_image is empty"),
+        ({"model": "flux-3-image", "parameters": {"images": ["https://host/x.png", None]}}, "images has an empty item"),
+        ({"model": "flux-9-new", "parameters": {"images": ["", "x"]}}, "images has an empty item"),
         ({"model": ""}, "not the name of a FLUX model"),
         ({"parameters": {"seed": 8}}, "Given twice, as argument and in parameters: seed"),
         ({"parameters": "seed=8"}, "parameters must be a dict"),

@@ -14,9 +14,9 @@ import PIL.Image
 import PIL.PngImagePlugin
 import pytest
 from airflow.sdk.bases.xcom import BaseXCom
+from airflow_provider_flux.images.receipts import Receipt
 from fastapi.testclient import TestClient
 
-from airflow_provider_flux.images.receipts import Receipt
 from airflow_provider_flux.plugins import gallery, pages, runs, thumbnails
 from airflow_provider_flux.plugins.gallery import create_app
 from airflow_provider_flux.plugins.images import (
