@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_provider_flux import metrics
-from airflow_provider_flux.arguments import is_nothing, number_of_bytes, read_mapping, seconds
+from airflow_provider_flux.arguments import is_nothing, most_bytes, number_of_bytes, read_mapping, seconds
 from airflow_provider_flux.client.errors import FluxBadImageError, FluxBadRequestError, FluxError, about
 from airflow_provider_flux.client.jobs import Job, job_from
 from airflow_provider_flux.exceptions import airflow_errors
@@ -64,6 +64,8 @@ class FluxToS3Operator(BaseOperator):
         "extra_args",
         "aws_conn_id",
         "flux_conn_id",
+        "timeout",
+        "max_bytes",
     )
     operator_extra_links = (FluxImageLink(),)
     ui_color = "#e8e4f3"
@@ -98,8 +100,8 @@ class FluxToS3Operator(BaseOperator):
         self.aws_conn_id = aws_conn_id
         self.flux_conn_id = flux_conn_id
         self.deferrable = deferrable
-        self.timeout = timeout
-        self.max_bytes = max_bytes
+        self.timeout: Any = timeout
+        self.max_bytes: Any = max_bytes
         self._left: Job | None = None
         self._is_running = False
         self._image_uri: str | None = None
@@ -176,7 +178,7 @@ class FluxToS3Operator(BaseOperator):
     def _upload(self, result: Result, store: S3Store, context: Context) -> dict[str, Any]:
         from airflow_provider_flux.images.delivery import deliver
 
-        image = deliver(self._hook.get_conn(), result, store, self.max_bytes)
+        image = deliver(self._hook.get_conn(), result, store, most_bytes(self.max_bytes, MAX_BYTES))
         return self._paid(self._stored(image, context))
 
     def _paid(self, image: dict[str, Any]) -> dict[str, Any]:
