@@ -211,8 +211,10 @@ def _is_about(job: Job, result: Result, found: Mapping[str, Any], code: int) -> 
         return True
     if result.state is State.READY:
         return result.sample is not None
-    has_details = any(found.get(name) for name in ("details", "result", "fail_reason"))
-    return has_details and code not in _OF_THE_REQUEST
+    if 200 <= code < 300:
+        return any(found.get(name) for name in ("details", "result", "fail_reason"))
+    # A gateway's own error may have details too: in words, where the API's are an object.
+    return code not in _OF_THE_REQUEST and isinstance(details := found.get("details"), Mapping) and bool(details)
 
 
 def _prompt(*candidates: Mapping[str, Any]) -> str | None:

@@ -222,6 +222,14 @@ def _grow(body: bytearray, chunk: bytes) -> None:
         raise FluxServiceError(f"The FLUX API gave an answer of more than {MAX_ANSWER} bytes.")
 
 
+def _until(ends: float, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Pass the pieces of an answer on, for so long: other processes count on a submit to be over then."""
+    for chunk in chunks:
+        yield chunk
+        if time.monotonic() > ends:
+            raise httpx.ReadTimeout("the answer came too slowly")
+
+
 def _answer(response: httpx.Response, endpoint: Endpoint, body: bytes) -> Answer:
     return Answer(
         code=response.status_code,
@@ -391,15 +399,19 @@ class FluxClient:
         try:
             # A connection of its own: one kept alive may be dropped by the server just as the request
             # goes out, and then nobody knows whether it was accepted.
-            with _quietly(), self._open() as http:
-                response = http.post(self.endpoint.submit_url(model), json=body, headers=self.endpoint.auth)
+            url, ends = self.endpoint.submit_url(model), time.monotonic() + self.endpoint.submit_seconds
+            with (
+                _quietly(),
+                self._open() as http,
+                http.stream("POST", url, json=body, headers=self.endpoint.auth) as response,
+            ):
+                content = _capped(_until(ends, response.iter_bytes()))
         except (*_NEVER_SENT, *_UNUSABLE) as error:
             raise _problem(error) from error
         except httpx.HTTPError as error:
             raise FluxUncertainSubmitError(
                 f"The submit was sent but its answer was lost ({type(error).__name__}: {error})."
             ) from error
-        content = response.content
         if secret := str(body.get("webhook_secret") or ""):
             content = content.replace(secret.encode(), b"***")
         answer = _answer(response, self.endpoint, content)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import datetime
-import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from airflow_provider_flux.arguments import is_nothing, read_mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +64,6 @@ def job_from(value: Any) -> Job:
         cost=_as(float, mapping.get("cost")),
         submitted_at=unix_time(mapping.get("submitted_at")),
     )
-
-
-def read_mapping(value: Any) -> Mapping[str, Any] | None:
-    """Return ``value`` as a mapping, also where a template has turned it into text; else None."""
-    if isinstance(value, str) and value.strip().startswith("{"):
-        for read in (json.loads, ast.literal_eval):
-            try:
-                value = read(value)
-                break
-            except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-                continue
-    return value if isinstance(value, Mapping) else None
-
-
-def is_nothing(value: Any) -> bool:
-    """Tell whether ``value`` is unset, also where a template has turned that into text."""
-    return value is None or (isinstance(value, str) and value.strip().lower() in ("", "none", "null"))
 
 
 def _is_id(text: str) -> bool:

@@ -10,11 +10,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from airflow_provider_flux.arguments import is_blank, read_list
 from airflow_provider_flux.client.errors import FluxBadRequestError
 from airflow_provider_flux.client.gateways import COMETAPI
 from airflow_provider_flux.client.models import MODELS, Model, Parameter, check_model
 from airflow_provider_flux.client.sizes import too_large
-from airflow_provider_flux.client.values import parse, read
+from airflow_provider_flux.client.values import parse, prompt_text, read
 
 _NOTHING = ("", "none", "null")
 _NAMED = 6
@@ -36,7 +37,7 @@ def prepare(
     """Return the JSON body to submit: unset and empty fields left out, text read as what the API takes.
 
     Templates render to text, so ``"1024"`` becomes ``1024``, and ``"None"`` counts as unset where the
-    parameter is not the prompt.
+    parameter is not the prompt. A prompt that is a dict or a list becomes JSON text.
 
     :param gateway: ``"cometapi"`` or ``"bfl"``; their documents differ here and there.
     :param strict: Refuse a model or a parameter that the catalogue does not know, rather than pass it on.
@@ -44,11 +45,20 @@ def prepare(
     :raises FluxBadRequestError: naming everything that is wrong at once, before anything is sent.
     """
     check_model(model)
-    given = {name: value for name, value in parameters.items() if not _is_unset(name, value)}
+    problems, given = list(problems), {}
+    for name, value in parameters.items():
+        if _is_unset(name, value):
+            continue
+        try:
+            given[name] = prompt_text(value) if name == "prompt" else value
+        except ValueError as error:
+            problems.append(f"{name} {error}")
     if model in MODELS:
         body, wrong = _check(model, MODELS[model], given, gateway)
     else:
         body, wrong = _read_what_can_be_read(given), []
+    named = tuple(f"{name} " for name in parameters if any(said.startswith(f"{name} ") for said in problems))
+    wrong = [said for said in wrong if not named or not said.startswith(named)]
     wrong = [*problems, *wrong, *(strangers(model, given) if strict else [])]
     if wrong:
         cannot = f"Cannot ask {model} for an image"
@@ -59,6 +69,28 @@ def prepare(
     except (TypeError, ValueError) as error:
         raise FluxBadRequestError(f"The parameters for {model} cannot be sent as JSON ({error}).") from None
     return body
+
+
+def left_empty(fields: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with those fields that name what the image is made of, and hold nothing.
+
+    A request without them costs as much and makes another image: an edit becomes an image from text.
+
+    :param fields: What was meant to be sent; a field that is to be left out is not in it.
+    """
+    return [
+        f"{name} is empty ({value!r}): leave it out to send none" if is_blank(value) else f"{name} has an empty item"
+        for name, value in fields.items()
+        if _is_content(name) and (is_blank(value) or _has_blank_item(name, value))
+    ]
+
+
+def _is_content(name: str) -> bool:
+    return name in ("prompt", "input_image_blob_path") or (name in KNOWN and KNOWN[name].kind in ("image", "images"))
+
+
+def _has_blank_item(name: str, value: Any) -> bool:
+    return name != "prompt" and any(is_blank(item) for item in read_list(value) or ())
 
 
 def image_forms(model: str, name: str, gateway: str) -> tuple[str, ...] | None:

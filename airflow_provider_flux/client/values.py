@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 from urllib.parse import urlsplit
 
+from airflow_provider_flux.arguments import read_list
 from airflow_provider_flux.client.models import BASE64, URL, Kind, Parameter
 
 _TRUE = ("true", "yes", "on", "1")
@@ -67,6 +67,24 @@ def integer(value: Any) -> int:
     if number != int(number):
         raise ValueError
     return int(number)
+
+
+def prompt_text(value: Any) -> Any:
+    """Return a prompt as the API takes it: of a dict or list the JSON text, of a number or bool its text.
+
+    :raises ValueError: if it cannot be sent as text.
+    """
+    if isinstance(value, (dict, list)):
+        try:
+            text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+            text.encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"cannot be sent as JSON ({error})") from None
+        return text
+    # Native rendering turns a prompt like "1984" into a number.
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"must be text, not the number {value}")
+    return str(value) if isinstance(value, (bool, int, float)) else value
 
 
 def describe(parameter: Parameter) -> str:
@@ -203,25 +221,10 @@ def _is_base64(text: str) -> bool:
 
 
 def _read_images(parameter: Parameter, value: Any) -> list[str]:
-    images = [value] if (listed := as_list(value)) is None else listed
+    images = [value] if (listed := read_list(value)) is None else listed
     if len(images) > (parameter.high or math.inf):
         raise ValueError
     return [_read_image(parameter, image) for image in images]
-
-
-def as_list(value: Any) -> list[Any] | None:
-    """Return ``value`` as a list, also where a template has turned it into text; None if it is none.
-
-    What mapped tasks returned is no list, but a Sequence that Airflow reads when it is asked.
-    """
-    if isinstance(value, str) and value.strip().startswith("["):
-        for reader in (json.loads, ast.literal_eval):
-            try:
-                value = reader(value.strip())
-                break
-            except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-                continue
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else None
 
 
 _READERS: dict[Kind, Callable[[Parameter, Any], Any]] = {

@@ -13,7 +13,6 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_flux.client.errors import FluxBadRequestError
-from airflow_provider_flux.client.jobs import is_nothing, read_mapping
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 
 try:
@@ -58,13 +57,8 @@ class FluxDecoratedOperator(DecoratedOperator, FluxGenerateOperator):
         returned = self.python_callable(*self.op_args, **kwargs)
         with self._errors():
             self.parameters = {**self._own_parameters(), **_fields(returned)}
+            self._rendered_whole |= {"parameters"}
         return FluxGenerateOperator.execute(self, context)
-
-    def _own_parameters(self) -> Mapping[str, Any]:
-        own = {} if is_nothing(self.parameters) else read_mapping(self.parameters)
-        if own is None:
-            raise FluxBadRequestError("parameters must be a dict of request fields.")
-        return own
 
 
 def _fields(returned: Any) -> dict[str, Any]:

@@ -5,7 +5,6 @@ An image counts only after this: HTTP 200 and an image's content type prove noth
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import mmap
 from collections.abc import Iterable
@@ -13,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_flux.client.errors import FluxBadImageError, FluxBadRequestError, FluxImageTooLargeError
+from airflow_provider_flux.client.errors import FluxBadImageError, FluxImageTooLargeError
 from airflow_provider_flux.images import pixels
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -48,17 +47,6 @@ class Image:
     def to_dict(self) -> dict[str, Any]:
         """Return flat JSON."""
         return asdict(self)
-
-
-def check_max_bytes(value: Any) -> int:
-    """Return ``value`` as a number of bytes.
-
-    :raises FluxBadRequestError: if it is none; before money is spent.
-    """
-    with contextlib.suppress(TypeError, ValueError, OverflowError):
-        if not isinstance(value, bool) and int(value) >= 1:
-            return int(value)
-    raise FluxBadRequestError(f"max_bytes is {value!r}; it must be a number of bytes, 1 or more.")
 
 
 def capture(chunks: Iterable[bytes], path: Path, job_id: str | None, max_bytes: int = MAX_BYTES) -> Image:

@@ -60,7 +60,9 @@ def deliver(client: FluxClient, result: Result, store: Store, max_bytes: int = M
         is_free, earlier = _read_receipt(receipts, result.job.id)
         if earlier is not None and _is_stored(earlier, result.job, store):
             return dict(earlier.image or {})
-        receipt = _receipt_of(result, earlier, store) if is_free else None
+        if earlier is not None:
+            _check_not_replaced(earlier, result.job, store)
+        receipt = _receipt_of(result, earlier) if is_free else None
         described = {**describe(result), **_place(store, image)}
         return _store_with_receipt(store, path, image, described, receipts, receipt)
 
@@ -78,18 +80,17 @@ def _paid_and_not_stored(result: Result) -> Iterator[None]:
         raise type(error)(error.what, job_id=result.job.id, money=money) from error.__cause__
 
 
-def _receipt_of(result: Result, earlier: Receipt | None, store: Store) -> Receipt:
-    """Return the receipt of a finished job.
+def _receipt_of(result: Result, earlier: Receipt | None) -> Receipt | None:
+    """Return the receipt of a finished job; None if its place belongs to a job or a submit that came later.
 
     :param earlier: What is in its place.
-    :raises FluxImageExistsError: if the place belongs to another job's image by now.
     """
     job = result.job
     known = {"prompt": result.prompt, "seed": result.seed}
     known = {name: value for name, value in known.items() if value is not None}
-    if earlier is not None and earlier.job is not None and earlier.job.get("id") != job.id:
-        if earlier.state in PAID_STATES:
-            raise _taken(store, job.id, f"job {earlier.paid_job().id} of {earlier.run}")
+    if earlier is not None and not earlier.may_be_of(job):
+        if earlier.state in PAID_STATES or earlier.is_being_submitted:
+            return None
         earlier = None
     if earlier is None:
         earlier = Receipt("submitted", f"job {job.id}", job.model)
@@ -104,11 +105,19 @@ def _receipt_of(result: Result, earlier: Receipt | None, store: Store) -> Receip
     )
 
 
-def _taken(store: Store, job_id: str, owner: str = "another one") -> FluxImageExistsError:
-    return FluxImageExistsError(
-        f"The image of job {job_id} is not stored: {store.uri} belongs to {owner} by now, submitted later.",
-        job_id=job_id,
-    )
+def _check_not_replaced(present: Receipt, job: Job, store: Store) -> None:
+    """Refuse to put an image over one that has taken its place meanwhile.
+
+    :raises FluxStoreUnusableError: naming both.
+    """
+    if present.state == "stored" and not present.may_be_of(job):
+        raise FluxStoreUnusableError(
+            f"The image of job {job.id} is not stored: {store.uri} holds that of job {present.paid_job().id} "
+            f"({present.run}) by now. Two runs or tasks share this place; give each one of its own, for example with "
+            "{{ run_id }} in it.",
+            job_id=job.id,
+            money=FluxStoreError._money(job.id),
+        )
 
 
 def _is_stored(receipt: Receipt, job: Job, store: Store) -> bool:
@@ -199,9 +208,9 @@ def _store_with_receipt(
         log.warning("The image of job %s is %s, though its name is %s.", job_id, image.content_type, store.uri)
     if receipt is not None:
         receipt = record_image(receipts, replace(receipt, image=described))
-        if receipt is None:
-            raise _taken(store, job_id)
-        if receipt.state == "stored" and receipt.image is not None:
+        if receipt is None and (present := receipts.read()) is not None:
+            _check_not_replaced(present, job_from(described), store)
+        if receipt is not None and receipt.state == "stored" and receipt.image is not None:
             return receipt.image
     try:
         store.put(path, image.content_type, _metadata(image, described))
@@ -280,7 +289,7 @@ def _read_receipt(receipts: SidecarReceiptStore, job_id: str) -> tuple[bool, Rec
 def record_expected(store: Store, job: Job, run: TaskIdentity) -> None:
     """Write the receipt of a job whose image is about to come to ``store``; what is no receipt is kept as it is.
 
-    :raises FluxImageExistsError: if another process has written that of another job in this moment.
+    :raises FluxStoreUnusableError: if another process has stored the image of another job in this moment.
     """
     receipts, is_first = SidecarReceiptStore(store), True
 
@@ -288,8 +297,8 @@ def record_expected(store: Store, job: Job, run: TaskIdentity) -> None:
         nonlocal is_first
         if present is not None and (present.job or {}).get("id") == job.id:
             return None
-        if not is_first and present is not None and present.state in PAID_STATES:
-            raise _taken(store, job.id, f"job {present.paid_job().id} of {present.run}")
+        if not is_first and present is not None:
+            _check_not_replaced(present, job, store)
         is_first = False
         expected = Receipt("submitted", f"job {job.id}", job.model, run=run, job=job.to_dict())
         return expected.with_state("submitted")

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
+from airflow_provider_flux.arguments import is_nothing, read_list, read_mapping
 from airflow_provider_flux.client.errors import FluxBadImageError, FluxBadRequestError, FluxError, FluxServiceError
-from airflow_provider_flux.client.jobs import is_nothing, job_from, read_mapping
+from airflow_provider_flux.client.jobs import job_from
 from airflow_provider_flux.client.models import BASE64, MODELS, URL
 from airflow_provider_flux.client.validation import image_forms
-from airflow_provider_flux.client.values import ImageToken, as_list
+from airflow_provider_flux.client.values import ImageToken
 from airflow_provider_flux.images import pixels
 from airflow_provider_flux.images.stores import FluxStoreError, open_store
 
@@ -108,7 +109,7 @@ class InputImages:
         return image_forms(self._model, name, self._client.endpoint.gateway)
 
     def _tokens(self, name: str, value: Any) -> ImageToken | list[ImageToken]:
-        if (listed := as_list(value)) is not None:
+        if (listed := read_list(value)) is not None:
             if name != "images":
                 raise ValueError(f"must be one image, not a list of {len(listed)}")
             return [self._token(item) for item in listed]

@@ -26,6 +26,8 @@ _OBJECT_STORES = frozenset(
 )
 """Protocols under which what is written shows when it is whole, and a move is a copy."""
 
+_LONGEST_NAME, _LONGEST_KEY = 255, 1024
+"""Bytes of a name in a file system, and of a whole key in an object store."""
 _LARGEST_NOTE = 4 * 1024 * 1024
 """Bytes of a note that are compared; receipts are far smaller."""
 _LOCK_TIMEOUT = 10.0
@@ -46,7 +48,13 @@ class PathStore(Store):
     def _is_local(self) -> bool:
         return self._path.protocol in ("", "file", "local")
 
+    @property
+    def _is_object_store(self) -> bool:
+        return self._path.protocol in _OBJECT_STORES
+
     def check(self) -> None:
+        if (said := self.name_problem()) is not None:
+            raise FluxStoreUnusableError(said)
         if self._is_local:
             self._check_local(Path(self._path.path))
             return
@@ -80,6 +88,17 @@ class PathStore(Store):
             target.with_name(f"{target.name}.json").exists()
         except OSError as error:
             raise FluxStoreUnusableError(f"{self.uri} cannot be written ({error}).") from error
+
+    def name_problem(self) -> str | None:
+        longest = _LONGEST_KEY if self._is_object_store else _LONGEST_NAME
+        name = self._path.path if self._is_object_store else self._path.name
+        if len(f"{name}.json".encode()) > longest:
+            return f"The name of {self.uri} is longer than the {longest} bytes that fit, with its receipt's."
+        return None
+
+    def file_of(self, name: str) -> str:
+        # Many file systems do not tell "A.png" from "a.png": those of macOS and Windows, and their network shares.
+        return super().file_of(name) if self._is_object_store else super().file_of(name).casefold()
 
     def beside(self, name: str) -> PathStore:
         return PathStore(self._path.parent / name)
@@ -143,7 +162,7 @@ class PathStore(Store):
 
     def _write_whole(self, target: str, write: Callable[[str], None]) -> None:
         """Let ``write`` make a file, so that at no moment half of it lies at ``target``."""
-        if self._path.protocol in _OBJECT_STORES:
+        if self._is_object_store:
             write(target)
             return
         fs, folder = self._path.fs, target.rpartition("/")[0]

@@ -39,6 +39,7 @@ CONNECTIONS = 32
 """Connections that a client keeps: more than any pool of threads here; botocore keeps ten, and warns of more."""
 # One request that reads the file as it goes; parts would be held in memory, and left behind by a crash.
 _WHOLE = {"use_threads": False, "multipart_threshold": 1024**3}
+_LONGEST_KEY = 1024
 _LIFE = 300
 """Seconds for which a client is kept: what its credentials may do can change."""
 
@@ -71,6 +72,8 @@ def _code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code"))
 
 
+_UNSUPPORTED = ("NotImplemented", "InvalidArgument", "InvalidRequest", "UnsupportedArgument", "MethodNotAllowed")
+"""Codes of an HTTP 400 with which a server may refuse a condition that it does not know."""
 _unconditional: set[tuple[str, str | None]] = set()
 """Buckets, each with its connection, whose server refuses conditional writes, as far as this process knows."""
 
@@ -185,10 +188,8 @@ class S3Store(Store):
     def check(self) -> None:
         from boto3.s3.transfer import S3Transfer
 
-        if len(self.key.encode()) + len(".json") > 1024:
-            raise FluxStoreUnusableError(f"The key of {self.uri} is longer than the 1024 bytes that S3 takes.")
-        if ".." in self.key.split("/"):
-            raise FluxStoreUnusableError(f"The key of {self.uri} has a part '..', which S3 servers refuse.")
+        if (said := self.name_problem()) is not None:
+            raise FluxStoreUnusableError(said)
         if unknown := sorted(self._extra_args.keys() - set(S3Transfer.ALLOWED_UPLOAD_ARGS)):
             raise FluxStoreUnusableError(f"extra_args has what no S3 upload takes: {', '.join(unknown)}.")
         if not isinstance(self._extra_args.get("Metadata") or {}, dict):
@@ -204,6 +205,13 @@ class S3Store(Store):
             if problem := self.misconfiguration(error):
                 raise FluxStoreUnusableError(f"{self.uri} cannot be written: {problem.strip().rstrip('.')}.") from error
             raise FluxStoreError(f"S3 cannot be reached for {self.uri} ({error}).") from error
+
+    def name_problem(self) -> str | None:
+        if len(f"{self.key}.json".encode()) > _LONGEST_KEY:
+            return f"The key of {self.uri} is longer than the {_LONGEST_KEY} bytes that S3 takes, with its receipt's."
+        if ".." in self.key.split("/"):
+            return f"The key of {self.uri} has a part '..', which S3 servers refuse."
+        return None
 
     @property
     def _is_conn_missing(self) -> bool:
@@ -347,13 +355,13 @@ class S3Store(Store):
         from botocore.exceptions import ClientError
 
         if (self.bucket, self._aws_conn_id) in _unconditional:
-            return self._put_note(data, {})
+            return self._put_after_a_look(data, replaces)
         try:
             return self._put_note(data, {"IfNoneMatch": "*"} if replaces is None else {"IfMatch": replaces.version})
         except ClientError as error:
             code = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            if code in (400, 501):
-                return self._put_unconditionally(data, error)
+            if code == 501 or (code == 400 and _code(error) in _UNSUPPORTED):
+                return self._put_unconditionally(data, replaces, error)
             # 404: it was to be replaced, and has been deleted.
             if code not in (404, 409, 412) or (code == 404 and replaces is None):
                 raise
@@ -363,13 +371,19 @@ class S3Store(Store):
                 return there
             raise NoteConflictError(f"{self.uri}.json was written by another process.") from error
 
-    def _put_unconditionally(self, data: bytes, refusal: Exception) -> Note:
+    def _put_after_a_look(self, data: bytes, replaces: Note | None) -> Note:
+        there = self.read_note(max(len(data), len(replaces.data) if replaces else 0) + 1)
+        if (there and there.data) != (replaces and replaces.data):
+            raise NoteConflictError(f"{self.uri}.json was written by another process.")
+        return self._put_note(data, {})
+
+    def _put_unconditionally(self, data: bytes, replaces: Note | None, refusal: Exception) -> Note:
         """Write the note for a server that does not know conditional writes; raises if it is something else."""
-        note = self._put_note(data, {})
+        note = self._put_after_a_look(data, replaces)
         _unconditional.add((self.bucket, self._aws_conn_id))
         log.warning(
-            "The S3 server of bucket %s does not support conditional writes (%s). Receipts are written without: two "
-            "tasks that submit the same recipe for the same place at the same moment can both pay.",
+            "The S3 server of bucket %s does not support conditional writes (%s). Receipts are written after a look: "
+            "two tasks that submit the same recipe for the same place at the same moment can both pay.",
             self.bucket,
             refusal,
         )

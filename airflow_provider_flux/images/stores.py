@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 import hashlib
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -92,6 +93,14 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def beside(self, name: str) -> Store:
         """Return the place of another name in the same folder, on the same connection."""
+
+    def name_problem(self) -> str | None:
+        """Say why no image and no note beside it can have this name here; None: nothing is known against it."""
+        return None
+
+    def file_of(self, name: str) -> str:
+        """Return what another name in the same folder has in common with all that would be the same file."""
+        return unicodedata.normalize("NFC", name)
 
     @abc.abstractmethod
     def put(self, path: Path, content_type: str, metadata: dict[str, str]) -> None:

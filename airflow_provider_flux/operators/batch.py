@@ -8,19 +8,19 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk import BaseOperator
-
 from airflow_provider_flux import metrics
+from airflow_provider_flux.arguments import count, number_of_bytes, number_of_credits, seconds
 from airflow_provider_flux.client.errors import FluxBadRequestError, FluxBatchError, FluxError
 from airflow_provider_flux.exceptions import airflow_errors
-from airflow_provider_flux.images.capture import MAX_BYTES, check_max_bytes
+from airflow_provider_flux.images.capture import MAX_BYTES
 from airflow_provider_flux.links.flux import FluxImageLink
 from airflow_provider_flux.operators.outlets import lineage_of, tell_outlets
-from airflow_provider_flux.operators.waiting import seconds
+from airflow_provider_flux.operators.templates import TemplatedOperator
 from airflow_provider_flux.receipts.submission import check_policies, task_identity
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from airflow_provider_flux.operators.requests import Item
 
 
-class FluxGenerateBatchOperator(BaseOperator):
+class FluxGenerateBatchOperator(TemplatedOperator):
     """Generate many images in one task, and store each as soon as it is there.
 
     Runs on the worker as one loop that keeps up to ``max_active`` jobs in flight. Each image has its receipt beside
@@ -48,7 +48,9 @@ class FluxGenerateBatchOperator(BaseOperator):
     ends the submits.
 
     :param requests: List of prompts, or of dicts of a request's fields, which may also hold ``model``,
-        ``parameters`` and ``file_name`` (in the folder ``output_uri``; default: made of the recipe).
+        ``parameters`` and ``file_name`` (in the folder ``output_uri``; default: made of the recipe). A string is a
+        prompt, also if it is JSON; a ``prompt`` that is a dict or a list is sent as JSON text. The ending of a
+        ``file_name`` that names no image format is part of the name, and the format's is added.
     :param output_uri: Folder for the images: ``s3://bucket/folder/``, ``file:///folder/``, or any other URI that
         ObjectStoragePath opens.
     :param model: Model of the requests that name none.
@@ -79,7 +81,25 @@ class FluxGenerateBatchOperator(BaseOperator):
     :raises FluxBatchError: at the end, if some requests failed.
     """
 
-    template_fields: Sequence[str] = ("requests", "output_uri", "model", "parameters", "aws_conn_id", "flux_conn_id")
+    template_fields: Sequence[str] = (
+        "requests",
+        "output_uri",
+        "model",
+        "parameters",
+        "max_active",
+        "on_failure",
+        "max_failures",
+        "max_cost",
+        "timeout",
+        "poll_interval",
+        "max_bytes",
+        "reuse",
+        "on_orphan",
+        "on_expired",
+        "on_moderated",
+        "aws_conn_id",
+        "flux_conn_id",
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {"requests": "json", "parameters": "json"}
     operator_extra_links = (FluxImageLink(),)
     ui_color = "#e8e4f3"
@@ -91,14 +111,14 @@ class FluxGenerateBatchOperator(BaseOperator):
         output_uri: str,
         model: str | None = None,
         parameters: dict[str, Any] | None = None,
-        max_active: int = 24,
+        max_active: int | str = 24,
         on_failure: str = "continue",
-        max_failures: int | None = None,
-        max_cost: float | None = None,
+        max_failures: int | str | None = None,
+        max_cost: float | str | None = None,
         on_max_cost: str = "fail",
-        timeout: float = 600,
-        poll_interval: float | None = None,
-        max_bytes: int = MAX_BYTES,
+        timeout: float | str | timedelta = 600,
+        poll_interval: float | str | timedelta | None = None,
+        max_bytes: int | str = MAX_BYTES,
         strict: bool = False,
         reuse: str = "run",
         on_orphan: str = "resubmit",
@@ -147,8 +167,9 @@ class FluxGenerateBatchOperator(BaseOperator):
 
         self._run = None
         with self._errors():
-            rules, items = self._rules(), self._items()
-            newest = self._manifest()
+            self._check_templates()
+            rules, newest = self._rules(), self._manifest()
+            items = self._items(newest)
             newest.check()
             run = task_identity(context)
             manifest = newest.beside(own_manifest(run))
@@ -191,10 +212,11 @@ class FluxGenerateBatchOperator(BaseOperator):
         lines = self._run.lines if self._run is not None else []
         return lineage_of([line["uri"] for line in lines if line["uri"]])
 
-    def _items(self) -> list[Item]:
+    def _items(self, manifest: Store) -> list[Item]:
         from airflow_provider_flux.operators.requests import read_requests
 
-        return read_requests(self.requests, self.model, self.parameters, self._hook.get_conn(), self.strict)
+        shared = self._own_parameters()
+        return read_requests(self.requests, self.model, shared, self._hook.get_conn(), manifest, self.strict)
 
     def _rules(self) -> Rules:
         from airflow_provider_flux.operators.batch_run import Rules
@@ -206,16 +228,14 @@ class FluxGenerateBatchOperator(BaseOperator):
             "on_moderated": self.on_moderated,
         }
         check_policies(**policies, on_failure=self.on_failure, on_max_cost=self.on_max_cost)
-        if (max_active := _count("max_active", self.max_active)) < 1:
-            raise FluxBadRequestError("max_active is 0; it must be 1 or more.")
-        stop_after = None if self.max_failures is None else _count("max_failures", self.max_failures)
+        stop_after = None if self.max_failures is None else count("max_failures", self.max_failures)
         return Rules(
-            max_active=max_active,
+            max_active=count("max_active", self.max_active, least=1),
             stop_after=0 if self.on_failure == "stop" else stop_after,
-            max_cost=None if self.max_cost is None else _credits(self.max_cost),
+            max_cost=None if self.max_cost is None else number_of_credits("max_cost", self.max_cost),
             timeout=seconds("timeout", self.timeout),
             poll_interval=None if self.poll_interval is None else seconds("poll_interval", self.poll_interval, 0.1),
-            max_bytes=check_max_bytes(self.max_bytes),
+            max_bytes=number_of_bytes("max_bytes", self.max_bytes),
             strict=self.strict,
             replace=self.replace,
             aws_conn_id=self.aws_conn_id,
@@ -295,21 +315,3 @@ class FluxGenerateBatchOperator(BaseOperator):
 
 def _words(counts: dict[str, int]) -> str:
     return ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in counts.items() if number)
-
-
-def _count(name: str, value: Any) -> int:
-    try:
-        if not isinstance(value, bool) and int(value) >= 0:
-            return int(value)
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise FluxBadRequestError(f"{name} is {value!r}; it must be a whole number, 0 or more.")
-
-
-def _credits(value: Any) -> float:
-    try:
-        if not isinstance(value, bool) and 0 <= float(value) < float("inf"):
-            return float(value)
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise FluxBadRequestError(f"max_cost is {value!r}; it must be a number of credits, 0 or more.")

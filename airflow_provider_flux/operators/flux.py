@@ -6,28 +6,29 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
-from airflow.sdk import BaseOperator
 
 from airflow_provider_flux import metrics
+from airflow_provider_flux.arguments import most_bytes, number_of_bytes, seconds
 from airflow_provider_flux.client.errors import FluxBadRequestError, FluxError, FluxModeratedError, FluxRateLimitError
-from airflow_provider_flux.client.jobs import Job, is_nothing, read_mapping
+from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.exceptions import airflow_errors
-from airflow_provider_flux.images.capture import MAX_BYTES, check_max_bytes
+from airflow_provider_flux.images.capture import MAX_BYTES
 from airflow_provider_flux.images.recipe import describe, describe_job, describe_reused, image_name
 from airflow_provider_flux.links.flux import FluxImageLink
 from airflow_provider_flux.operators.outlets import lineage_of, tell_outlets
 from airflow_provider_flux.operators.queueing import Queued, defer_submit
+from airflow_provider_flux.operators.templates import TemplatedOperator
 from airflow_provider_flux.operators.waiting import (
     GRACE,
     deadline_for,
     event_uri,
     log_stored,
     read_event,
-    seconds,
     wait_or_defer,
 )
 from airflow_provider_flux.receipts.lifecycle import failure_recorded, mark_ready
@@ -60,7 +61,7 @@ REQUEST_FIELDS = (
 )
 
 
-class FluxGenerateOperator(BaseOperator):
+class FluxGenerateOperator(TemplatedOperator):
     """Generate one image with a FLUX model, and store it if told where.
 
     Submits a paid job on the worker, waits for it shortly there and then in the triggerer, and returns a
@@ -72,10 +73,11 @@ class FluxGenerateOperator(BaseOperator):
 
     The request's fields are those of https://apidoc.cometapi.com/api/image/flux/flux-generate-image; which of
     them a model takes differs, see https://docs.bfl.ml. Text that a template renders to is read as what the
-    field takes; unset and empty fields are not sent.
+    field takes; a field that is None is not sent. A template that renders to nothing fails the task before anything
+    is paid for. So does an empty prompt or input image, since the request without it makes another image.
 
     :param model: Model, such as ``"flux-pro-1.1"`` or ``"flux-2-pro"``.
-    :param prompt: What the image should show.
+    :param prompt: What the image should show; a dict or a list is sent as JSON text.
     :param image_prompt: Reference image. As every input image (``input_image``, ``image``, ``mask``,
         ``control_image``, ``images``, ... in ``parameters``) it may be a URL, a ``data:`` URI, base64, a URI that
         the worker reads (``s3://bucket/key.png``, ``file:///folder/x.png``), or what an earlier
@@ -126,6 +128,14 @@ class FluxGenerateOperator(BaseOperator):
         "output_uri",
         "aws_conn_id",
         "flux_conn_id",
+        "grace",
+        "timeout",
+        "poll_interval",
+        "max_bytes",
+        "reuse",
+        "on_orphan",
+        "on_expired",
+        "on_moderated",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"prompt": "text", "parameters": "json"}
     operator_extra_links = (FluxImageLink(),)
@@ -135,7 +145,7 @@ class FluxGenerateOperator(BaseOperator):
         self,
         *,
         model: str,
-        prompt: str | None = None,
+        prompt: str | dict[str, Any] | list[Any] | None = None,
         image_prompt: str | dict[str, Any] | XComArg | None = None,
         width: int | str | None = None,
         height: int | str | None = None,
@@ -156,10 +166,10 @@ class FluxGenerateOperator(BaseOperator):
         flux_conn_id: str = "flux_default",
         wait_for_completion: bool = True,
         deferrable: bool = True,
-        grace: float = GRACE,
-        timeout: float = 600,
-        poll_interval: float | None = None,
-        max_bytes: int = MAX_BYTES,
+        grace: float | str | timedelta = GRACE,
+        timeout: float | str | timedelta = 600,
+        poll_interval: float | str | timedelta | None = None,
+        max_bytes: int | str = MAX_BYTES,
         reuse: str = "run",
         on_orphan: str = "resubmit",
         on_expired: str = "fail",
@@ -189,10 +199,11 @@ class FluxGenerateOperator(BaseOperator):
         self.flux_conn_id = flux_conn_id
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
-        self.grace = grace
-        self.timeout = timeout
-        self.poll_interval = poll_interval
-        self.max_bytes = max_bytes
+        # Numbers from here on only when the task runs: until then, each may be a template.
+        self.grace: Any = grace
+        self.timeout: Any = timeout
+        self.poll_interval: Any = poll_interval
+        self.max_bytes: Any = max_bytes
         self.reuse = reuse
         self.on_orphan = on_orphan
         self.on_expired = on_expired
@@ -318,7 +329,8 @@ class FluxGenerateOperator(BaseOperator):
             is_counted = not mark_ready(receipts, result.job)
             return self._returned(describe(result), paid_by, context, is_counted)
         with failure_recorded(receipts, self.on_expired, seed=result.seed):
-            return self._stored(deliver(self._hook.get_conn(), result, store, self.max_bytes), paid_by, context)
+            image = deliver(self._hook.get_conn(), result, store, most_bytes(self.max_bytes, MAX_BYTES))
+            return self._stored(image, paid_by, context)
 
     def _stored(self, image: dict[str, Any], paid_by: dict[str, Any] | None, context: Context) -> dict[str, Any]:
         log_stored(self.log, image)
@@ -361,9 +373,10 @@ class FluxGenerateOperator(BaseOperator):
         """Return the request's fields as the API takes them, and its images; or fail before money is spent."""
         # Here, so that a DAG file does not wait for the catalogue.
         from airflow_provider_flux.client.models import check_model
-        from airflow_provider_flux.client.validation import prepare
+        from airflow_provider_flux.client.validation import left_empty, prepare
         from airflow_provider_flux.images.inputs import InputImages
 
+        self._check_templates()
         check_policies(
             reuse=self.reuse,
             on_orphan=self.on_orphan,
@@ -374,19 +387,23 @@ class FluxGenerateOperator(BaseOperator):
         self.timeout = seconds("timeout", self.timeout)
         if self.poll_interval is not None:
             self.poll_interval = seconds("poll_interval", self.poll_interval, least=0.1)
-        self.max_bytes = check_max_bytes(self.max_bytes)
+        self.max_bytes = number_of_bytes("max_bytes", self.max_bytes)
         if self.reuse == "always" and not self.output_uri:
             raise FluxBadRequestError("reuse='always' needs an output_uri, where the image can be found again.")
         fields = {name: getattr(self, name) for name in REQUEST_FIELDS}
-        given = {name: value for name, value in fields.items() if value not in (None, "")}
-        parameters = {} if is_nothing(self.parameters) else read_mapping(self.parameters)
-        if parameters is None:
-            raise FluxBadRequestError("parameters must be a dict of request fields.")
+        given = {name: value for name, value in fields.items() if value is not None or self._is_mapped_image(name)}
+        parameters = self._own_parameters()
         if twice := sorted(given.keys() & parameters.keys()):
             raise FluxBadRequestError(f"Given twice, as argument and in parameters: {', '.join(twice)}.")
         images = InputImages(check_model(self.model), self._hook.get_conn(), self.aws_conn_id)
-        fields, problems = images.name({**parameters, **given})
-        return prepare(self.model, fields, self._hook.endpoint.gateway, self.strict, problems), images
+        fields = {**parameters, **given}
+        named, problems = images.name(fields)
+        problems = [*left_empty(fields), *problems]
+        return prepare(self.model, named, self._hook.endpoint.gateway, self.strict, problems), images
+
+    def _is_mapped_image(self, name: str) -> bool:
+        """Return whether what the image is made of comes from a mapped argument, so that None is no default."""
+        return name in ("prompt", "image_prompt") and self._comes_mapped and name in self._given
 
     def _uri(self, request: dict[str, Any], context: Context) -> str | None:
         uri = str(self.output_uri or "").strip()

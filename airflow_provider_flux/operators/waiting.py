@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_provider_flux.client.errors import FluxBadRequestError, FluxServiceError, FluxTimeoutError, error_from_dict
+from airflow_provider_flux.client.errors import FluxServiceError, FluxTimeoutError, error_from_dict
 from airflow_provider_flux.client.jobs import Job, job_from
 from airflow_provider_flux.images.capture import MAX_BYTES
 from airflow_provider_flux.triggers.flux import (
@@ -51,18 +50,6 @@ class Waited(NamedTuple):
     image: dict[str, Any] | None
     timeout: float
     paid_by: dict[str, Any] | None
-
-
-def seconds(name: str, value: Any, least: float = 1e-3) -> float:
-    """Return a duration that an author gave in seconds or as a timedelta.
-
-    :raises FluxBadRequestError: if it is none; before money is spent.
-    """
-    with contextlib.suppress(TypeError, ValueError):
-        number = value.total_seconds() if isinstance(value, timedelta) else float(value)
-        if least <= number < float("inf") and not isinstance(value, bool):
-            return number
-    raise FluxBadRequestError(f"{name} is {value!r}; it must be a number of seconds, {least:g} or more.")
 
 
 def deadline_for(operator: BaseOperator, submitted_at: float | None, timeout: float) -> float:

@@ -126,7 +126,7 @@ def record_image(receipts: ReceiptStore, receipt: Receipt) -> Receipt | None:
     def change(present: Receipt | None) -> Receipt | None:
         if present is None:
             return receipt
-        if not _is_of(present, receipt):
+        if not present.may_be_of(receipt.paid_job()):
             return None if present.state in PAID_STATES or present.is_being_submitted else receipt
         if present.state == "stored":
             return present
@@ -142,7 +142,7 @@ def record_stored(receipts: ReceiptStore, receipt: Receipt) -> None:
     """Write down that the image is stored."""
 
     def change(present: Receipt | None) -> Receipt | None:
-        if present is None or (_is_of(present, receipt) and present.state != "stored"):
+        if present is None or (present.may_be_of(receipt.paid_job()) and present.state != "stored"):
             return replace(present or receipt, job=receipt.job, image=receipt.image).with_state("stored")
         return None
 
@@ -159,8 +159,7 @@ def mark_ready(receipts: ReceiptStore, job: Job) -> bool:
     """
 
     def change(present: Receipt | None) -> Receipt | None:
-        if present is not None and present.state == "intent":
-            # The intent whose job could not be written down.
+        if present is not None and present.job is None and present.may_be_of(job):
             present = present.with_state("submitted", job=job.to_dict(), claim=None)
         is_news = present is not None and (present.job or {}).get("id") == job.id and "ready" not in present.times
         return present.with_timestamp("ready") if present is not None and is_news else None
@@ -204,10 +203,3 @@ def _record_failure(receipts: ReceiptStore, error: FluxError, state: State, **ch
         update(receipts, change)
     except FluxError as unwritten:
         log.error("The receipt does not show how job %s ended: %s", error.job_id, unwritten)
-
-
-def _is_of(present: Receipt, receipt: Receipt) -> bool:
-    """Return whether the present receipt is of the same job, or of the intent whose job could not be written down."""
-    if present.job is None:
-        return present.fingerprint == receipt.fingerprint
-    return present.job.get("id") == (receipt.job or {}).get("id")

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from airflow_provider_flux.client.errors import FluxError
-from airflow_provider_flux.client.jobs import Job, job_from
+from airflow_provider_flux.client.jobs import Job, job_from, unix_time
 
 FORMAT = "airflow-provider-flux/receipt"
 VERSION = 1
@@ -119,6 +119,18 @@ class Receipt:
         """Return the task that pays, as flat JSON, if that is not ``run`` itself."""
         is_other = self.run != TaskIdentity() and not self.run.is_same_run(run)
         return asdict(self.run) if is_other else None
+
+    def may_be_of(self, job: Job) -> bool:
+        """Return whether this is the receipt of ``job``, or the intent whose job could not be written down.
+
+        That intent is older than its job; a newer one is another process's.
+        """
+        if self.job is not None:
+            return self.job.get("id") == job.id
+        began = unix_time(self.times.get("intent"))
+        if self.state != "intent" or began is None or job.submitted_at is None:
+            return False
+        return began <= job.submitted_at
 
     def with_unused(self, job: dict[str, Any] | None, run: TaskIdentity) -> Receipt:
         """Return the receipt with one more job that is paid for, but not used."""

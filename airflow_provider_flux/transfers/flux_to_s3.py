@@ -14,13 +14,14 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import BaseOperator
 
 from airflow_provider_flux import metrics
+from airflow_provider_flux.arguments import is_nothing, most_bytes, number_of_bytes, read_mapping, seconds
 from airflow_provider_flux.client.errors import FluxBadImageError, FluxBadRequestError, FluxError, about
-from airflow_provider_flux.client.jobs import Job, is_nothing, job_from, read_mapping
+from airflow_provider_flux.client.jobs import Job, job_from
 from airflow_provider_flux.exceptions import airflow_errors
-from airflow_provider_flux.images.capture import MAX_BYTES, check_max_bytes
+from airflow_provider_flux.images.capture import MAX_BYTES
 from airflow_provider_flux.links.flux import FluxImageLink
 from airflow_provider_flux.operators.outlets import lineage_of, tell_outlets
-from airflow_provider_flux.operators.waiting import deadline_for, log_stored, read_event, seconds, wait_or_defer
+from airflow_provider_flux.operators.waiting import deadline_for, log_stored, read_event, wait_or_defer
 from airflow_provider_flux.receipts.lifecycle import failure_recorded
 from airflow_provider_flux.receipts.submission import task_identity
 from airflow_provider_flux.triggers.flux import abandoned_job_message
@@ -72,6 +73,8 @@ class FluxToS3Operator(BaseOperator):
         "extra_args",
         "aws_conn_id",
         "flux_conn_id",
+        "timeout",
+        "max_bytes",
     )
     operator_extra_links = (FluxImageLink(),)
     ui_color = "#e8e4f3"
@@ -106,8 +109,8 @@ class FluxToS3Operator(BaseOperator):
         self.aws_conn_id = aws_conn_id
         self.flux_conn_id = flux_conn_id
         self.deferrable = deferrable
-        self.timeout = timeout
-        self.max_bytes = max_bytes
+        self.timeout: Any = timeout
+        self.max_bytes: Any = max_bytes
         self._left: Job | None = None
         self._is_running = False
         self._image_uri: str | None = None
@@ -131,7 +134,7 @@ class FluxToS3Operator(BaseOperator):
             )
         with self._errors():
             self.timeout = seconds("timeout", self.timeout)
-            self.max_bytes = check_max_bytes(self.max_bytes)
+            self.max_bytes = number_of_bytes("max_bytes", self.max_bytes)
             self._left = job = self._job()
             with about(job.id):
                 store = self._store()
@@ -189,7 +192,7 @@ class FluxToS3Operator(BaseOperator):
     def _upload(self, result: Result, store: S3Store, context: Context) -> dict[str, Any]:
         from airflow_provider_flux.images.delivery import deliver
 
-        image = deliver(self._hook.get_conn(), result, store, self.max_bytes)
+        image = deliver(self._hook.get_conn(), result, store, most_bytes(self.max_bytes, MAX_BYTES))
         return self._paid(self._stored(image, context))
 
     def _paid(self, image: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,8 @@ def load(path: Path) -> DAG:
 
 def run(path: Path) -> dict[str, list[Any]]:
     """Run the DAG in a file to its successful end; return what each task returned, by task id."""
-    dag_run = load(path).test(logical_date=datetime.now(UTC))
+    # As a run that is triggered by hand: without a logical date.
+    dag_run = load(path).test(run_after=datetime.now(UTC), logical_date=None)
     assert dag_run.state == "success"
     returned: dict[str, list[Any]] = {}
     for ti in sorted(dag_run.get_task_instances(), key=lambda ti: ti.map_index):

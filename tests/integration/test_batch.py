@@ -93,6 +93,50 @@ def test_prompts_become_images_a_manifest_and_a_small_result(flux: FluxEmulator,
     assert "sig=" not in json.dumps(lines)
 
 
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("Dr. Smith", "Dr. Smith.jpeg"),
+        ("sku-12.5", "sku-12.5.jpeg"),
+        ("final.v2.JPG", "final.v2.JPG"),
+        (".jpeg", ".jpeg.jpeg"),
+        ("x" * 245, "x" * 245 + ".jpeg"),
+        ("50% #1? a&b;*", "50% #1? a&b;*.jpeg"),
+    ],
+)
+def test_only_an_image_format_is_an_ending(flux_connection: FluxEmulator, tmp_path: Path, name: str, file: str) -> None:
+    run(tmp_path, [{"prompt": "a pear", "file_name": name}])
+    assert {path.name for path in tmp_path.iterdir()} >= {file, f"{file}.json"}
+
+
+def test_an_ending_of_another_format_is_told_before_the_submits(
+    flux_connection: FluxEmulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(tmp_path, [{"prompt": "a pear", "file_name": "x.png"}, {"prompt": "a fig", "file_name": "y.jpg"}])
+    assert [line for line in caplog.messages if "file_name" in line] == [
+        "The file_name of 1 requests does not fit their output_format: 'x.png' (request 0) will be jpeg."
+    ]
+
+
+def test_s3_tells_cases_apart_and_counts_the_whole_key(flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
+    folder = f"s3://{s3.bucket}/{'f' * 200}/{'g' * 200}/"
+    named = [{"prompt": "a pear", "file_name": name} for name in ("X", "x")]
+    assert run(folder, named)["counts"]["stored"] == 2
+    submits = flux_connection.stats()["submit_requests"]
+    with pytest.raises(AirflowFailException, match=r"1 problems: request 2: .*longer than the 1024 bytes"):
+        run(folder, [*named, {"prompt": "a pear", "file_name": "h" * 620}])
+    assert flux_connection.stats()["submit_requests"] == submits
+
+
+def test_a_prompt_that_is_json_is_a_prompt(flux_connection: FluxEmulator, tmp_path: Path) -> None:
+    scene = {"scene": "a fig", "colors": ["#ff0000"], "prompt": "é"}
+    told = run(tmp_path, [json.dumps(scene), str(scene), {"prompt": scene}, {"prompt": ["a", "b"]}], parameters=None)
+    sent = {job["prompt"] for job in flux_connection.stats()["jobs"]}
+    as_json = json.dumps(scene, ensure_ascii=False)
+    assert told["counts"]["stored"] == 4
+    assert sent == {json.dumps(scene), str(scene), as_json, '["a", "b"]'}
+
+
 def test_in_s3_and_run_again_it_buys_nothing(flux: FluxEmulator, s3: SeaweedFS) -> None:
     folder = f"s3://{s3.bucket}/batch/"
     first = run(folder, ["a pear", "a pear", "a fig"])
@@ -118,10 +162,32 @@ def test_in_s3_and_run_again_it_buys_nothing(flux: FluxEmulator, s3: SeaweedFS) 
         (b"abc", "not one bytes"),
         ({"a pear", "a fig"}, "not one set"),
         ([None, "None", " null "], "3 problems: .*not nothing"),
+        (
+            [{"prompt": "None"}, {"prompt": "a", "image_prompt": None}],
+            "2 problems: .*prompt is empty.*image_prompt is empty",
+        ),
+        ([{"prompt": None, "image_prompt": None}], "prompt is empty .*; image_prompt is empty"),
+        ([{"prompt": math.nan}, "undefined"], "2 problems: .*prompt is empty .*not nothing"),
         ([math.nan, -math.inf, True, b"a"], "4 problems: .*the number nan.*the number -inf.*a bool.*a bytes"),
         ("[NaN, null]", "2 problems: .*the number nan.*not nothing"),
         ([{"prompt": "a", "parameters": "seed=1"}], "its parameters must be a dict"),
         ([{"prompt": "a", "file_name": "../x.png"}], "cannot name an image"),
+        ([{"prompt": "a", "file_name": "..\\x.png"}], "cannot name an image"),
+        ([{"prompt": "a", "file_name": "x.png.JSON"}], "cannot name an image"),
+        ([{"prompt": "a", "file_name": "manifest-2.jsonl"}], "cannot name an image"),
+        (
+            [{"prompt": "a", "file_name": "x" * 300}, {"prompt": "b", "width": 3}],
+            "2 problems: .*longer than the 255 bytes.*width",
+        ),
+        ([{"prompt": "a", "file_name": "\u00e9" * 123}], "longer than the 255 bytes"),
+        (
+            [{"prompt": "a", "file_name": "X.png"}, {"prompt": "b", "file_name": "x.PNG"}],
+            "2 requests have the file name",
+        ),
+        (
+            [{"prompt": "a", "file_name": "\u00e9"}, {"prompt": "b", "file_name": "e\u0301"}],
+            "2 requests have the file name",
+        ),
         ([{"prompt": "a", "file_name": "\ud83d.png"}], "cannot name an image"),
         ([{"prompt": "a", "seed": 1, "parameters": {"seed": 2}}], "given twice"),
         ([{"prompt": "a", "image_prompt": 5}], "image_prompt must be one image, not a int"),
@@ -168,8 +234,7 @@ SEEDED = {"prompt": "a fig", "seed": None, "model": "None", "parameters": {"prom
     [
         str(["a pear", {"prompt": "a fig"}]),
         json.dumps(["a pear", SEEDED]),
-        ["a pear", json.dumps(SEEDED)],
-        ["a pear", str({**SEEDED, "parameters": str(SEEDED["parameters"])})],
+        str(["a pear", {**SEEDED, "parameters": str(SEEDED["parameters"])}]),
         ("a pear", "a fig"),
         Lazy(),
         (prompt for prompt in ["a pear", "a fig"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +17,7 @@ import pytest
 
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.images import s3_store
-from airflow_provider_flux.images.stores import Note, NoteConflictError, Store, open_store
+from airflow_provider_flux.images.stores import FluxStoreUnusableError, Note, NoteConflictError, Store, open_store
 from airflow_provider_flux.operators.batch import FluxGenerateBatchOperator
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from tests.integration.running import run
@@ -63,6 +64,42 @@ def test_four_runs_at_once_pay_for_one_image(
     (paid_by,) = {image["paid_by"]["run_id"] for image in others}
     assert images[RUNS.index(paid_by)] is payer
     assert "rphan" not in caplog.text
+
+
+@pytest.mark.parametrize("grace", [5, 0])
+def test_runs_that_share_a_place_and_reuse_nothing_get_an_image_each(
+    folder: str, flux_connection: FluxEmulator, grace: float
+) -> None:
+    """The last one's stays; no job is taken for another run's."""
+    flux_connection.settings(duration=1.5)
+
+    def generate(run_id: str) -> dict[str, Any] | None:
+        time.sleep(0.4 * RUNS.index(run_id))
+        operator = FluxGenerateOperator(task_id="hero", output_uri=f"{folder}/hero.jpeg", grace=grace, **RECIPE)
+        try:
+            return run(operator, run_id=run_id)[0]
+        except FluxStoreUnusableError as error:
+            assert "by now. Two runs or tasks share this place" in str(error)
+            return None
+
+    images = [image for image in at_once(generate) if image is not None]
+    assert images
+    assert flux_connection.stats()["submits"] == 4
+    assert len({image["id"] for image in images}) == len(images)
+    assert not [image for image in images if "reused" in image]
+
+
+def test_a_run_that_defers_for_another_runs_job_pays_nothing(folder: str, flux_connection: FluxEmulator) -> None:
+    flux_connection.settings(duration=1)
+
+    def generate(run_id: str) -> dict[str, Any]:
+        uri = f"{folder}/hero.jpeg"
+        operator = FluxGenerateOperator(task_id="hero", output_uri=uri, grace=0, reuse="always", **RECIPE)
+        return run(operator, run_id=run_id)[0]
+
+    images = at_once(generate)
+    assert flux_connection.stats()["submits"] == 1
+    assert sorted(image["cost"] for image in images) == [0, 0, 0, 2.5]
 
 
 def test_four_batches_at_once_pay_for_each_image_once(folder: str, flux_connection: FluxEmulator) -> None:
@@ -189,7 +226,18 @@ def test_a_server_without_conditional_writes_is_warned_of_once_and_used_without(
     store: Store = open_store(f"s3://{s3.bucket}/kite.png", "aws_default")
     note = store.write_note(b"{1}", None)
     assert store.write_note(b"{2}", note) == store.read_note(100)
+    with pytest.raises(NoteConflictError):
+        store.write_note(b"{3}", note)
     assert caplog.text.count("does not support conditional writes") == 1
+
+
+def test_a_passing_error_is_not_taken_for_a_server_without_conditional_writes(
+    proxied: type[Refusing], s3: SeaweedFS, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxied.answers = (400, b"<Error><Code>RequestTimeout</Code><Message>x</Message></Error>")
+    with pytest.raises(Exception, match="RequestTimeout"):
+        open_store(f"s3://{s3.bucket}/kite.png", "aws_default").write_note(b"{1}", None)
+    assert "does not support" not in caplog.text
 
 
 @pytest.mark.parametrize("code", [409, 412])

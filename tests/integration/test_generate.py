@@ -31,9 +31,11 @@ def generate(**arguments: Any) -> FluxGenerateOperator:
 
 
 def test_every_request_field_uri_and_connection_is_templated() -> None:
-    assert {*REQUEST_FIELDS, "model", "parameters", "output_uri", "aws_conn_id", "flux_conn_id"} == set(
-        FluxGenerateOperator.template_fields
-    )
+    numbers = {"grace", "timeout", "poll_interval", "max_bytes"}
+    policies = {"reuse", "on_orphan", "on_expired", "on_moderated"}
+    places = {"output_uri", "aws_conn_id", "flux_conn_id"}
+    fields = {*REQUEST_FIELDS, "model", "parameters"}
+    assert fields | places | numbers | policies == set(FluxGenerateOperator.template_fields)
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
@@ -138,6 +140,14 @@ def test_not_waiting_returns_the_job(flux: FluxEmulator) -> None:
     [
         ({"width": "wide"}, "width must be a whole number"),
         ({"prompt": " "}, "prompt is empty"),
+        ({"prompt": "None"}, "prompt is empty"),
+        ({"prompt": {}}, "prompt is empty"),
+        ({"prompt": float("nan")}, "prompt is empty"),
+        ({"prompt": float("inf")}, "prompt must be text, not the number inf"),
+        ({"prompt": {"a": [float("nan")]}}, "prompt cannot be sent as JSON"),
+        ({"model": "flux-2-pro", "parameters": {"input_image": "None"}}, "input_image is empty"),
+        ({"model": "flux-3-image", "parameters": {"images": ["https://host/x.png", None]}}, "images has an empty item"),
+        ({"model": "flux-9-new", "parameters": {"images": ["", "x"]}}, "images has an empty item"),
         ({"model": ""}, "not the name of a FLUX model"),
         ({"parameters": {"seed": 8}}, "Given twice, as argument and in parameters: seed"),
         ({"parameters": "seed=8"}, "parameters must be a dict"),
@@ -302,7 +312,9 @@ def test_what_the_triggerer_did_is_told_and_its_image_can_be_stored_again(
     assert len(re.findall(told, capsys.readouterr().out)) == 1
     shutil.rmtree(tmp_path / "folder")
     (tmp_path / "folder").write_text("in the way")
-    with pytest.raises(stores.FluxStoreError, match=r"paid for if it finishes.*buys nothing"):
+    with pytest.raises(
+        stores.FluxStoreError, match=r"is finished and paid for\. The link to the image lives until.*buys nothing"
+    ):
         operator.execute_complete(context(), {**event, "outcome": "ready"})
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 

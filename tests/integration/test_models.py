@@ -115,7 +115,8 @@ def test_what_we_refuse_the_api_refuses(client: FluxClient, flux_emulator: FluxE
     gateway, endpoint = client.endpoint.gateway, client.endpoint
     some = least(model, gateway)
     own = MODELS[model].on(gateway)
-    bodies = [some | {name: value} for name, parameter in own.items() for value in wrong(parameter)]
+    # A prompt that is no text is sent as JSON text.
+    bodies = [some | {name: value} for name, parameter in own.items() if name != "prompt" for value in wrong(parameter)]
     bodies += [{other: some[other] for other in some if other != name} for name in some if own[name].required]
     if MODELS[model].pixels:
         bodies += [some | {"width": 2048, "height": 2064}, some | {"width": 65552}]

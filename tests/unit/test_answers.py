@@ -113,6 +113,7 @@ def test_an_answer_that_is_not_about_the_job_is_a_failed_poll(code: int, body: A
         {"status": "Request Moderated"},
         {"status": "Ready"},
         {"status": "Ready", "result": {}},
+        {"status": "", "details": "x"},
         {"id": "another", "status": "Error", "details": {"error": "x"}},
         {"id": "another", "status": "Ready", "result": {"sample": "https://d/x"}},
         {"id": "another", "status": "Task not found"},
@@ -312,3 +313,11 @@ def test_nesting_without_end_is_no_harm(place: bytes) -> None:
     for depth in range(800, 1000):
         with contextlib.suppress(errors.FluxError):
             read_result(answer(400, place.replace(b"@", b"[" * depth + b"]" * depth)), JOB)
+
+
+@pytest.mark.parametrize("code", [400, 404, 409, 500, 503])
+def test_a_gateways_error_with_details_in_words_ends_no_job(code: int) -> None:
+    for body in ({"status": "error", "details": "upstream busy"}, {"status": "failed", "result": {"code": 500}}):
+        with pytest.raises(errors.FluxServiceError):
+            read_result(answer(code, body), JOB)
+    assert read_result(answer(code, {"status": "Error", "details": {"error": "x"}}), JOB).state is State.FAILED

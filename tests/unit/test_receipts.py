@@ -64,15 +64,23 @@ def test_a_damaged_run_is_not_another_run(run: dict[str, Any]) -> None:
 def test_a_receipt_shows_no_secret_and_stays_small() -> None:
     asked = {
         "prompt": "https://kites.example/?of=red",
-        "webhook_url": "https://hooks.example/flux?token=s3cr3t",
+        "webhook_url": "https://hooks.example/services/T0/B1/s3cr3t",
+        "input_image": "https://s3cr3t:s3cr3t@store.example:8443/x.png",
         "new_reference": "A" * 1_500_000,
         "nested": {"webhook_secret": "s3cr3t", "images": ["http://store.example/x.png?X-Amz-Signature=s3cr3t", 7]},
+        "new_text": '{"signing_secret": "s3cr3t"}',
+        "new_words": "see https://store.example/s3cr3t or ftp://s3cr3t@store.example",
     }
     shown = public(asked)
-    assert len(json.dumps(shown)) < 500
+    assert len(json.dumps(shown)) < 1000
     assert "s3cr3t" not in json.dumps(shown)
     assert shown["prompt"] == asked["prompt"]
-    assert shown["nested"] == {"images": ["http://store.example/x.png", 7]}
+    assert shown["nested"]["images"][0].startswith("http://store.example/...sha256:")
+    assert shown["input_image"].startswith("https://store.example:8443/...sha256:")
+    assert shown["webhook_url"].startswith("https://hooks.example/...sha256:")
+    assert public({"input_image": "https://store.example/y.png"}) != public(
+        {"input_image": "https://store.example/z.png"}
+    )
 
 
 junk = st.recursive(
