@@ -54,9 +54,14 @@ def deliver(client: FluxClient, result: Result, store: Store, max_bytes: int = M
     """
     with _paid_and_not_stored(result), tempfile.TemporaryDirectory(prefix="flux-") as folder:
         # First of all: the link dies, and the store may not answer for long.
-        path = Path(folder) / "image"
-        image = fetch_image(client, result, path, max_bytes)
-        receipts = SidecarReceiptStore(store)
+        path, receipts = Path(folder) / "image", SidecarReceiptStore(store)
+        try:
+            image = fetch_image(client, result, path, max_bytes)
+        except FluxError:
+            # An earlier attempt may have put the image and not known it.
+            if (stored := _put_before(receipts, result.job, store)) is not None:
+                return stored
+            raise
         is_free, earlier = _read_receipt(receipts, result.job.id)
         if earlier is not None and _is_stored(earlier, result.job, store):
             return dict(earlier.image or {})
@@ -120,8 +125,22 @@ def _check_not_replaced(present: Receipt, job: Job, store: Store) -> None:
         )
 
 
+def _put_before(receipts: SidecarReceiptStore, job: Job, store: Store) -> dict[str, Any] | None:
+    """Return the description of an image that is at its place though its receipt does not say so."""
+    with contextlib.suppress(FluxError):
+        receipt = receipts.read()
+        if receipt is not None and receipt.image is not None and _is_there(receipt, job, store):
+            record_stored(receipts, receipt)
+            return receipt.image
+    return None
+
+
 def _is_stored(receipt: Receipt, job: Job, store: Store) -> bool:
-    if receipt.state != "stored" or receipt.image is None or receipt.image["id"] != job.id:
+    return receipt.state == "stored" and _is_there(receipt, job, store)
+
+
+def _is_there(receipt: Receipt, job: Job, store: Store) -> bool:
+    if receipt.image is None or receipt.image["id"] != job.id:
         return False
     with contextlib.suppress(Exception):
         return store.holds(receipt.image["bytes"], receipt.image["sha256"])

@@ -67,11 +67,19 @@ def describe_reused(
 
     :param image: What was returned of it then.
     :param run: The task that runs.
-    :param paid_by: The task that paid for the image, if that is another one: this one then pays nothing.
+    :param paid_by: The task that paid for the image, if that is another one: this one then pays nothing for it.
     """
     if paid_by is None:
         return {**image, "reused": True, "paid_by": dict(run)}
     return {**image, "cost": 0, "reused": True, "paid_by": dict(paid_by)}
+
+
+def with_unused(image: dict[str, Any], cost: float) -> dict[str, Any]:
+    """Return the description of an image for which further jobs are billed that are not used.
+
+    :param cost: Credits of those jobs.
+    """
+    return {**image, "cost": (image.get("cost") or 0) + cost} if cost else image
 
 
 def public(request: Mapping[str, Any]) -> dict[str, Any]:

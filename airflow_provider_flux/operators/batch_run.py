@@ -43,7 +43,6 @@ from airflow_provider_flux.receipts.submission import InSubmission, Submission
 if TYPE_CHECKING:
     from airflow_provider_flux.client.answers import Result
     from airflow_provider_flux.client.client import AsyncFluxClient
-    from airflow_provider_flux.client.jobs import Job
     from airflow_provider_flux.hooks.flux import FluxHook
     from airflow_provider_flux.images.stores import Store
     from airflow_provider_flux.operators.requests import Item
@@ -127,6 +126,7 @@ class BatchRun:
 
         self._budget = Budget(self.rules.max_cost)
         self._charges: dict[int, Charge] = {}
+        self._counted: set[str] = set()
         self._front = asyncio.Semaphore(SUBMITS)
         self._backlog = asyncio.Semaphore(2 * self.rules.max_active)
         self._reads = ThreadPoolExecutor(READS, "flux-receipts")
@@ -154,12 +154,12 @@ class BatchRun:
         states: dict[int, str] = {}
         receipts = await asyncio.gather(*(self._in(self._reads, self._reader(item)) for item in self.items))
         for index, receipt in enumerate(receipts):
-            for job, run in [] if receipt is None else receipt.unused_jobs():
-                if run.is_same_run(self.run):
-                    self._count_unused(job)
+            if receipt is not None:
+                self._count_unused(receipt)
             if receipt is None or receipt.state not in (*PAID_STATES, "expired"):
                 continue
             self._charges[index] = self._charge_of(receipt)
+            self._counted.add(receipt.paid_job().id)
             if receipt.state in PAID_STATES:
                 states[index] = receipt.state
         return states
@@ -175,10 +175,14 @@ class BatchRun:
             charge.close()
         return charge
 
-    def _count_unused(self, job: Job) -> None:
-        charge = self._budget.count(kind_of(job.model, {}))
-        charge.finish(job.cost)
-        charge.close()
+    def _count_unused(self, receipt: Receipt) -> None:
+        """Count the jobs that this run pays for and does not use, each once."""
+        for job, run in receipt.unused_jobs():
+            if run.is_same_run(self.run) and job.id not in self._counted:
+                self._counted.add(job.id)
+                charge = self._budget.count(kind_of(job.model, {}))
+                charge.finish(job.cost)
+                charge.close()
 
     def _budget_of(self, receipt: Receipt) -> Budget:
         """Return the budget that a receipt's job counts in: what another run pays is no cost of this one."""
@@ -290,6 +294,8 @@ class BatchRun:
             except FluxRateLimitError:
                 self._tell()
                 raise
+            if isinstance(receipt, Receipt):
+                self._count_unused(receipt)
             is_own = isinstance(receipt, Receipt) and receipt.state != "stored" and not receipt.payer_beside(self.run)
             if not is_own:
                 charge.refund()

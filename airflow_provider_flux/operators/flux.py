@@ -18,7 +18,7 @@ from airflow_provider_flux.client.errors import FluxBadRequestError, FluxError, 
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.exceptions import airflow_errors
 from airflow_provider_flux.images.capture import MAX_BYTES
-from airflow_provider_flux.images.recipe import describe, describe_job, describe_reused, image_name
+from airflow_provider_flux.images.recipe import describe, describe_job, describe_reused, image_name, with_unused
 from airflow_provider_flux.links.flux import FluxImageLink
 from airflow_provider_flux.operators.outlets import lineage_of, tell_outlets
 from airflow_provider_flux.operators.queueing import Queued, defer_submit
@@ -212,6 +212,7 @@ class FluxGenerateOperator(TemplatedOperator):
         self._queued: Queued | None = None
         self._is_submitting = self._is_running = False
         self._image_uri: str | None = None
+        self._unused_cost = 0.0
         self._remembers = True
 
     @property
@@ -251,7 +252,7 @@ class FluxGenerateOperator(TemplatedOperator):
                     defer_submit(self, error, self._queued or Queued(deadline_for(self, None, self.timeout)))
                 raise
             self._is_submitting = False
-            paid_by = receipt.payer_beside(submission.run)
+            paid_by, self._unused_cost = receipt.payer_beside(submission.run), receipt.unused_cost(submission.run)
             if receipt.state == "stored":
                 return self._reused(receipt.image or {}, paid_by, context)
             self._job = job = receipt.paid_job()
@@ -270,6 +271,7 @@ class FluxGenerateOperator(TemplatedOperator):
                     max_bytes=self.max_bytes,
                     remembered=self._remembers,
                     paid_by=paid_by,
+                    unused_cost=self._unused_cost,
                 )
             return self._finish(result, store, receipts, paid_by, context)
 
@@ -286,7 +288,7 @@ class FluxGenerateOperator(TemplatedOperator):
             store = self._store(uri) if uri else None
             receipts = self._receipt_store(store, context)
             with failure_recorded(receipts, self.on_expired):
-                self._job, image, timeout, paid_by = read_event(event, self.log)
+                self._job, image, timeout, paid_by, self._unused_cost = read_event(event, self.log)
                 if image is not None:
                     return self._stored(image, paid_by, context)
                 result = self._hook.wait(self._job, timeout)
@@ -358,6 +360,7 @@ class FluxGenerateOperator(TemplatedOperator):
             metrics.reused(self._tags)
         else:
             metrics.ready(image, self._tags)
+        image = with_unused(image, self._unused_cost)
         self._image_uri = image.get("uri")
         tell_outlets(self, context, self._image_uri, image)
         return image

@@ -44,12 +44,14 @@ class Waited(NamedTuple):
     :param image: What the task should return, if the triggerer has stored the image; None: the worker does.
     :param timeout: Seconds that the worker may still wait.
     :param paid_by: The task that has paid for the job, if it is another one.
+    :param unused_cost: Credits of further jobs that the task pays for and does not use.
     """
 
     job: Job
     image: dict[str, Any] | None
     timeout: float
     paid_by: dict[str, Any] | None
+    unused_cost: float
 
 
 def deadline_for(operator: BaseOperator, submitted_at: float | None, timeout: float) -> float:
@@ -78,6 +80,7 @@ def wait_or_defer(
     max_bytes: int = MAX_BYTES,
     remembered: bool = True,
     paid_by: dict[str, Any] | None = None,
+    unused_cost: float = 0.0,
 ) -> Result:
     """Return the finished result of ``job``, or defer ``operator`` to ``execute_complete``.
 
@@ -87,6 +90,7 @@ def wait_or_defer(
     :param max_bytes: Largest image that is taken, in bytes.
     :param remembered: Whether another attempt of the task will find the job.
     :param paid_by: The task that has paid for the job, if it is another one.
+    :param unused_cost: Credits of further jobs that the task pays for and does not use.
     :raises FluxError: if the job ends in another way.
     """
     left = deadline - time.time()
@@ -110,6 +114,7 @@ def wait_or_defer(
             not_before=now + settling(),
             remembered=remembered,
             paid_by=paid_by,
+            unused_cost=unused_cost,
         ),
         method_name="execute_complete",
         timeout=timedelta(seconds=deadline - now + NET),
@@ -156,19 +161,21 @@ def read_event(event: dict[str, Any] | None, log: Any) -> Waited:
     if history := history_of(event):
         log.info("%s", history)
     paid_by = event.get("paid_by") if isinstance(event.get("paid_by"), dict) else None
+    unused = event.get("unused_cost")
+    unused_cost = float(unused) if isinstance(unused, (int, float)) else 0.0
     if outcome == FAILED:
         error = error_from_dict({"job_id": event.get("id"), "money": _PERHAPS_PAID, **event})
         if not isinstance(error, FluxTimeoutError) or error.job_id is None:
             raise error
         # The task was in a queue since, and the job may be ready by now.
         log.info("%s It is asked for once more.", error.what)
-        return Waited(job_from(event), None, LAST_LOOK, paid_by)
+        return Waited(job_from(event), None, LAST_LOOK, paid_by, unused_cost)
     # An event of another version may tell less; the worker then stores the image.
     is_whole = all(isinstance(event.get(name), kind) for name, kind in _LOGGED.items())
     image = told_image(event) if outcome == STORED and is_whole else None
     deadline = event.get("deadline")
     left = deadline - time.time() if isinstance(deadline, (int, float)) and abs(deadline) < 1e12 else 0.0
     try:
-        return Waited(job_from(event), image, max(60.0, left), paid_by)
+        return Waited(job_from(event), image, max(60.0, left), paid_by, unused_cost)
     except ValueError as error:
         raise FluxServiceError(f"The trigger's event names no job ({error}).", money=_PERHAPS_PAID) from None

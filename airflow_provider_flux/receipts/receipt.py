@@ -140,6 +140,10 @@ class Receipt:
         """Return the jobs that are paid for, but not used, and the task that pays for each."""
         return [(job_from(job), TaskIdentity(**job["run"])) for job in self.duplicates]
 
+    def unused_cost(self, run: TaskIdentity) -> float:
+        """Return the credits of the jobs that ``run`` pays for and that are not used, as far as they are known."""
+        return sum(job.cost or 0.0 for job, payer in self.unused_jobs() if payer.is_same_run(run))
+
     def with_state(self, state: State, **changes: Any) -> Receipt:
         """Return the receipt in another state, with the time noted."""
         return replace(self.with_timestamp(state), state=state, **changes)

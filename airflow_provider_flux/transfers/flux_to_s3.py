@@ -168,7 +168,7 @@ class FluxToS3Operator(BaseOperator):
         with self._errors():
             store = self._store()
             with failure_recorded(SidecarReceiptStore(store), "fail"):
-                self._left, image, timeout, _ = read_event(event, self.log)
+                self._left, image, timeout, *_ = read_event(event, self.log)
                 if image is not None:
                     return self._paid(self._stored(image, context))
                 return self._upload(self._hook.wait(self._left, timeout), store, context)

@@ -35,7 +35,7 @@ GAVE_UP = "gave up"
 CAPTURES = 4
 """Images that one triggerer captures at once: each takes a thread, and memory to decode it."""
 
-_NOT_OF_THE_IMAGE = {"version", "outcome", "deadline", "polls", "waited", "triggerer", "paid_by"}
+_NOT_OF_THE_IMAGE = {"version", "outcome", "deadline", "polls", "waited", "triggerer", "paid_by", "unused_cost"}
 
 _places: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 _storing: set[asyncio.Future[dict[str, Any]]] = set()  # a loop holds its tasks only weakly
@@ -60,6 +60,7 @@ class FluxResultTrigger(BaseTrigger):
         resumed before it has noticed that the deferring process ended.
     :param remembered: Whether another attempt of the task will find the job.
     :param paid_by: The task that has paid for the job, if it is another one; for the event.
+    :param unused_cost: Credits of further jobs that the task pays for and does not use; for the event.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class FluxResultTrigger(BaseTrigger):
         not_before: float = 0.0,
         remembered: bool = True,
         paid_by: dict[str, Any] | None = None,
+        unused_cost: float = 0.0,
         **unknown: Any,
     ) -> None:
         # Never raises, and takes what other versions stored: an error here stops the whole triggerer.
@@ -86,6 +88,7 @@ class FluxResultTrigger(BaseTrigger):
         self.not_before = not_before
         self.remembered = remembered
         self.paid_by = paid_by
+        self.unused_cost = unused_cost
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, for Airflow's database."""
@@ -101,6 +104,7 @@ class FluxResultTrigger(BaseTrigger):
                 "not_before": self.not_before,
                 "remembered": self.remembered,
                 "paid_by": self.paid_by,
+                "unused_cost": self.unused_cost,
             },
         )
 
@@ -120,7 +124,8 @@ class FluxResultTrigger(BaseTrigger):
     async def _outcome(self) -> dict[str, Any]:
         job = self.job if isinstance(self.job, dict) else {}
         uri = self.store.get("uri") if isinstance(self.store, dict) else None
-        told = {"version": EVENT_VERSION, **job, "deadline": self.deadline, "uri": uri, "paid_by": self.paid_by}
+        told = {"version": EVENT_VERSION, **job, "deadline": self.deadline, "uri": uri}
+        told |= {"paid_by": self.paid_by, "unused_cost": self.unused_cost}
         try:
             endpoint = await self._endpoint()
         except Exception as error:

@@ -20,6 +20,8 @@ from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.hooks.flux import FluxHook
 from airflow_provider_flux.images import delivery
+from airflow_provider_flux.images.path_store import PathStore
+from airflow_provider_flux.images.stores import FluxStoreError, open_store
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from tests.integration.running import run
 
@@ -181,3 +183,25 @@ def test_a_host_that_refuses_a_living_link_is_asked_again_by_a_retry(
     error = refused(take, flux, tmp_path, errors.FluxServiceError)
     assert "The link to the image lives until" in str(error)
     assert not isinstance(error, AirflowFailException)
+
+
+def test_an_image_that_was_put_unnoticed_is_found_when_its_link_is_dead(
+    flux: FluxEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store kept it and failed all the same, as one does whose answer is lost."""
+    hook, uri = FluxHook(), f"file://{tmp_path}/kite.jpeg"
+    result = hook.wait(hook.submit("flux-dev", {"prompt": "a kite", "width": 256, "height": 256}), timeout=30)
+    real = PathStore.put
+
+    def put(*arguments: Any) -> None:
+        real(*arguments)
+        raise OSError("the answer was lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PathStore, "put", put)
+        with pytest.raises(FluxStoreError):
+            delivery.deliver(hook.get_conn(), result, open_store(uri, None))
+    flux.fault(on="download", http=403, times=None)
+    image = delivery.deliver(hook.get_conn(), result, open_store(uri, None))
+    receipt = json.loads((tmp_path / "kite.jpeg.json").read_text())
+    assert (receipt["state"], receipt["image"]) == ("stored", image)

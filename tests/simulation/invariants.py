@@ -116,6 +116,9 @@ class Invariants:
         """Look at what a process that nothing happened to has left undone."""
         if process.faults or self.plan.policies["reuse"] == "never" or not self._uris(task):
             return
+        if task.state == "deferred":
+            # It has looked once, and the triggerer goes on.
+            return
         if self.plan.options.get("wait_for_completion") is False and task.task_id == "paint":
             return
         for job in known:
@@ -195,11 +198,13 @@ class Invariants:
             return True
         if self.plan.policies["on_orphan"] == "resubmit" and (job.is_lost or job.attempt.disturbed):
             return True
-        if job.written_at is None and job.trouble:
+        # The task state is read before it is written: a read that fails is trouble that no note shows.
+        if job.written_at is None and (job.trouble or self.plan.place != "store"):
             return True
-        if not later:
-            return False
-        after = later[0]
+        return any(self._is_replaced(job, after) for after in later)
+
+    def _is_replaced(self, job: Job, after: Job) -> bool:
+        """Return whether a later job is there because this one was not known, or was lost."""
         unwritten = job.trouble and (job.written_at is None or job.written_at > after.accepted_at)
         other = self.plan.policies["on_expired"] == "resubmit" or _run(job) != _run(after)
         unstored = job.stored_at is None or job.stored_at > after.accepted_at
@@ -229,7 +234,7 @@ class Invariants:
     def _has_orphan(self) -> bool:
         # Whoever dies right before its request leaves the same receipt as one that dies right after it.
         died = sum(self.world.counts[kind] for kind in ("killed", "frozen", "interrupted"))
-        if self.plan.place == "state" and self.world.counts["store: before"]:
+        if self.plan.place != "store" and self.world.counts["store: before"] + self.world.counts["store: after"]:
             # A claim that could not be given up: the task state fails in the look before the write, too.
             return True
         if any(job.written_at is None and job.trouble for job in self.api.jobs.values()):

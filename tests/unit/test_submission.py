@@ -364,6 +364,7 @@ def test_a_job_that_comes_out_of_a_frozen_request_is_kept_beside_the_one_that_to
     kept = read_receipt(receipts.text or "", "here")
     assert [(job.id, job.cost, run) for job, run in kept.unused_jobs()] == [("new", 4.0, RUN)]
     assert "Job new (4.0 credits) was submitted a second time" in caplog.text
+    assert (found.unused_cost(RUN), found.unused_cost(OTHER)) == (4.0, 0)
 
 
 def test_a_job_takes_the_place_of_a_claim_that_overtook_it() -> None:
