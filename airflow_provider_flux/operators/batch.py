@@ -90,6 +90,7 @@ class FluxGenerateBatchOperator(TemplatedOperator):
         "on_failure",
         "max_failures",
         "max_cost",
+        "on_max_cost",
         "timeout",
         "poll_interval",
         "max_bytes",
