@@ -42,10 +42,12 @@ class Mutation:
 def _of_poller(final: Callable[[FluxError], bool]) -> Any:
     real = polling.Poller.feed
 
-    def feed(self: polling.Poller, answer: Result | FluxError, now: float) -> Result | None:
+    def feed(
+        self: polling.Poller, answer: Result | FluxError, now: float, asked_at: float | None = None
+    ) -> Result | None:
         if isinstance(answer, FluxError) and final(answer):
             raise FluxCreditsError(answer.what, job_id=self.job.id)
-        return real(self, answer, now)
+        return real(self, answer, now, asked_at)
 
     return feed
 
