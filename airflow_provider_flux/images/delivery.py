@@ -115,7 +115,8 @@ def _check_not_replaced(present: Receipt, job: Job, store: Store) -> None:
 
     :raises FluxStoreUnusableError: naming both.
     """
-    if present.state == "stored" and not present.may_be_of(job):
+    # A receipt names the image right before it is put.
+    if present.state in PAID_STATES and present.image is not None and not present.may_be_of(job):
         raise FluxStoreUnusableError(
             f"The image of job {job.id} is not stored: {store.uri} holds that of job {present.paid_job().id} "
             f"({present.run}) by now. Two runs or tasks share this place; give each one of its own, for example with "
