@@ -9,7 +9,7 @@ TWO := --numprocesses 2 --dist loadscope
 .PHONY: demo test test-lowest simulate bench docs lint clean
 
 demo: $(NEWEST)/.installed
-	@$(NEWEST)/bin/python -m tests.demo
+	@$(NEWEST)/bin/python -m scripts.demo
 
 # Two processes: one has the running Airflow, which mostly waits, the other all the rest.
 test: $(NEWEST)/.installed
@@ -37,7 +37,7 @@ lint: $(NEWEST)/.installed
 
 # The README's table of models and parameters.
 docs: $(NEWEST)/.installed
-	$(NEWEST)/bin/python -m docs.models
+	$(NEWEST)/bin/python -m scripts.generate_model_table
 
 clean:
 	rm -rf $(NEWEST) $(LOWEST) .demo demo-output dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from airflow_provider_flux.client.errors import FluxBadRequestError
+from airflow_provider_flux.exceptions import FluxBadRequestError
 
 _UNSET = ("", "none", "null")
 _NO_CONTENT = (*_UNSET, "undefined", "nan", "[]", "{}")

@@ -23,8 +23,8 @@ from benchmarks.harness import airflow_home, contender, goal, ratio, report
 from tests.servers.seaweed import SeaweedFS
 
 if TYPE_CHECKING:
-    from airflow_provider_flux.client.answers import Result
     from airflow_provider_flux.client.client import FluxClient
+    from airflow_provider_flux.client.responses import Result
 
 SIZES = (1, 8, 64)
 """MiB."""
@@ -129,8 +129,8 @@ def _ready_image(url: str, key: str) -> tuple[FluxClient, Result]:
 
 
 def _ours(url: str, key: str, keep_client: bool) -> Callable[[], object]:
-    from airflow_provider_flux.images.delivery import deliver
-    from airflow_provider_flux.images.stores import open_store
+    from airflow_provider_flux.images.transfer import deliver
+    from airflow_provider_flux.storage import open_store
 
     client, result = _ready_image(url, key)
     return lambda: deliver(client, result, open_store("s3://flux/ours.jpeg", "aws_default", keep_client=keep_client))

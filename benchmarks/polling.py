@@ -9,10 +9,10 @@ import math
 import random
 from statistics import fmean
 
-from airflow_provider_flux.client.answers import Result, State
-from airflow_provider_flux.client.durations import TYPICAL, Durations
+from airflow_provider_flux.client.estimator import TYPICAL, Durations
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.polling import Poller
+from airflow_provider_flux.client.responses import Result, State
 from benchmarks.harness import goal, report
 
 SPREADS = {0.15: 0.35, 0.3: 0.55, 0.6: 0.85}

@@ -163,7 +163,7 @@ def _runner(workloads: list[Any], name: str, url: str) -> Any:
 
 
 def _see_jobs(url: str) -> None:
-    from airflow_provider_flux.client.durations import durations_of
+    from airflow_provider_flux.client.estimator import durations_of
 
     shortest, longest = DURATION
     for number in range(100):

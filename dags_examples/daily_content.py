@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow.sdk import DAG, BaseNotifier, Param
 
-from airflow_provider_flux.client.errors import FluxRateLimitError, FluxServiceError, FluxTimeoutError
+from airflow_provider_flux.exceptions import FluxRateLimitError, FluxServiceError, FluxTimeoutError
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 
 try:

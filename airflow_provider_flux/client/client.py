@@ -25,7 +25,12 @@ import httpx
 from httpx_aiohttp import HttpxAiohttpClient
 
 from airflow_provider_flux import __version__
-from airflow_provider_flux.client.answers import (
+from airflow_provider_flux.client.catalogue.validation import prepare, strangers
+from airflow_provider_flux.client.estimator import durations_of
+from airflow_provider_flux.client.gateways import BFL, Endpoint
+from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.client.polling import Poller
+from airflow_provider_flux.client.responses import (
     Answer,
     Result,
     State,
@@ -34,21 +39,6 @@ from airflow_provider_flux.client.answers import (
     read_result,
     read_submission,
 )
-from airflow_provider_flux.client.durations import durations_of
-from airflow_provider_flux.client.errors import (
-    FluxAuthenticationError,
-    FluxBadImageError,
-    FluxConfigurationError,
-    FluxError,
-    FluxImageExpiredError,
-    FluxRateLimitError,
-    FluxServiceError,
-    FluxUncertainSubmitError,
-    about,
-)
-from airflow_provider_flux.client.gateways import BFL, Endpoint
-from airflow_provider_flux.client.jobs import Job
-from airflow_provider_flux.client.polling import Poller
 from airflow_provider_flux.client.url_safety import (
     SETTING,
     Network,
@@ -62,7 +52,17 @@ from airflow_provider_flux.client.url_safety import (
     resolved,
     same_origin,
 )
-from airflow_provider_flux.client.validation import prepare, strangers
+from airflow_provider_flux.exceptions import (
+    FluxAuthenticationError,
+    FluxBadImageError,
+    FluxConfigurationError,
+    FluxError,
+    FluxImageExpiredError,
+    FluxRateLimitError,
+    FluxServiceError,
+    FluxUncertainSubmitError,
+    job_context,
+)
 
 log = logging.getLogger(__name__)
 
@@ -292,7 +292,7 @@ def _failed_poll(job: Job, url: str) -> Iterator[None]:
     try:
         yield
     except FluxError as error:
-        what = f"{urlsplit(url).hostname}: {error.what}"
+        what = f"{urlsplit(url).hostname}: {error.message}"
         raise FluxServiceError(what, job_id=job.id, retry_after=error.retry_after) from error.__cause__
 
 
@@ -335,7 +335,7 @@ class FluxClient:
         parameters: Mapping[str, Any],
         patience: float = SUBMIT_PATIENCE,
         strict: bool = False,
-        queue: bool = True,
+        wait_for_capacity: bool = True,
         before_request: Callable[[], None] = lambda: None,
     ) -> Job:
         """Submit a paid job.
@@ -346,7 +346,7 @@ class FluxClient:
         :param parameters: The request's fields; unset and empty ones are not sent.
         :param patience: Seconds for which it is sent again.
         :param strict: Refuse a model or parameter that is not known here, rather than send it with a warning.
-        :param queue: Whether it is sent again, too, while the account has no room for another job (HTTP 429).
+        :param wait_for_capacity: Whether to resend it, too, while the account is at its limit of jobs (HTTP 429).
         :param before_request: Called right before each time that it is sent; what it raises ends the submit.
         :raises FluxBadRequestError: before anything is sent if a value cannot be used, or by the API.
         :raises FluxUncertainSubmitError: if the answer was lost, so that a job may exist.
@@ -368,10 +368,10 @@ class FluxClient:
                 return self._submit_once(model, body)
             except (FluxRateLimitError, FluxServiceError) as error:
                 wait = max(error.retry_after or 0.0, min(15.0, 2.0**attempt) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-                hopeless = isinstance(error, FluxUncertainSubmitError if queue else _NOT_QUEUED)
+                hopeless = isinstance(error, FluxUncertainSubmitError if wait_for_capacity else _NOT_QUEUED)
                 if hopeless or time.monotonic() + wait > give_up:
                     raise
-                log.warning("Not accepted, sending again in %.1f s: %s", wait, error.what)
+                log.warning("Not accepted, sending again in %.1f s: %s", wait, error.message)
                 time.sleep(wait)
         raise AssertionError("unreachable")
 
@@ -431,7 +431,7 @@ class FluxClient:
 
         Source: https://apidoc.cometapi.com/api/image/flux/flux-query
         """
-        with about(job.id):
+        with job_context(job.id):
             self._check_key()
         return self._get_result(job, self.endpoint.result_url(job))
 
@@ -457,7 +457,7 @@ class FluxClient:
         :raises FluxError: if the job failed, was moderated, or is not known.
         """
         poller = _poller(self.endpoint, job, deadline, interval)
-        with about(job.id):
+        with job_context(job.id):
             self._check_key()
         while True:
             time.sleep(poller.delay(time.time()))
@@ -493,7 +493,7 @@ class FluxClient:
                 raise FluxServiceError(
                     f"Fetching {fetched(job_id)} failed{_at(error)} ({_why(error)}).",
                     job_id=job_id,
-                    money=FluxBadImageError._money(job_id),
+                    billing=FluxBadImageError.billing_note(job_id),
                 ) from error
 
     def _follow(self, url: str, job_id: str | None, stack: contextlib.ExitStack) -> httpx.Response:
@@ -528,7 +528,7 @@ class FluxClient:
             if isinstance(error, FluxRateLimitError):
                 return "The API is reachable but rate-limits requests; the key was not verified."
             if answer.code == 404:
-                raise FluxConfigurationError(error.what) from None
+                raise FluxConfigurationError(error.message) from None
             raise error from None
         if result.state is not State.NOT_FOUND:
             raise FluxConfigurationError(
@@ -586,7 +586,7 @@ def _in_time(chunks: Iterator[bytes], job_id: str | None) -> Iterator[bytes]:
             raise FluxServiceError(
                 f"Fetching {fetched(job_id)} took longer than {FETCH_PATIENCE:.0f} s.",
                 job_id=job_id,
-                money=FluxBadImageError._money(job_id),
+                billing=FluxBadImageError.billing_note(job_id),
             )
 
 
@@ -609,7 +609,7 @@ def _check_delivered(response: httpx.Response, job_id: str | None) -> None:
         raise FluxServiceError(
             f"The delivery host failed for {fetched(job_id)} (HTTP {code}).",
             job_id=job_id,
-            money=FluxBadImageError._money(job_id),
+            billing=FluxBadImageError.billing_note(job_id),
         )
     raise FluxBadImageError(f"The delivery host did not give {fetched(job_id)} (HTTP {code}).", job_id=job_id)
 

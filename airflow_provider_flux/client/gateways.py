@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
-from airflow_provider_flux.client.errors import FluxConfigurationError
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.url_safety import Network, check_url, is_name, origin, read_networks, same_origin
+from airflow_provider_flux.exceptions import FluxConfigurationError
 
 COMETAPI = "cometapi"
 BFL = "bfl"

@@ -9,9 +9,10 @@ import logging
 import random
 from dataclasses import replace
 
-from airflow_provider_flux.client.answers import KNOWN_WAITING, Result, State
-from airflow_provider_flux.client.durations import Durations
-from airflow_provider_flux.client.errors import (
+from airflow_provider_flux.client.estimator import Durations
+from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.client.responses import KNOWN_WAITING, Result, State
+from airflow_provider_flux.exceptions import (
     FluxError,
     FluxJobFailedError,
     FluxJobNotFoundError,
@@ -19,7 +20,6 @@ from airflow_provider_flux.client.errors import (
     FluxServiceError,
     FluxTimeoutError,
 )
-from airflow_provider_flux.client.jobs import Job
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ class Poller:
         self._last_failure = error
         self._unready = None
         if self._failures in (1, 5, 25):
-            log.warning("Poll %d of job %s failed; it is asked for again: %s", self.polls, self.job.id, error.what)
+            log.warning("Poll %d of job %s failed; it is asked for again: %s", self.polls, self.job.id, error.message)
 
     def _note(self, word: str) -> None:
         if word.lower() not in KNOWN_WAITING and word not in self._words:
@@ -203,7 +203,7 @@ class Poller:
 
     def _last(self) -> str:
         if self._last_failure is not None:
-            return f"the last poll failed: {self._last_failure.what}"
+            return f"the last poll failed: {self._last_failure.message}"
         return f"last status {self._status!r}"
 
     def _timeout(self, now: float) -> FluxTimeoutError:

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
-from airflow_provider_flux.client.errors import FluxConfigurationError, FluxUnsafeUrlError
+from airflow_provider_flux.exceptions import FluxConfigurationError, FluxUnsafeUrlError
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import (
     task_decorator_factory,
 )
 
-from airflow_provider_flux.client.errors import FluxBadRequestError
+from airflow_provider_flux.exceptions import FluxBadRequestError
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 
 try:

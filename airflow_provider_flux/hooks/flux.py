@@ -20,24 +20,24 @@ from airflow.providers.common.compat.connection import get_async_connection
 from airflow.sdk import BaseHook
 from airflow.sdk.log import mask_secret
 
-from airflow_provider_flux.client.errors import (
+from airflow_provider_flux.client.gateways import BFL, Endpoint, make_endpoint
+from airflow_provider_flux.client.jobs import Job, job_from
+from airflow_provider_flux.exceptions import (
     FluxAuthenticationError,
     FluxConfigurationError,
     FluxCreditsError,
     FluxError,
     FluxServiceError,
 )
-from airflow_provider_flux.client.gateways import BFL, Endpoint, make_endpoint
-from airflow_provider_flux.client.jobs import Job, job_from
-from airflow_provider_flux.exceptions import AirflowNotFoundException, airflow_errors
-from airflow_provider_flux.images.capture import MAX_BYTES
+from airflow_provider_flux.failures import AirflowNotFoundException, airflow_errors
+from airflow_provider_flux.images.verification import MAX_BYTES
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-    from airflow_provider_flux.client.answers import Result
     from airflow_provider_flux.client.client import FluxClient
-    from airflow_provider_flux.images.capture import Image
+    from airflow_provider_flux.client.responses import Result
+    from airflow_provider_flux.images.verification import Image
 
 ENDPOINT_TTL = 30.0
 """Seconds for which triggers take a connection as it was last looked up."""
@@ -63,7 +63,7 @@ class FluxHook(BaseHook):
     connecting, or a pause within an answer, may take; default 30) and ``allowed_delivery_networks`` (networks that
     images may be fetched from though they are not public, as a list or with commas between; default: none).
 
-    Errors are those of ``airflow_provider_flux.client.errors``. One that a retry cannot mend is an
+    Errors are those of ``airflow_provider_flux.exceptions``. One that a retry cannot mend is an
     ``AirflowFailException`` too, so that a ``@task`` that raises it is not retried.
 
     :param flux_conn_id: Id of the connection.
@@ -109,7 +109,7 @@ class FluxHook(BaseHook):
         model: str,
         parameters: dict[str, Any],
         strict: bool = False,
-        queue: bool = True,
+        wait_for_capacity: bool = True,
         before_request: Callable[[], None] = lambda: None,
     ) -> Job:
         """Submit a paid job and return it at once.
@@ -117,7 +117,7 @@ class FluxHook(BaseHook):
         :param model: The model's name, such as ``"flux-pro-1.1"``.
         :param parameters: The request's fields (``prompt``, ``width``, ...); unset and empty ones are not sent.
         :param strict: Refuse a model or parameter that is not known here, rather than send it with a warning.
-        :param queue: Whether to wait a minute at most while the account has no room for another job (HTTP 429).
+        :param wait_for_capacity: Whether to wait up to a minute while the account is at its limit of jobs (HTTP 429).
         :param before_request: Called right before each request that may be accepted; what it raises ends the submit.
         :raises FluxBadRequestError: if they cannot be used; nothing was paid.
         :raises FluxUncertainSubmitError: if the answer was lost, so that a job may exist.
@@ -126,7 +126,9 @@ class FluxHook(BaseHook):
         if secret := parameters.get("webhook_secret"):
             mask_secret(secret)
         with self._errors():
-            return self._client.submit(model, parameters, strict=strict, queue=queue, before_request=before_request)
+            return self._client.submit(
+                model, parameters, strict=strict, wait_for_capacity=wait_for_capacity, before_request=before_request
+            )
 
     def get_result(self, job: Job | dict[str, Any] | str) -> Result:
         """Ask once how ``job`` is.
@@ -158,7 +160,7 @@ class FluxHook(BaseHook):
         :raises FluxBadImageError: if it is not one whole image, or its link has expired.
         :raises FluxServiceError: if the delivery host does not answer.
         """
-        from airflow_provider_flux.images.delivery import fetch_image
+        from airflow_provider_flux.images.transfer import fetch_image
 
         with self._errors(), tempfile.TemporaryDirectory(prefix="flux-") as folder:
             path = Path(folder) / "image"
@@ -229,13 +231,13 @@ class FluxHook(BaseHook):
             try:
                 return True, f"{address}: {self._client.check()}"
             except FluxAuthenticationError as error:
-                told = f"{address} answers, but the key is wrong: {error.what}" if key else error.what
+                told = f"{address} answers, but the key is wrong: {error.message}" if key else error.message
             except FluxCreditsError as error:
-                return True, f"{address}: The key is valid. {error.what}"
+                return True, f"{address}: The key is valid. {error.message}"
             except FluxServiceError as error:
-                told = f"{address} cannot be reached or fails: {error.what}"
+                told = f"{address} cannot be reached or fails: {error.message}"
             except FluxError as error:
-                told = f"{address} is not a FLUX API that can be used: {error.what}"
+                told = f"{address} is not a FLUX API that can be used: {error.message}"
         except FluxConfigurationError as error:
             told = str(error)
         except Exception as error:

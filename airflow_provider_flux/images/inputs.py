@@ -17,13 +17,19 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from airflow_provider_flux.arguments import is_nothing, read_list, read_mapping
-from airflow_provider_flux.client.errors import FluxBadImageError, FluxBadRequestError, FluxError, FluxServiceError
+from airflow_provider_flux.client.catalogue.constraints import ImageToken
+from airflow_provider_flux.client.catalogue.models import BASE64, MODELS, URL
+from airflow_provider_flux.client.catalogue.validation import image_forms
 from airflow_provider_flux.client.jobs import job_from
-from airflow_provider_flux.client.models import BASE64, MODELS, URL
-from airflow_provider_flux.client.validation import image_forms
-from airflow_provider_flux.client.values import ImageToken
+from airflow_provider_flux.exceptions import (
+    FluxBadImageError,
+    FluxBadRequestError,
+    FluxError,
+    FluxServiceError,
+    FluxStoreError,
+)
 from airflow_provider_flux.images import pixels
-from airflow_provider_flux.images.stores import FluxStoreError, open_store
+from airflow_provider_flux.storage import open_store
 
 if TYPE_CHECKING:
     from airflow_provider_flux.client.client import FluxClient
@@ -168,7 +174,7 @@ class InputImages:
         try:
             store = open_store(uri, self._aws_conn_id)
         except FluxError as error:
-            raise ValueError(f"cannot be read: {error.what}") from None
+            raise ValueError(f"cannot be read: {error.message}") from None
         try:
             with _one_at_a_time:
                 store.get(file)
@@ -190,7 +196,7 @@ class InputImages:
         return data
 
     def _read_job(self, told: Mapping[str, Any]) -> bytes:
-        from airflow_provider_flux.images.delivery import fetch_job
+        from airflow_provider_flux.images.transfer import fetch_job
 
         with tempfile.TemporaryDirectory(prefix="flux-") as folder:
             path = Path(folder) / "image"
@@ -198,8 +204,8 @@ class InputImages:
                 fetch_job(self._client, job_from(told), path, JOB_PATIENCE, MAX_BYTES)
             except FluxError as error:
                 if not error.retryable:
-                    raise ValueError(f"cannot be fetched: {error.what}") from None
-                raise FluxServiceError(f"An input image cannot be fetched: {error.what}") from error
+                    raise ValueError(f"cannot be fetched: {error.message}") from None
+                raise FluxServiceError(f"An input image cannot be fetched: {error.message}") from error
             return path.read_bytes()
 
     def _read_url(self, url: str) -> bytes:
@@ -211,9 +217,9 @@ class InputImages:
         except _TooLargeError as error:
             raise ValueError(str(error)) from None
         except FluxBadImageError as error:
-            raise ValueError(f"cannot be fetched: {error.what}") from None
+            raise ValueError(f"cannot be fetched: {error.message}") from None
         except FluxServiceError as error:
-            raise FluxServiceError(error.what) from error
+            raise FluxServiceError(error.message) from error
         return file.getvalue()
 
 

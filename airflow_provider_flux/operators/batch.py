@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_flux import metrics
 from airflow_provider_flux.arguments import count, number_of_bytes, number_of_credits, seconds
-from airflow_provider_flux.client.errors import FluxBadRequestError, FluxBatchError, FluxError
-from airflow_provider_flux.exceptions import airflow_errors
-from airflow_provider_flux.images.capture import MAX_BYTES
+from airflow_provider_flux.exceptions import FluxBadRequestError, FluxBatchError, FluxError
+from airflow_provider_flux.execution.outlets import lineage_of, tell_outlets
+from airflow_provider_flux.execution.templates import TemplatedOperator
+from airflow_provider_flux.failures import airflow_errors
+from airflow_provider_flux.images.verification import MAX_BYTES
 from airflow_provider_flux.links.flux import FluxImageLink
-from airflow_provider_flux.operators.outlets import lineage_of, tell_outlets
-from airflow_provider_flux.operators.templates import TemplatedOperator
 from airflow_provider_flux.receipts.submission import check_policies, task_identity
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
+    from airflow_provider_flux.batch.requests import Item
+    from airflow_provider_flux.batch.runner import BatchRun, Rules
     from airflow_provider_flux.hooks.flux import FluxHook
-    from airflow_provider_flux.images.stores import Store
-    from airflow_provider_flux.operators.batch_run import BatchRun, Rules
-    from airflow_provider_flux.operators.requests import Item
+    from airflow_provider_flux.storage.base import ImageStore
 
 
 class FluxGenerateBatchOperator(TemplatedOperator):
@@ -39,7 +39,7 @@ class FluxGenerateBatchOperator(TemplatedOperator):
     it, so a retry, a clear or a killed worker goes on where the receipts say and buys only what is missing.
 
     Ends with a manifest beside the images, a line for each request in the order given: ``index``, ``state``
-    (``stored``, ``moderated``, ``failed``, ``not submitted``), ``model``, ``prompt``, ``file_name``, ``uri``, ``id``,
+    (``stored``, ``moderated``, ``failed``, ``not_submitted``), ``model``, ``prompt``, ``file_name``, ``uri``, ``id``,
     ``seed``, ``cost``, ``error`` and, of a stored image, what FluxGenerateOperator returns. Each run has a manifest of
     its own; ``manifest.jsonl`` is a copy of the newest one. Returns ``manifest`` (the URI of the run's own),
     ``manifest_sha256`` (in hex), ``counts`` (``requested``, ``stored``, ``reused``, ``moderated``, ``failed``,
@@ -56,7 +56,6 @@ class FluxGenerateBatchOperator(TemplatedOperator):
     :param model: Model of the requests that name none.
     :param parameters: Fields of all requests; a request's own come before.
     :param max_active: Jobs in flight at most; the API allows 24 an account, 6 for ``flux-kontext-max``.
-    :param on_failure: If a request fails: ``"continue"`` with the others, or ``"stop"`` to submit more.
     :param max_failures: Failed requests that are borne: once there are more, nothing more is submitted;
         default: no limit.
     :param max_cost: Credits that this run may pay; no request is submitted that would pass it. What an image costs
@@ -87,7 +86,6 @@ class FluxGenerateBatchOperator(TemplatedOperator):
         "model",
         "parameters",
         "max_active",
-        "on_failure",
         "max_failures",
         "max_cost",
         "on_max_cost",
@@ -113,7 +111,6 @@ class FluxGenerateBatchOperator(TemplatedOperator):
         model: str | None = None,
         parameters: dict[str, Any] | None = None,
         max_active: int | str = 24,
-        on_failure: str = "continue",
         max_failures: int | str | None = None,
         max_cost: float | str | None = None,
         on_max_cost: str = "fail",
@@ -136,7 +133,6 @@ class FluxGenerateBatchOperator(TemplatedOperator):
         self.model = model
         self.parameters = parameters
         self.max_active = max_active
-        self.on_failure = on_failure
         self.max_failures = max_failures
         self.max_cost = max_cost
         self.on_max_cost = on_max_cost
@@ -162,9 +158,9 @@ class FluxGenerateBatchOperator(TemplatedOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check all requests, bring each to its end, write the manifest."""
-        from airflow_provider_flux.operators.batch_run import BatchRun
-        from airflow_provider_flux.operators.interruptible import run_interruptible
-        from airflow_provider_flux.operators.requests import own_manifest
+        from airflow_provider_flux.batch.requests import own_manifest
+        from airflow_provider_flux.batch.runner import BatchRun
+        from airflow_provider_flux.execution.interrupts import run_interruptible
 
         self._run = None
         with self._errors():
@@ -213,14 +209,14 @@ class FluxGenerateBatchOperator(TemplatedOperator):
         lines = self._run.lines if self._run is not None else []
         return lineage_of([line["uri"] for line in lines if line["uri"]])
 
-    def _items(self, manifest: Store) -> list[Item]:
-        from airflow_provider_flux.operators.requests import read_requests
+    def _items(self, manifest: ImageStore) -> list[Item]:
+        from airflow_provider_flux.batch.requests import read_requests
 
         shared = self._own_parameters()
         return read_requests(self.requests, self.model, shared, self._hook.get_conn(), manifest, self.strict)
 
     def _rules(self) -> Rules:
-        from airflow_provider_flux.operators.batch_run import Rules
+        from airflow_provider_flux.batch.runner import Rules
 
         policies = {
             "reuse": self.reuse,
@@ -228,11 +224,10 @@ class FluxGenerateBatchOperator(TemplatedOperator):
             "on_expired": self.on_expired,
             "on_moderated": self.on_moderated,
         }
-        check_policies(**policies, on_failure=self.on_failure, on_max_cost=self.on_max_cost)
-        stop_after = None if self.max_failures is None else count("max_failures", self.max_failures)
+        check_policies(**policies, on_max_cost=self.on_max_cost)
         return Rules(
             max_active=count("max_active", self.max_active, least=1),
-            stop_after=0 if self.on_failure == "stop" else stop_after,
+            max_failures=None if self.max_failures is None else count("max_failures", self.max_failures),
             max_cost=None if self.max_cost is None else number_of_credits("max_cost", self.max_cost),
             timeout=seconds("timeout", self.timeout),
             poll_interval=None if self.poll_interval is None else seconds("poll_interval", self.poll_interval, 0.1),
@@ -243,16 +238,16 @@ class FluxGenerateBatchOperator(TemplatedOperator):
             **policies,
         )
 
-    def _manifest(self) -> Store:
-        from airflow_provider_flux.images.stores import open_store
-        from airflow_provider_flux.operators.requests import MANIFEST
+    def _manifest(self) -> ImageStore:
+        from airflow_provider_flux.batch.requests import MANIFEST
+        from airflow_provider_flux.storage import open_store
 
         folder = str(self.output_uri or "").strip()
         if not folder:
             raise FluxBadRequestError("output_uri is empty; it must be a folder such as s3://bucket/folder/.")
         return open_store(f"{folder.rstrip('/')}/{MANIFEST}", self.aws_conn_id)
 
-    def _write(self, manifests: tuple[Store, ...], lines: list[dict[str, Any]]) -> str | None:
+    def _write(self, manifests: tuple[ImageStore, ...], lines: list[dict[str, Any]]) -> str | None:
         """Return the manifest's SHA-256; None if it could not be written, which is not to hide what came before."""
         data = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines).encode(errors="replace")
         if not lines:
@@ -268,13 +263,13 @@ class FluxGenerateBatchOperator(TemplatedOperator):
                     return None
         return hashlib.sha256(data).hexdigest()
 
-    def _check_complete(self, batch: BatchRun, manifest: Store, result: dict[str, Any], context: Context) -> None:
+    def _check_complete(self, batch: BatchRun, manifest: ImageStore, result: dict[str, Any], context: Context) -> None:
         """Fail if images are missing, or the manifest is; the result is pushed first, for who comes after.
 
         :raises FluxBatchError: saying how many, and why.
         :raises FluxStoreError: if the manifest could not be written.
         """
-        from airflow_provider_flux.images.stores import FluxStoreError
+        from airflow_provider_flux.exceptions import FluxStoreError
 
         counts, is_written = batch.counts, result["manifest_sha256"] is not None
         over = batch.over_max_cost if self.on_max_cost == "stop" else 0
@@ -286,14 +281,14 @@ class FluxGenerateBatchOperator(TemplatedOperator):
         if is_written:
             context["ti"].xcom_push(key="return_value", value=result)
         if missing:
-            reasons = Counter(f"{type(error).__name__} ({error.what})" for error in batch.errors)
+            reasons = Counter(f"{type(error).__name__} ({error.message})" for error in batch.errors)
             why = [f"{number} x {reason}" for reason, number in reasons.most_common(3)]
             because = "; ".join([*why, *batch.reasons])
             what = f"{missing} of {counts['requested']} images are missing ({_words(counts)})"
-            error = FluxBatchError(f"{what}: {because}.", money=money, faults=[f"{what}.", *why, *batch.reasons])
+            error = FluxBatchError(f"{what}: {because}.", billing=money, faults=[f"{what}.", *why, *batch.reasons])
             error.retryable = any(one.retryable for one in batch.errors)
             raise error
-        raise FluxStoreError("The batch's manifest could not be written; the log says why.", money=money)
+        raise FluxStoreError("The batch's manifest could not be written; the log says why.", billing=money)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

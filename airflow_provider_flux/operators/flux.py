@@ -14,35 +14,35 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_flux import metrics
 from airflow_provider_flux.arguments import most_bytes, number_of_bytes, seconds
-from airflow_provider_flux.client.errors import FluxBadRequestError, FluxError, FluxModeratedError, FluxRateLimitError
 from airflow_provider_flux.client.jobs import Job
-from airflow_provider_flux.exceptions import airflow_errors
-from airflow_provider_flux.images.capture import MAX_BYTES
-from airflow_provider_flux.images.recipe import describe, describe_job, describe_reused, image_name, with_unused
-from airflow_provider_flux.links.flux import FluxImageLink
-from airflow_provider_flux.operators.outlets import lineage_of, tell_outlets
-from airflow_provider_flux.operators.queueing import Queued, defer_submit
-from airflow_provider_flux.operators.templates import TemplatedOperator
-from airflow_provider_flux.operators.waiting import (
-    GRACE,
+from airflow_provider_flux.exceptions import FluxBadRequestError, FluxError, FluxModeratedError, FluxRateLimitError
+from airflow_provider_flux.execution.capacity import Queued, defer_submit
+from airflow_provider_flux.execution.deferral import (
+    DEFAULT_DEFER_AFTER,
     deadline_for,
     event_uri,
     log_stored,
     read_event,
     wait_or_defer,
 )
+from airflow_provider_flux.execution.outlets import lineage_of, tell_outlets
+from airflow_provider_flux.execution.templates import TemplatedOperator
+from airflow_provider_flux.failures import abandoned_job_message, airflow_errors, retry_sentence
+from airflow_provider_flux.images.verification import MAX_BYTES
+from airflow_provider_flux.links.flux import FluxImageLink
 from airflow_provider_flux.receipts.lifecycle import failure_recorded, mark_ready
-from airflow_provider_flux.receipts.submission import Submission, check_policies, retry_sentence, task_identity
-from airflow_provider_flux.triggers.flux import abandoned_job_message
+from airflow_provider_flux.receipts.recipe import image_name
+from airflow_provider_flux.receipts.submission import Submission, check_policies, task_identity
+from airflow_provider_flux.results import describe, describe_job, describe_reused, with_unused
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
-    from airflow_provider_flux.client.answers import Result
+    from airflow_provider_flux.client.responses import Result
     from airflow_provider_flux.hooks.flux import FluxHook
     from airflow_provider_flux.images.inputs import InputImages
-    from airflow_provider_flux.images.stores import Store
     from airflow_provider_flux.receipts.stores import ReceiptStore
+    from airflow_provider_flux.storage.base import ImageStore
 
 REQUEST_FIELDS = (
     "prompt",
@@ -104,20 +104,20 @@ class FluxGenerateOperator(TemplatedOperator):
     :param flux_conn_id: Connection of the FLUX API.
     :param wait_for_completion: Whether to wait for the image; if not, the job is returned once submitted.
     :param deferrable: Wait in the triggerer, so that no worker is held.
-    :param grace: Seconds to wait on the worker before deferring.
+    :param defer_after: Seconds to wait on the worker before deferring.
     :param timeout: Seconds after the submit at which waiting ends; ``execution_timeout`` ends it sooner. As long,
         at most, it waits before for room at the API (HTTP 429), in the triggerer too.
     :param poll_interval: Seconds between polls; default: from when such jobs usually finish.
     :param max_bytes: Largest image that is taken, in bytes.
     :param reuse: When an image or job that was paid for is taken instead of a new one, if its recipe (model and
-        parameters) is the same. ``"run"``: within the same DAG run, so that a retry or a clear buys nothing;
+        parameters) is the same. ``"run"``: within the same DAG run, so that a retry or a clear is not billed again;
         ``"always"``: across runs and backfills too, where the image lies at ``output_uri``; ``"never"``.
     :param on_orphan: If an earlier try sent a submit and never learned its job's id: ``"resubmit"`` (perhaps
         paying twice; logged, and counted in the receipt) or ``"fail"``.
     :param on_expired: If a paid image's link died before anyone stored it: ``"fail"``, or ``"resubmit"``, which
         lets a retry buy it anew with the same seed.
     :param on_moderated: ``"fail"`` (without retry) or ``"skip"`` the task.
-    :raises FluxError: the class tells the outcome (``airflow_provider_flux.client.errors``). One that a retry
+    :raises FluxError: the class tells the outcome (``airflow_provider_flux.exceptions``). One that a retry
         cannot mend is an ``AirflowFailException`` too.
     """
 
@@ -128,7 +128,7 @@ class FluxGenerateOperator(TemplatedOperator):
         "output_uri",
         "aws_conn_id",
         "flux_conn_id",
-        "grace",
+        "defer_after",
         "timeout",
         "poll_interval",
         "max_bytes",
@@ -166,7 +166,7 @@ class FluxGenerateOperator(TemplatedOperator):
         flux_conn_id: str = "flux_default",
         wait_for_completion: bool = True,
         deferrable: bool = True,
-        grace: float | str | timedelta = GRACE,
+        defer_after: float | str | timedelta = DEFAULT_DEFER_AFTER,
         timeout: float | str | timedelta = 600,
         poll_interval: float | str | timedelta | None = None,
         max_bytes: int | str = MAX_BYTES,
@@ -200,7 +200,7 @@ class FluxGenerateOperator(TemplatedOperator):
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
         # Numbers from here on only when the task runs: until then, each may be a template.
-        self.grace: Any = grace
+        self.defer_after: Any = defer_after
         self.timeout: Any = timeout
         self.poll_interval: Any = poll_interval
         self.max_bytes: Any = max_bytes
@@ -213,7 +213,7 @@ class FluxGenerateOperator(TemplatedOperator):
         self._is_submitting = self._is_running = False
         self._image_uri: str | None = None
         self._unused_cost = 0.0
-        self._remembers = True
+        self._has_receipt = True
 
     @property
     def webhook_secret(self) -> str | None:
@@ -265,11 +265,11 @@ class FluxGenerateOperator(TemplatedOperator):
                     job,
                     deadline=deadline_for(self, job.submitted_at, self.timeout),
                     deferrable=self.deferrable,
-                    grace=self.grace,
+                    defer_after=self.defer_after,
                     poll_interval=self.poll_interval,
                     store={"uri": uri, "aws_conn_id": self.aws_conn_id} if uri else None,
                     max_bytes=self.max_bytes,
-                    remembered=self._remembers,
+                    has_receipt=self._has_receipt,
                     paid_by=paid_by,
                     unused_cost=self._unused_cost,
                 )
@@ -300,7 +300,7 @@ class FluxGenerateOperator(TemplatedOperator):
         Airflow calls it at the end of an execution_timeout, and on SIGTERM, after which the task may well go on.
         """
         if self._job is not None:
-            message = abandoned_job_message(self._job.id, self._remembers, self._is_running)
+            message = abandoned_job_message(self._job.id, self._has_receipt, self._is_running)
             self.log.log(logging.INFO if self._is_running else logging.WARNING, message)
         elif self._is_submitting:
             self.log.warning(
@@ -316,12 +316,12 @@ class FluxGenerateOperator(TemplatedOperator):
     def _finish(
         self,
         result: Result,
-        store: Store | None,
+        store: ImageStore | None,
         receipts: ReceiptStore,
         paid_by: dict[str, Any] | None,
         context: Context,
     ) -> dict[str, Any]:
-        from airflow_provider_flux.images.delivery import deliver
+        from airflow_provider_flux.images.transfer import deliver
 
         if store is None:
             self.log.info(
@@ -375,8 +375,8 @@ class FluxGenerateOperator(TemplatedOperator):
     def _request(self) -> tuple[dict[str, Any], InputImages]:
         """Return the request's fields as the API takes them, and its images; or fail before money is spent."""
         # Here, so that a DAG file does not wait for the catalogue.
-        from airflow_provider_flux.client.models import check_model
-        from airflow_provider_flux.client.validation import left_empty, prepare
+        from airflow_provider_flux.client.catalogue.models import check_model
+        from airflow_provider_flux.client.catalogue.validation import left_empty, prepare
         from airflow_provider_flux.images.inputs import InputImages
 
         self._check_templates()
@@ -386,7 +386,7 @@ class FluxGenerateOperator(TemplatedOperator):
             on_expired=self.on_expired,
             on_moderated=self.on_moderated,
         )
-        self.grace = seconds("grace", self.grace, least=0.0)
+        self.defer_after = seconds("defer_after", self.defer_after, least=0.0)
         self.timeout = seconds("timeout", self.timeout)
         if self.poll_interval is not None:
             self.poll_interval = seconds("poll_interval", self.poll_interval, least=0.1)
@@ -418,27 +418,27 @@ class FluxGenerateOperator(TemplatedOperator):
         uri = str(self.output_uri or "").strip()
         return None if uri.endswith("/") else uri or None
 
-    def _store(self, uri: str) -> Store:
-        from airflow_provider_flux.images.stores import open_store
+    def _store(self, uri: str) -> ImageStore:
+        from airflow_provider_flux.storage import open_store
 
         return open_store(uri, self.aws_conn_id)
 
-    def _receipt_store(self, store: Store | None, context: Context) -> ReceiptStore:
+    def _receipt_store(self, store: ImageStore | None, context: Context) -> ReceiptStore:
         from airflow_provider_flux.receipts.stores import NullReceiptStore, open_receipt_store
 
         receipts = open_receipt_store(store, context.get("task_state_store"))
-        self._remembers = self.reuse != "never" and not isinstance(receipts, NullReceiptStore)
+        self._has_receipt = self.reuse != "never" and not isinstance(receipts, NullReceiptStore)
         return receipts
 
     def _submission(
         self,
         request: dict[str, Any],
         images: InputImages,
-        store: Store | None,
+        store: ImageStore | None,
         receipts: ReceiptStore,
         context: Context,
     ) -> Submission:
-        if not self._remembers and self.reuse != "never":
+        if not self._has_receipt and self.reuse != "never":
             self.log.warning(
                 "No receipt can be saved: set output_uri, or use Airflow 3.3 or newer. Without one, a retry submits "
                 "(and pays for) a new job."
@@ -454,11 +454,11 @@ class FluxGenerateOperator(TemplatedOperator):
             self.on_orphan,
             self.on_expired,
             self.replace,
-            queue=not self.deferrable,
+            wait_for_capacity=not self.deferrable,
         )
 
     def _retry(self, error: FluxError) -> str:
-        return retry_sentence(error, self._remembers, self.on_orphan)
+        return retry_sentence(error, self._has_receipt, self.on_orphan)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -22,7 +22,7 @@ class GalleryApp:
 
     @cached_property
     def _app(self) -> Any:
-        from airflow_provider_flux.plugins.gallery import create_app
+        from airflow_provider_flux.gallery.app import create_app
 
         return create_app()
 

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_flux.client.errors import (
+from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.exceptions import (
     FluxError,
     FluxImageExpiredError,
     FluxJobFailedError,
     FluxJobNotFoundError,
     FluxModeratedError,
 )
-from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.receipts.receipt import Receipt, State, new_claim
 from airflow_provider_flux.receipts.stores import ReceiptConflictError, ReceiptStore, update
 
@@ -169,7 +169,7 @@ def mark_ready(receipts: ReceiptStore, job: Job) -> bool:
             return True
         present = receipts.read()
     except FluxError as error:
-        log.warning("The receipt does not show that the image was ready: %s", error.what)
+        log.warning("The receipt does not show that the image was ready: %s", error.message)
         return True
     return present is None or (present.job or {}).get("id") != job.id
 
@@ -197,7 +197,7 @@ def _record_failure(receipts: ReceiptStore, error: FluxError, state: State, **ch
     def change(present: Receipt | None) -> Receipt | None:
         # An image that another process has stored meanwhile is there, whatever the API says by now.
         is_news = present is not None and (present.job or {}).get("id") == error.job_id and present.state != "stored"
-        return present.with_state(state, reason=error.what, **changes) if present is not None and is_news else None
+        return present.with_state(state, reason=error.message, **changes) if present is not None and is_news else None
 
     try:
         update(receipts, change)

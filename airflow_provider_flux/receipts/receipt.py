@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
-from airflow_provider_flux.client.errors import FluxError
 from airflow_provider_flux.client.jobs import Job, job_from, unix_time
+from airflow_provider_flux.exceptions import FluxReceiptError
 
 FORMAT = "airflow-provider-flux/receipt"
 VERSION = 1
@@ -22,16 +22,6 @@ MAX_BYTES = 1024 * 1024
 """Largest receipt in bytes."""
 
 State = Literal["intent", "submitted", "stored", "failed", "expired"]
-
-
-class FluxReceiptError(FluxError):
-    """What lies in a receipt's place is no receipt that can be understood; nothing was submitted."""
-
-    mend = "Look at it, and move or delete it to buy a new image."
-
-    @classmethod
-    def _money(cls, job_id: str | None) -> str:
-        return super()._money(job_id) if job_id else "Nothing was paid by this try; perhaps by an earlier one."
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ import json
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from airflow_provider_flux.images.stores import FluxStoreError, Note, NoteConflictError, Store
+from airflow_provider_flux.exceptions import FluxStoreError
 from airflow_provider_flux.receipts.receipt import MAX_BYTES, Receipt, read_receipt
+from airflow_provider_flux.storage.base import ImageStore, Note, NoteConflictError
 
 _MAX_CONFLICTS = 20
 """Conflicts in a row after which something other than a few other processes is at work."""
@@ -45,7 +46,7 @@ class ReceiptStore(Protocol):
 class SidecarReceiptStore:
     """The receipt is a file beside the image (``hero.png`` -> ``hero.png.json``), on every version of Airflow."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ImageStore) -> None:
         self._store = store
         self._note: Note | None = None
         self.location = f"{store.uri}.json"
@@ -73,7 +74,7 @@ class SidecarReceiptStore:
             raise FluxStoreError(
                 f"The receipt {self.location} of job {job_id} cannot be written ({type(error).__name__}: {error}).",
                 job_id=job_id,
-                money=f"Job {job_id} was accepted, and is paid for if it finishes." if job_id else None,
+                billing=f"Job {job_id} was accepted and is billed if it finishes." if job_id else None,
             ) from error
 
     def _has_written(self, data: bytes) -> bool:
@@ -141,7 +142,7 @@ class NullReceiptStore:
         """Forget it."""
 
 
-def open_receipt_store(store: Store | None, task_state_store: Any) -> ReceiptStore:
+def open_receipt_store(store: ImageStore | None, task_state_store: Any) -> ReceiptStore:
     """Return the place where a task's receipt is kept.
 
     :param store: Where the image goes; None: nowhere.

@@ -11,19 +11,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_flux import metrics
-from airflow_provider_flux.client.errors import (
+from airflow_provider_flux.exceptions import (
     FluxBadRequestError,
     FluxError,
     FluxImageExpiredError,
-    FluxJobFailedError,
-    FluxJobNotFoundError,
     FluxOrphanError,
     FluxUncertainSubmitError,
 )
-from airflow_provider_flux.images.recipe import fingerprint, public
 from airflow_provider_flux.receipts.lifecycle import PAID_STATES, HeldClaim, record_stored, record_submitted
 from airflow_provider_flux.receipts.receipt import Receipt, State, TaskIdentity
+from airflow_provider_flux.receipts.recipe import fingerprint
 from airflow_provider_flux.receipts.stores import ReceiptConflictError
+from airflow_provider_flux.redaction import public
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
     from airflow_provider_flux.client.jobs import Job
     from airflow_provider_flux.hooks.flux import FluxHook
     from airflow_provider_flux.images.inputs import InputImages
-    from airflow_provider_flux.images.stores import Store
     from airflow_provider_flux.receipts.stores import ReceiptStore
+    from airflow_provider_flux.storage.base import ImageStore
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +40,6 @@ POLICIES = {
     "on_orphan": ("resubmit", "fail"),
     "on_expired": ("fail", "resubmit"),
     "on_moderated": ("fail", "skip"),
-    "on_failure": ("continue", "stop"),
     "on_max_cost": ("fail", "stop"),
 }
 
@@ -86,7 +84,7 @@ class Submission:
     :param on_orphan: What to do if an earlier submit may have been accepted: ``"resubmit"`` or ``"fail"``.
     :param on_expired: What to do if an image was paid for and lost: ``"fail"`` or ``"resubmit"``.
     :param replace: Whether the image of another run at this place, or any other object, may be replaced.
-    :param queue: Whether to wait on the spot while the account has no capacity for another job.
+    :param wait_for_capacity: Whether to wait on the spot while the account has no capacity for another job.
     :param quiet: Whether the job is one of many, which receipts and manifest describe, and has no line in the log.
     """
 
@@ -95,12 +93,12 @@ class Submission:
     images: InputImages
     run: TaskIdentity
     receipts: ReceiptStore
-    store: Store | None
+    store: ImageStore | None
     reuse: str = "run"
     on_orphan: str = "resubmit"
     on_expired: str = "fail"
     replace: bool = True
-    queue: bool = True
+    wait_for_capacity: bool = True
     quiet: bool = False
 
     def get_or_submit(self, hook: FluxHook) -> Receipt:
@@ -166,8 +164,8 @@ class Submission:
         self._check_policies(earlier)
         return earlier
 
-    def _is_stored(self, store: Store, image: dict[str, Any]) -> bool:
-        from airflow_provider_flux.images.stores import FluxStoreError
+    def _is_stored(self, store: ImageStore, image: dict[str, Any]) -> bool:
+        from airflow_provider_flux.exceptions import FluxStoreError
 
         try:
             return store.holds(image["bytes"], image["sha256"])
@@ -204,7 +202,7 @@ class Submission:
 
         :raises FluxImageExistsError: naming it; nothing was submitted.
         """
-        from airflow_provider_flux.images.stores import FluxImageExistsError
+        from airflow_provider_flux.exceptions import FluxImageExistsError
 
         if earlier is not None and earlier.run.is_same_run(self.run):
             return
@@ -213,8 +211,8 @@ class Submission:
         if self.store is not None and self._store_has_something(self.store):
             raise FluxImageExistsError(f"{self.store.uri} exists, and replace=False keeps it.")
 
-    def _store_has_something(self, store: Store) -> bool:
-        from airflow_provider_flux.images.stores import FluxStoreError
+    def _store_has_something(self, store: ImageStore) -> bool:
+        from airflow_provider_flux.exceptions import FluxStoreError
 
         try:
             return store.exists()
@@ -255,7 +253,7 @@ class Submission:
         :param replaces: The receipt of another one, which goes.
         :raises ReceiptConflictError: if another process was faster.
         """
-        from airflow_provider_flux.client.models import takes
+        from airflow_provider_flux.client.catalogue.models import takes
 
         seed, orphans = (None, 0) if earlier is None else (earlier.seed, earlier.orphans)
         is_orphan = earlier is not None and earlier.state == "intent"
@@ -299,7 +297,7 @@ class Submission:
 
     def _post(self, hook: FluxHook, body: dict[str, Any], claim: HeldClaim) -> Job:
         try:
-            return hook.submit(self.model, body, queue=self.queue, before_request=claim.renew)
+            return hook.submit(self.model, body, wait_for_capacity=self.wait_for_capacity, before_request=claim.renew)
         except ReceiptConflictError:
             raise
         except FluxUncertainSubmitError as error:
@@ -307,7 +305,7 @@ class Submission:
             self._release(claim, "intent")
             raise
         except FluxError as error:
-            self._release(claim, "failed", error.what)
+            self._release(claim, "failed", error.message)
             raise
         except BaseException:
             # The task is being ended, within the submit: what becomes of that is not known.
@@ -333,7 +331,7 @@ class Submission:
             try:
                 return claim.release(state, reason)
             except FluxError as error:
-                log.warning("The receipt does not show that this submit has ended: %s", error.what)
+                log.warning("The receipt does not show that this submit has ended: %s", error.message)
                 time.sleep(attempt)
         return None
 
@@ -346,31 +344,6 @@ class Submission:
                 log.error("%s The job id was not saved: a retry cannot find this job and would pay again.", error)
                 time.sleep(attempt)
         return submitted
-
-
-def retry_sentence(error: FluxError, remembered: bool, on_orphan: str) -> str:
-    """Return the sentence that says what a retry of FluxGenerateOperator does after ``error``.
-
-    :param remembered: Whether the retry will find this attempt's job.
-    """
-    uncertain = isinstance(error, FluxUncertainSubmitError) and not isinstance(error, FluxOrphanError)
-    if uncertain and on_orphan == "fail":
-        return "This task is not retried, so that nothing is submitted again (on_orphan='fail')."
-    if not error.retryable:
-        if isinstance(error, (FluxImageExpiredError, FluxJobNotFoundError)):
-            return "The task is not retried (on_expired='fail')."
-        return ""
-    if uncertain:
-        return "A retry of this task submits again, and may pay a second time (on_orphan='resubmit')."
-    if isinstance(error, (FluxImageExpiredError, FluxJobNotFoundError)):
-        return "A retry submits and pays for a new job (on_expired='resubmit')."
-    if isinstance(error, FluxJobFailedError):
-        return "A retry of this task submits a new job."
-    if error.job_id is None:
-        return "A retry of this task tries again."
-    if not remembered:
-        return "A retry of this task submits a new job, which is paid for on its own."
-    return "A retry of this task asks for the same job again and buys nothing."
 
 
 def task_identity(context: Context) -> TaskIdentity:

@@ -15,23 +15,22 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_flux import metrics
 from airflow_provider_flux.arguments import is_nothing, most_bytes, number_of_bytes, read_mapping, seconds
-from airflow_provider_flux.client.errors import FluxBadImageError, FluxBadRequestError, FluxError, about
 from airflow_provider_flux.client.jobs import Job, job_from
-from airflow_provider_flux.exceptions import airflow_errors
-from airflow_provider_flux.images.capture import MAX_BYTES
+from airflow_provider_flux.exceptions import FluxBadImageError, FluxBadRequestError, FluxError, job_context
+from airflow_provider_flux.execution.deferral import deadline_for, log_stored, read_event, wait_or_defer
+from airflow_provider_flux.execution.outlets import lineage_of, tell_outlets
+from airflow_provider_flux.failures import abandoned_job_message, airflow_errors
+from airflow_provider_flux.images.verification import MAX_BYTES
 from airflow_provider_flux.links.flux import FluxImageLink
-from airflow_provider_flux.operators.outlets import lineage_of, tell_outlets
-from airflow_provider_flux.operators.waiting import deadline_for, log_stored, read_event, wait_or_defer
 from airflow_provider_flux.receipts.lifecycle import failure_recorded
 from airflow_provider_flux.receipts.submission import task_identity
-from airflow_provider_flux.triggers.flux import abandoned_job_message
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
-    from airflow_provider_flux.client.answers import Result
+    from airflow_provider_flux.client.responses import Result
     from airflow_provider_flux.hooks.flux import FluxHook
-    from airflow_provider_flux.images.s3_store import S3Store
+    from airflow_provider_flux.storage.s3 import S3Store
 
 
 _URL = re.compile(r"(?i)(?:s3[an]?|(?P<http>https?))://")
@@ -61,7 +60,7 @@ class FluxToS3Operator(BaseOperator):
     :param deferrable: Wait in the triggerer, so that no worker is held.
     :param timeout: Seconds to wait for the job.
     :param max_bytes: Largest image that is taken, in bytes.
-    :raises FluxError: the class tells the outcome (``airflow_provider_flux.client.errors``). One that a retry
+    :raises FluxError: the class tells the outcome (``airflow_provider_flux.exceptions``). One that a retry
         cannot mend is an ``AirflowFailException`` too.
     """
 
@@ -123,20 +122,21 @@ class FluxToS3Operator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait for the job, upload its image."""
-        from airflow_provider_flux.images.delivery import copy, find, record_expected
-        from airflow_provider_flux.images.stores import FluxStoreError, FluxStoreUnusableError, open_store
+        from airflow_provider_flux.exceptions import FluxStoreConfigurationError, FluxStoreError
+        from airflow_provider_flux.images.transfer import copy, find, record_expected
         from airflow_provider_flux.receipts.stores import SidecarReceiptStore
+        from airflow_provider_flux.storage import open_store
 
         if is_nothing(self.generation):
             raise AirflowSkipException(
                 "There is no image to store: generation is empty, as it is when the task before was skipped. "
-                "Nothing was paid."
+                "Nothing was billed."
             )
         with self._errors():
             self.timeout = seconds("timeout", self.timeout)
             self.max_bytes = number_of_bytes("max_bytes", self.max_bytes)
             self._left = job = self._job()
-            with about(job.id):
+            with job_context(job.id):
                 store = self._store()
                 store.check()
                 if (there := find(store, job)) is not None:
@@ -146,8 +146,8 @@ class FluxToS3Operator(BaseOperator):
                     try:
                         image = copy(told, open_store(told["uri"], self.aws_conn_id), store, self.max_bytes)
                         return self._stored(image, context)
-                    except (FluxStoreError, FluxStoreUnusableError, FluxBadImageError) as error:
-                        self.log.warning("Asking the API for the image instead: %s", error.what)
+                    except (FluxStoreError, FluxStoreConfigurationError, FluxBadImageError) as error:
+                        self.log.warning("Asking the API for the image instead: %s", error.message)
                 record_expected(store, job, task_identity(context))
             with failure_recorded(SidecarReceiptStore(store), "fail"):
                 result = wait_or_defer(
@@ -190,7 +190,7 @@ class FluxToS3Operator(BaseOperator):
         return lineage_of([self._image_uri] if self._image_uri else [])
 
     def _upload(self, result: Result, store: S3Store, context: Context) -> dict[str, Any]:
-        from airflow_provider_flux.images.delivery import deliver
+        from airflow_provider_flux.images.transfer import deliver
 
         image = deliver(self._hook.get_conn(), result, store, most_bytes(self.max_bytes, MAX_BYTES))
         return self._paid(self._stored(image, context))
@@ -238,8 +238,8 @@ class FluxToS3Operator(BaseOperator):
         return told if told is not None and isinstance(told.get("uri"), str) and told["uri"] else None
 
     def _store(self) -> S3Store:
-        from airflow_provider_flux.images.s3_store import S3Store
-        from airflow_provider_flux.images.stores import open_store
+        from airflow_provider_flux.storage import open_store
+        from airflow_provider_flux.storage.s3 import S3Store
 
         bucket, key = self.s3_bucket or None, "" if self.s3_key is None else str(self.s3_key)
         url = _URL.match(key)
@@ -298,4 +298,4 @@ class FluxToS3Operator(BaseOperator):
 
 
 def _retry(error: FluxError) -> str:
-    return "A retry of this task asks for the same job again and buys nothing." if error.retryable else ""
+    return "A retry of this task resumes the same job and is not billed again." if error.retryable else ""

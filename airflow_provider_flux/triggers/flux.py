@@ -13,13 +13,14 @@ from weakref import WeakKeyDictionary
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_provider_flux.client.errors import FluxError
 from airflow_provider_flux.client.jobs import job_from
-from airflow_provider_flux.images.capture import MAX_BYTES
+from airflow_provider_flux.exceptions import FluxError
+from airflow_provider_flux.failures import abandoned_job_message
+from airflow_provider_flux.images.verification import MAX_BYTES
 
 if TYPE_CHECKING:
-    from airflow_provider_flux.client.answers import Result
     from airflow_provider_flux.client.gateways import Endpoint
+    from airflow_provider_flux.client.responses import Result
 
 EVENT_VERSION = 1
 
@@ -58,7 +59,7 @@ class FluxResultTrigger(BaseTrigger):
     :param max_bytes: Largest image that is taken, in bytes.
     :param not_before: Unix time in seconds before which the event is held back: Airflow fails a task that is
         resumed before it has noticed that the deferring process ended.
-    :param remembered: Whether another attempt of the task will find the job.
+    :param has_receipt: Whether another attempt of the task will find the job.
     :param paid_by: The task that has paid for the job, if it is another one; for the event.
     :param unused_cost: Credits of further jobs that the task pays for and does not use; for the event.
     """
@@ -72,7 +73,7 @@ class FluxResultTrigger(BaseTrigger):
         store: dict[str, Any] | None = None,
         max_bytes: int = MAX_BYTES,
         not_before: float = 0.0,
-        remembered: bool = True,
+        has_receipt: bool = True,
         paid_by: dict[str, Any] | None = None,
         unused_cost: float = 0.0,
         **unknown: Any,
@@ -86,7 +87,7 @@ class FluxResultTrigger(BaseTrigger):
         self.store = store
         self.max_bytes = max_bytes
         self.not_before = not_before
-        self.remembered = remembered
+        self.has_receipt = has_receipt
         self.paid_by = paid_by
         self.unused_cost = unused_cost
 
@@ -102,7 +103,7 @@ class FluxResultTrigger(BaseTrigger):
                 "store": self.store,
                 "max_bytes": self.max_bytes,
                 "not_before": self.not_before,
-                "remembered": self.remembered,
+                "has_receipt": self.has_receipt,
                 "paid_by": self.paid_by,
                 "unused_cost": self.unused_cost,
             },
@@ -119,7 +120,7 @@ class FluxResultTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Say what becomes of the job; Airflow 3.3 calls this when a user ends the deferred task."""
         job = self.job if isinstance(self.job, dict) else {}
-        self.log.warning(abandoned_job_message(str(job.get("id")), self.remembered))
+        self.log.warning(abandoned_job_message(str(job.get("id")), self.has_receipt))
 
     async def _outcome(self) -> dict[str, Any]:
         job = self.job if isinstance(self.job, dict) else {}
@@ -148,7 +149,7 @@ class FluxResultTrigger(BaseTrigger):
             return {**told, "outcome": STORED, **await self._hand_over(endpoint, result)}
         except Exception as error:
             self.log.warning("The triggerer could not store the image, the worker will: %s", error)
-            what = error.what if isinstance(error, FluxError) else type(error).__name__
+            what = error.message if isinstance(error, FluxError) else type(error).__name__
             return {**told, "outcome": READY, "what": what}
 
     def _log_unusable(self, error: Exception) -> None:
@@ -175,8 +176,8 @@ class FluxResultTrigger(BaseTrigger):
     async def _hand_over(self, endpoint: Endpoint, result: Result) -> dict[str, Any]:
         def take() -> dict[str, Any]:
             from airflow_provider_flux.client.client import FluxClient
-            from airflow_provider_flux.images.delivery import deliver
-            from airflow_provider_flux.images.stores import open_store
+            from airflow_provider_flux.images.transfer import deliver
+            from airflow_provider_flux.storage import open_store
 
             with FluxClient(endpoint) as client:
                 store = open_store(**(self.store or {}), keep_client=True)
@@ -206,24 +207,6 @@ def history_of(event: dict[str, Any]) -> str | None:
     end = ends.get(str(event.get("outcome")), "the worker waits for it")
     polled = f" (polls: {polls})" if isinstance(polls, int) and 0 <= polls < 1e9 else ""
     return f"The triggerer at {host[:100]} waited {waited:.0f} s for job {str(event.get('id'))[:100]}{polled}: {end}."
-
-
-def abandoned_job_message(job_id: str, remembered: bool = True, is_running: bool = False) -> str:
-    """Return the sentence for the log of a task that ends while its job goes on.
-
-    :param remembered: Whether another attempt of the task will find the job.
-    :param is_running: Whether the task has only been asked to end, and may well go on.
-    """
-    then = "resumes it" if remembered else "submits a new job, which is billed on its own"
-    if is_running:
-        return (
-            f"This process received a termination signal while job {job_id} is running, and goes on. The API cannot "
-            f"cancel jobs: if the process is killed, the job is billed if it finishes, and the next attempt {then}."
-        )
-    return (
-        f"Job {job_id} is still running: the API cannot cancel jobs, and it is billed if it finishes. "
-        f"The next attempt {then}."
-    )
 
 
 def told_image(event: dict[str, Any]) -> dict[str, Any]:

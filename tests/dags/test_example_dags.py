@@ -12,8 +12,8 @@ from airflow.utils.session import create_session
 from packaging.version import Version
 from PIL import Image
 
-from airflow_provider_flux.client.errors import FluxBadRequestError, FluxRateLimitError, FluxServiceError
 from airflow_provider_flux.emulator import FluxEmulator
+from airflow_provider_flux.exceptions import FluxBadRequestError, FluxRateLimitError, FluxServiceError
 from tests.conftest import DAGS_FOLDER
 from tests.dags.conftest import RunDag, load
 from tests.servers.seaweed import SeaweedFS
@@ -45,7 +45,7 @@ def keys(s3: SeaweedFS) -> set[str]:
 
 
 def test_quickstart(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
-    flux_connection.settings(duration=6)  # longer than the grace on the worker, so that the tasks defer
+    flux_connection.settings(duration=6)  # longer than the defer_after on the worker, so that the tasks defer
     returned = run_dag(DAGS_FOLDER / "quickstart.py")
     images = [*returned["hero_to_s3"], *returned["generate_icon"], *returned["generate_banner"]]
     assert {image["uri"] for image in images} == {f"s3://{s3.bucket}/{key}" for key in keys(s3)}
@@ -126,7 +126,7 @@ def test_compare_models(run_dag: RunDag, flux_connection: FluxEmulator, s3: Seaw
 
 
 def test_taskflow(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
-    flux_connection.settings(duration=6)  # longer than the grace on the worker, so that the tasks defer
+    flux_connection.settings(duration=6)  # longer than the defer_after on the worker, so that the tasks defer
     returned = run_dag(DAGS_FOLDER / "taskflow.py")
     prompts = [job["prompt"] for job in flux_connection.stats()["jobs"]]
     assert sorted(prompts[:2]) == [f"A still life with a {fruit}, oil on canvas" for fruit in ("fig", "pear")]

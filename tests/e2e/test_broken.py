@@ -115,7 +115,7 @@ def test_s3_that_is_down_when_the_image_is_ready(stack: Stack) -> None:
     for task_id in ("worker", "triggerer"):
         told = run.check(task_id)
         log = run.log(task_id)
-        assert re.search(f"FluxStoreError: .*Job {told['id']} .*asks for the same job again and buys nothing", log)
+        assert re.search(f"FluxStoreError: .*Job {told['id']} .*resumes the same job and is not billed again", log)
 
 
 def test_an_image_outlives_a_worker_queue_that_is_stuck_longer_than_its_link(stack: Stack) -> None:

@@ -73,7 +73,7 @@ def test_a_moderated_prompt_fails_once_and_says_why(stack: Stack) -> None:
     assert (task["state"], task["try_number"], task["max_tries"]) == ("failed", 1, 2)
     log = stack.airflow.api.task_log("e2e_moderated", run_id, "generate")
     assert f"Job {stack.flux.stats()['jobs'][0]['id']} was moderated" in log
-    assert "does not charge for moderated jobs" in log
+    assert "does not bill moderated jobs" in log
 
 
 def test_no_secret_is_stored_or_logged(stack: Stack) -> None:

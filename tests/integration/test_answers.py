@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_flux.client import errors
+from airflow_provider_flux import exceptions as errors
 from airflow_provider_flux.client.client import MAX_ANSWER, FluxClient, shared_client
 from airflow_provider_flux.client.gateways import make_endpoint
 from airflow_provider_flux.client.jobs import Job
@@ -109,7 +109,7 @@ def test_a_garbled_success_of_a_submit_may_have_been_paid_for(
     client: FluxClient, flux_emulator: FluxEmulator, fault: dict[str, Any]
 ) -> None:
     flux_emulator.fault(on="submit", accept=True, **fault)
-    with pytest.raises(errors.FluxUncertainSubmitError, match="perhaps one image was paid for"):
+    with pytest.raises(errors.FluxUncertainSubmitError, match="one image may have been billed"):
         client.submit("flux-dev", KITE)
     assert flux_emulator.stats()["submit_requests"] == 1
 

@@ -21,11 +21,11 @@ from airflow.sdk import Asset, AssetAlias
 from airflow.sdk.execution_time.context import OutletEventAccessors
 from airflow.sdk.execution_time.timeout import timeout
 
+from airflow_provider_flux import exceptions as errors
 from airflow_provider_flux import metrics
-from airflow_provider_flux.client import errors
+from airflow_provider_flux.batch.runner import SUBMITS
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.operators.batch import FluxGenerateBatchOperator
-from airflow_provider_flux.operators.batch_run import SUBMITS
 from tests.integration.running import context
 from tests.integration.test_metrics import Recorder
 from tests.servers.process import wait_for
@@ -206,7 +206,7 @@ def test_wrong_requests_are_told_before_money_is_spent(
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"max_active": 0}, {"on_failure": "perhaps"}, {"max_failures": -1}, {"max_cost": "much"}, {"output_uri": ""}],
+    [{"max_active": 0}, {"on_moderated": "perhaps"}, {"max_failures": -1}, {"max_cost": "much"}, {"output_uri": ""}],
 )
 def test_wrong_arguments(flux_connection: FluxEmulator, tmp_path: Path, arguments: dict[str, Any]) -> None:
     operator = batch(tmp_path, ["a pear"], **{name: arguments[name] for name in arguments if name != "output_uri"})
@@ -280,10 +280,10 @@ def test_moderated_requests_are_counted_apart(flux: FluxEmulator, tmp_path: Path
 
 
 # The others wait for the price that the first one tells.
-STOP_AT_ONCE = {"on_failure": "stop", "max_cost": 100, "max_active": 8}
+STOP_AT_ONCE = {"max_failures": 0, "max_cost": 100, "max_active": 8}
 
 
-@pytest.mark.parametrize("arguments", [{"on_failure": "stop"}, {"max_failures": 0}, {"max_failures": 2}, STOP_AT_ONCE])
+@pytest.mark.parametrize("arguments", [{"max_failures": 0}, {"max_failures": 2}, STOP_AT_ONCE])
 def test_after_failures_nothing_more_is_submitted(
     flux_connection: FluxEmulator, tmp_path: Path, arguments: dict[str, Any]
 ) -> None:
@@ -292,7 +292,7 @@ def test_after_failures_nothing_more_is_submitted(
         run(tmp_path, [f"pear {number}" for number in range(8)], **{"max_active": 1, **arguments})
     tried = 3 if arguments.get("max_failures") else 1
     assert flux_connection.stats()["submit_requests"] == tried
-    assert Counter(line["state"] for line in manifest(tmp_path)) == {"failed": tried, "not submitted": 8 - tried}
+    assert Counter(line["state"] for line in manifest(tmp_path)) == {"failed": tried, "not_submitted": 8 - tried}
 
 
 def test_an_image_that_cannot_be_had_at_once_is_asked_for_again(flux: FluxEmulator, tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ def test_each_model_and_size_has_its_price(
         run(tmp_path, requests, parameters=None, max_cost=max_cost)
     lines = manifest(tmp_path)
     assert sum(line["cost"] or 0 for line in lines) == paid
-    assert {line["error"] for line in lines if line["state"] == "not submitted"} == {"max_cost is reached"}
+    assert {line["error"] for line in lines if line["state"] == "not_submitted"} == {"max_cost is reached"}
 
 
 @pytest.mark.parametrize(("model", "prompt", "price"), [("flux-3-image", "fig", 6), ("flux-dev", "gore", 0)])
@@ -369,7 +369,7 @@ def test_what_the_account_is_refused_is_asked_for_once(
         run(tmp_path, [f"pear {number}" for number in range(60)])
     assert isinstance(caught.value, AirflowFailException)
     assert flux_connection.stats()["submit_requests"] <= SUBMITS
-    assert Counter(line["state"] for line in manifest(tmp_path))["not submitted"] >= 60 - SUBMITS
+    assert Counter(line["state"] for line in manifest(tmp_path))["not_submitted"] >= 60 - SUBMITS
 
 
 def test_the_error_tells_of_the_money_though_the_manifest_cannot_be_written(
@@ -416,15 +416,15 @@ def test_what_the_tries_before_paid_counts(flux: FluxEmulator, tmp_path: Path) -
     with pytest.raises(errors.FluxBatchError, match="max_cost is reached"):
         run(tmp_path, requests, max_cost=4 * 2.5)
     assert flux.stats()["submits"] == 4
-    assert Counter(line["state"] for line in manifest(tmp_path)) == {"stored": 4, "not submitted": 2}
+    assert Counter(line["state"] for line in manifest(tmp_path)) == {"stored": 4, "not_submitted": 2}
 
 
 def test_what_is_stored_is_told_by_a_retry_that_stops(flux: FluxEmulator, tmp_path: Path) -> None:
     requests = ["a bad pear", "a fig", "a quince"]
     flux.fault(on="submit", http=422, json={"detail": "no"}, match="bad", times=None)
-    for policy in ("continue", "stop"):
+    for max_failures in (None, 0):
         with pytest.raises(errors.FluxBatchError, match="1 of 3 images are missing"):
-            run(tmp_path, requests, on_failure=policy)
+            run(tmp_path, requests, max_failures=max_failures)
         assert [line["state"] for line in manifest(tmp_path)] == ["failed", "stored", "stored"]
     assert flux.stats()["submits"] == 2
 
@@ -440,7 +440,7 @@ def test_at_its_execution_timeout_it_says_which_jobs_are_left(
     said = capsys.readouterr().out
     assert "are still running" in said
     assert all(line["id"] in said for line in manifest(tmp_path) if line["state"] == "failed")
-    assert Counter(line["state"] for line in manifest(tmp_path)) == {"failed": 2, "not submitted": 1}
+    assert Counter(line["state"] for line in manifest(tmp_path)) == {"failed": 2, "not_submitted": 1}
     assert operator.execute(context())["counts"]["stored"] == 3
     assert flux.stats()["submits"] == 3
 

@@ -16,10 +16,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from airflow_provider_flux.emulator import FluxEmulator
-from airflow_provider_flux.images import s3_store
-from airflow_provider_flux.images.stores import FluxStoreUnusableError, Note, NoteConflictError, Store, open_store
+from airflow_provider_flux.exceptions import FluxStoreConfigurationError
 from airflow_provider_flux.operators.batch import FluxGenerateBatchOperator
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
+from airflow_provider_flux.storage import open_store
+from airflow_provider_flux.storage import s3 as s3_store
+from airflow_provider_flux.storage.base import ImageStore, Note, NoteConflictError
 from tests.integration.running import run
 from tests.servers.seaweed import SeaweedFS
 
@@ -66,19 +68,21 @@ def test_four_runs_at_once_pay_for_one_image(
     assert "rphan" not in caplog.text
 
 
-@pytest.mark.parametrize("grace", [5, 0])
+@pytest.mark.parametrize("defer_after", [5, 0])
 def test_runs_that_share_a_place_and_reuse_nothing_get_an_image_each(
-    folder: str, flux_connection: FluxEmulator, grace: float
+    folder: str, flux_connection: FluxEmulator, defer_after: float
 ) -> None:
     """The last one's stays; no job is taken for another run's."""
     flux_connection.settings(duration=1.5)
 
     def generate(run_id: str) -> dict[str, Any] | None:
         time.sleep(0.4 * RUNS.index(run_id))
-        operator = FluxGenerateOperator(task_id="hero", output_uri=f"{folder}/hero.jpeg", grace=grace, **RECIPE)
+        operator = FluxGenerateOperator(
+            task_id="hero", output_uri=f"{folder}/hero.jpeg", defer_after=defer_after, **RECIPE
+        )
         try:
             return run(operator, run_id=run_id)[0]
-        except FluxStoreUnusableError as error:
+        except FluxStoreConfigurationError as error:
             assert "by now. Two runs or tasks share this place" in str(error)
             return None
 
@@ -94,7 +98,7 @@ def test_a_run_that_defers_for_another_runs_job_pays_nothing(folder: str, flux_c
 
     def generate(run_id: str) -> dict[str, Any]:
         uri = f"{folder}/hero.jpeg"
-        operator = FluxGenerateOperator(task_id="hero", output_uri=uri, grace=0, reuse="always", **RECIPE)
+        operator = FluxGenerateOperator(task_id="hero", output_uri=uri, defer_after=0, reuse="always", **RECIPE)
         return run(operator, run_id=run_id)[0]
 
     images = at_once(generate)
@@ -223,7 +227,7 @@ def test_a_server_without_conditional_writes_is_warned_of_once_and_used_without(
 ) -> None:
     monkeypatch.setattr(s3_store, "_unconditional", set())
     proxied.answers = (code, f"<Error><Code>{name}</Code><Message>If-Match</Message></Error>".encode())
-    store: Store = open_store(f"s3://{s3.bucket}/kite.png", "aws_default")
+    store: ImageStore = open_store(f"s3://{s3.bucket}/kite.png", "aws_default")
     note = store.write_note(b"{1}", None)
     assert store.write_note(b"{2}", note) == store.read_note(100)
     with pytest.raises(NoteConflictError):

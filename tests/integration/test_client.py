@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_flux.client import errors
+from airflow_provider_flux import exceptions as errors
 from airflow_provider_flux.client.client import FluxClient, shared_client
 from airflow_provider_flux.client.gateways import make_endpoint
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.emulator import FluxEmulator
-from airflow_provider_flux.images.delivery import fetch_image
+from airflow_provider_flux.images.transfer import fetch_image
 
 KITE = {"prompt": "a red kite", "width": 256, "height": 256, "seed": 7}
 
@@ -97,7 +97,7 @@ def test_a_submit_that_was_not_accepted_is_sent_again(
 def test_a_submit_whose_answer_was_lost_is_never_sent_again(flux_emulator: FluxEmulator, fault: dict[str, Any]) -> None:
     flux_emulator.fault(on="submit", **fault)
     client = FluxClient(make_endpoint(flux_emulator.url, flux_emulator.key, timeout=1))
-    with pytest.raises(errors.FluxUncertainSubmitError, match="perhaps one image was paid for"):
+    with pytest.raises(errors.FluxUncertainSubmitError, match="one image may have been billed"):
         client.submit("flux-dev", KITE)
     assert flux_emulator.stats()["submit_requests"] == 1
 
@@ -120,7 +120,7 @@ def test_a_refused_submit_costs_nothing_and_says_so(
     client: FluxClient, flux_emulator: FluxEmulator, fault: dict[str, Any], error: type[errors.FluxError]
 ) -> None:
     flux_emulator.fault(on="submit", **fault)
-    with pytest.raises(error, match=r"Nothing was paid\.") as caught:
+    with pytest.raises(error, match=r"Nothing was billed\.") as caught:
         client.submit("flux-dev", KITE)
     assert type(caught.value) is error
     assert flux_emulator.stats()["submit_requests"] == 1
@@ -153,7 +153,7 @@ def test_an_impossible_key_is_refused_before_anything_is_sent(flux_emulator: Flu
 
 def test_nobody_listens(unused_port: int) -> None:
     client = FluxClient(make_endpoint(f"http://127.0.0.1:{unused_port}", "key"))
-    with pytest.raises(errors.FluxServiceError, match=r"cannot be reached.*Nothing was paid"):
+    with pytest.raises(errors.FluxServiceError, match=r"cannot be reached.*Nothing was billed"):
         client.submit("flux-dev", KITE, patience=0)
 
 
@@ -240,7 +240,7 @@ def test_a_broken_delivery_is_fetched_again(
     flux_emulator.fault(on="download", **fault)
     assert fetch_image(comet, result, tmp_path / "x").width == 256
     flux_emulator.fault(on="download", times=None, **fault)
-    with pytest.raises(errors.FluxError, match=f"[Jj]ob {result.job.id} is finished and paid for"):
+    with pytest.raises(errors.FluxError, match=f"[Jj]ob {result.job.id} is finished and was billed"):
         fetch_image(comet, result, tmp_path / "x")
 
 

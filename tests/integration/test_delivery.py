@@ -1,7 +1,7 @@
 """The way of an image from its link, over real HTTP, for the hook and the operator: slow, too large, led astray, dead.
 
 Whatever happens, the error names the job and says that it is paid, nothing half lies at the image's place, and a retry
-buys nothing.
+is not billed again.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ import httpx
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_flux.client import client, errors
+from airflow_provider_flux import exceptions as errors
+from airflow_provider_flux.client import client
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.emulator import FluxEmulator
+from airflow_provider_flux.exceptions import FluxStoreError
 from airflow_provider_flux.hooks.flux import FluxHook
-from airflow_provider_flux.images import delivery
-from airflow_provider_flux.images.path_store import PathStore
-from airflow_provider_flux.images.stores import FluxStoreError, open_store
+from airflow_provider_flux.images import transfer
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
+from airflow_provider_flux.storage import open_store
+from airflow_provider_flux.storage.path import PathStore
 from tests.integration.running import run
 
 RECIPE: dict[str, Any] = {"model": "flux-dev", "prompt": "a red kite", "width": 256, "height": 256}
@@ -34,7 +36,7 @@ def flux(flux_connection: FluxEmulator, monkeypatch: pytest.MonkeyPatch) -> Flux
     connection = flux_connection.connection()
     connection["extra"] = {**connection["extra"], "timeout": 0.4}
     monkeypatch.setenv("AIRFLOW_CONN_FLUX_DEFAULT", json.dumps(connection))
-    monkeypatch.setattr(delivery, "ATTEMPTS", 2)
+    monkeypatch.setattr(transfer, "ATTEMPTS", 2)
     return flux_connection
 
 
@@ -50,10 +52,15 @@ def take(request: pytest.FixtureRequest, flux: FluxEmulator, tmp_path: Path) -> 
         return hook.download(hook.wait(jobs[0], 20, 0.1), tmp_path / "kite.jpeg", max_bytes).to_dict()
 
     def by_task(max_bytes: int = 10**7) -> Any:
-        grace = 0 if request.param == "triggerer" else 20
+        defer_after = 0 if request.param == "triggerer" else 20
         uri = f"file://{tmp_path}/kite.jpeg"
         operator = FluxGenerateOperator(
-            task_id="generate", output_uri=uri, grace=grace, poll_interval=0.1, max_bytes=max_bytes, **RECIPE
+            task_id="generate",
+            output_uri=uri,
+            defer_after=defer_after,
+            poll_interval=0.1,
+            max_bytes=max_bytes,
+            **RECIPE,
         )
         return run(operator)[0]
 
@@ -76,7 +83,7 @@ def refused(take: Take, flux: FluxEmulator, folder: Path, error: type[errors.Flu
     job_id = flux.stats()["jobs"][0]["id"]
     assert type(caught.value).__name__ == error.__name__
     assert caught.value.job_id == job_id
-    assert f"Job {job_id} is finished and paid for." in str(caught.value)
+    assert f"Job {job_id} is finished and was billed." in str(caught.value)
     assert "sig=" not in str(caught.value)
     assert lies_there(folder) == []
     return caught.value
@@ -88,9 +95,9 @@ def test_a_delivery_slower_than_the_read_timeout(
 ) -> None:
     flux.fault(on="download", times=None, **fault)
     refused(take, flux, tmp_path, errors.FluxServiceError)
-    assert hits(flux) >= delivery.ATTEMPTS
+    assert hits(flux) >= transfer.ATTEMPTS
     flux.clear_faults()
-    flux.fault(on="download", times=delivery.ATTEMPTS - 1, **fault)
+    flux.fault(on="download", times=transfer.ATTEMPTS - 1, **fault)
     assert take()["bytes"] == (tmp_path / "kite.jpeg").stat().st_size
     assert flux.stats()["submits"] == 1
 
@@ -120,7 +127,7 @@ def test_a_delivery_that_leads_into_a_private_network(
         flux.fault(on="download", redirect=target, times=None)
     else:
         flux.fault(on="poll", sample=target, times=None)
-    with pytest.raises(errors.FluxUnsafeUrlError, match=r"Job .* is finished and paid for") as caught:
+    with pytest.raises(errors.FluxUnsafeUrlError, match=r"Job .* is finished and was billed") as caught:
         take()
     assert isinstance(caught.value, AirflowFailException)
     assert "sig=" not in str(caught.value)
@@ -146,7 +153,7 @@ def test_links_that_are_all_dead_are_not_asked_for_without_end(take: Take, flux:
     flux.fault(on="download", http=403, times=None)
     error = refused(take, flux, tmp_path, errors.FluxBadImageError)
     assert not isinstance(error, AirflowFailException)
-    assert hits(flux) <= 2 * delivery.ATTEMPTS
+    assert hits(flux) <= 2 * transfer.ATTEMPTS
     flux.clear_faults()
     take()
     assert flux.stats()["submits"] == 1
@@ -200,8 +207,8 @@ def test_an_image_that_was_put_unnoticed_is_found_when_its_link_is_dead(
     with monkeypatch.context() as patch:
         patch.setattr(PathStore, "put", put)
         with pytest.raises(FluxStoreError):
-            delivery.deliver(hook.get_conn(), result, open_store(uri, None))
+            transfer.deliver(hook.get_conn(), result, open_store(uri, None))
     flux.fault(on="download", http=403, times=None)
-    image = delivery.deliver(hook.get_conn(), result, open_store(uri, None))
+    image = transfer.deliver(hook.get_conn(), result, open_store(uri, None))
     receipt = json.loads((tmp_path / "kite.jpeg.json").read_text())
     assert (receipt["state"], receipt["image"]) == ("stored", image)

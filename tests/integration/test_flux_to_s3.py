@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
-from airflow_provider_flux.client import errors
+from airflow_provider_flux import exceptions as errors
 from airflow_provider_flux.emulator import FluxEmulator
-from airflow_provider_flux.images import stores
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
 from tests.integration.running import context, run
@@ -104,7 +103,7 @@ def test_a_dict_that_a_template_turned_into_text(flux: FluxEmulator, s3: Seaweed
 def test_a_job_that_is_not_ready_is_waited_for_in_the_triggerer(
     flux: FluxEmulator, s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flux.settings(duration=15)  # surely longer than the grace on the worker
+    flux.settings(duration=15)  # surely longer than the defer_after on the worker
     told, deferred = upload(generated(wait_for_completion=False))
     assert deferred
     assert s3.client().head_object(Bucket=s3.bucket, Key="kite.jpeg")["ContentLength"] == told["bytes"]
@@ -143,7 +142,7 @@ def test_a_retry_that_finds_its_own_image_succeeds_without_the_api(flux: FluxEmu
 def test_another_object_is_replaced_only_if_told(flux: FluxEmulator, s3: SeaweedFS) -> None:
     s3.client().put_object(Bucket=s3.bucket, Key="kite.jpeg", Body=b"precious")
     generation = generated()
-    with pytest.raises(stores.FluxImageExistsError, match=r"replace=False keeps it.*Choose another place") as caught:
+    with pytest.raises(errors.FluxImageExistsError, match=r"replace=False keeps it.*Choose another place") as caught:
         upload(generation)
     assert isinstance(caught.value, AirflowFailException)
     assert s3.client().get_object(Bucket=s3.bucket, Key="kite.jpeg")["Body"].read() == b"precious"
@@ -258,7 +257,7 @@ def test_a_job_the_api_does_not_know_is_an_error_that_names_it(flux_connection: 
 def test_a_broken_image_never_reaches_s3(flux: FluxEmulator, s3: SeaweedFS) -> None:
     generation = generated()
     flux.fault(on="download", truncate=0.5, times=None)
-    with pytest.raises(errors.FluxBadImageError, match=r"is finished and paid for.*buys nothing"):
+    with pytest.raises(errors.FluxBadImageError, match=r"is finished and was billed.*is not billed again"):
         upload(generation)
     keys = [item["Key"] for item in s3.client().list_objects_v2(Bucket=s3.bucket)["Contents"]]
     assert keys == ["kite.jpeg.json"]

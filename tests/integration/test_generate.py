@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, TaskDeferred
 
-from airflow_provider_flux.client import errors
+from airflow_provider_flux import exceptions as errors
 from airflow_provider_flux.emulator import FluxEmulator
-from airflow_provider_flux.images import stores
 from airflow_provider_flux.operators.flux import REQUEST_FIELDS, FluxGenerateOperator
 from airflow_provider_flux.triggers.flux import FluxResultTrigger
 from airflow_provider_flux.triggers.pause import PauseTrigger
@@ -31,7 +30,7 @@ def generate(**arguments: Any) -> FluxGenerateOperator:
 
 
 def test_every_request_field_uri_and_connection_is_templated() -> None:
-    numbers = {"grace", "timeout", "poll_interval", "max_bytes"}
+    numbers = {"defer_after", "timeout", "poll_interval", "max_bytes"}
     policies = {"reuse", "on_orphan", "on_expired", "on_moderated"}
     places = {"output_uri", "aws_conn_id", "flux_conn_id"}
     fields = {*REQUEST_FIELDS, "model", "parameters"}
@@ -49,15 +48,15 @@ def test_without_output_uri_it_tells_of_the_job_alone(flux: FluxEmulator, deferr
     assert "sig=" not in json.dumps(told)
 
 
-@pytest.mark.parametrize("way", ["grace", "deferred", "blocking"])
+@pytest.mark.parametrize("way", ["defer_after", "deferred", "blocking"])
 def test_the_image_lies_in_s3(flux: FluxEmulator, s3: SeaweedFS, way: str) -> None:
-    if way != "grace":
+    if way != "defer_after":
         flux.settings(duration=1)
     told, deferred = run(
         generate(
             output_uri=f"s3://{s3.bucket}/a folder/kite?.png",
             output_format="png",
-            grace=0 if way == "deferred" else 5,
+            defer_after=0 if way == "deferred" else 5,
             deferrable=way != "blocking",
             poll_interval=0.2,
         )
@@ -122,7 +121,7 @@ def test_the_connection_s_gateway_decides_what_is_taken(flux: FluxEmulator) -> N
     # CometAPI wants a prompt; Black Forest Labs wants the image itself, which nobody here can reach.
     operator = generate(prompt=None, image_prompt="https://pictures.invalid/kite.png")
     comet = operator._hook.endpoint.gateway == "cometapi"
-    says = "prompt is empty" if comet else "Fetching the input image failed .*Nothing was paid"
+    says = "prompt is empty" if comet else "Fetching the input image failed .*Nothing was billed"
     with pytest.raises(errors.FluxError, match=says):
         run(operator)
     assert flux.stats()["submit_requests"] == 0
@@ -165,7 +164,7 @@ def test_not_waiting_returns_the_job(flux: FluxEmulator) -> None:
         ({"output_uri": "s3://flux/" + "k" * 1020}, "longer than the 1024 bytes"),
         ({"timeout": "soon"}, "timeout is 'soon'"),
         ({"poll_interval": 0}, "poll_interval is 0"),
-        ({"grace": None}, "grace is None"),
+        ({"defer_after": None}, "defer_after is None"),
         ({"parameters": {"x": float("nan")}}, "cannot be sent as JSON"),
     ],
 )
@@ -174,7 +173,7 @@ def test_bad_input_is_refused_before_money_is_spent(
 ) -> None:
     with pytest.raises(AirflowFailException, match=says) as caught:
         run(generate(**wrong))
-    assert "Nothing was paid." in str(caught.value)
+    assert "Nothing was billed." in str(caught.value)
     assert flux_connection.stats()["submit_requests"] == 0
 
 
@@ -187,7 +186,7 @@ def test_an_unreachable_s3_is_found_before_money_is_spent(
         "config_kwargs": {"retries": {"total_max_attempts": 1}},
     }
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
-    with pytest.raises(stores.FluxStoreError, match=r"cannot be reached.*Nothing was paid"):
+    with pytest.raises(errors.FluxStoreError, match=r"cannot be reached.*Nothing was billed"):
         run(generate(output_uri="s3://flux/kite.png"))
     assert flux_connection.stats()["submit_requests"] == 0
 
@@ -211,15 +210,15 @@ def test_an_s3_that_refuses_the_key_is_found_before_money_is_spent(
     says: str,
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps({**s3.connection(), **wrong}))
-    with pytest.raises(AirflowFailException, match=f"{says}.*Nothing was paid"):
+    with pytest.raises(AirflowFailException, match=f"{says}.*Nothing was billed"):
         run(generate(output_uri=uri))
     assert flux_connection.stats()["submit_requests"] == 0
 
 
-@pytest.mark.parametrize("grace", [0, 5])
-def test_a_moderated_prompt_is_not_retried(flux: FluxEmulator, grace: float) -> None:
+@pytest.mark.parametrize("defer_after", [0, 5])
+def test_a_moderated_prompt_is_not_retried(flux: FluxEmulator, defer_after: float) -> None:
     with pytest.raises(AirflowFailException, match=r"Job .* was moderated .*Sexual Content.*not charge") as caught:
-        run(generate(prompt="nsfw", grace=grace))
+        run(generate(prompt="nsfw", defer_after=defer_after))
     assert isinstance(caught.value, errors.FluxModeratedError)
 
 
@@ -229,20 +228,20 @@ def test_a_failed_job_says_what_a_retry_does(flux: FluxEmulator) -> None:
         run(generate())
 
 
-@pytest.mark.parametrize("arguments", [{"deferrable": False}, {"grace": 0}, {"grace": 60}])
+@pytest.mark.parametrize("arguments", [{"deferrable": False}, {"defer_after": 0}, {"defer_after": 60}])
 def test_a_timeout_names_the_job_and_the_money(flux: FluxEmulator, arguments: dict[str, Any]) -> None:
     flux.settings(duration=60)
     with pytest.raises(errors.FluxTimeoutError) as caught:
         run(generate(timeout=1, poll_interval=0.2, **arguments))
     job_id = flux.stats()["jobs"][0]["id"]
     assert f"Job {job_id} was not ready" in str(caught.value)
-    assert f"Job {job_id} was accepted, and is paid for if it finishes." in str(caught.value)
+    assert f"Job {job_id} was accepted and is billed if it finishes." in str(caught.value)
 
 
 def test_polls_that_fail_in_the_triggerer_do_not_matter(flux: FluxEmulator, tmp_path: Path) -> None:
     flux.settings(duration=1)
     flux.fault(on="poll", http=500, times=2, after=1)
-    told, deferred = run(generate(grace=0, poll_interval=0.1, output_uri=f"file://{tmp_path}/x.jpeg"))
+    told, deferred = run(generate(defer_after=0, poll_interval=0.1, output_uri=f"file://{tmp_path}/x.jpeg"))
     assert deferred
     assert Path(told["uri"].removeprefix("file://")).stat().st_size == told["bytes"]
 
@@ -250,7 +249,7 @@ def test_polls_that_fail_in_the_triggerer_do_not_matter(flux: FluxEmulator, tmp_
 def test_the_trigger_carries_ids_and_no_secret(flux: FluxEmulator, tmp_path: Path) -> None:
     flux.settings(duration=1)
     with pytest.raises(TaskDeferred) as deferral:
-        generate(grace=0, webhook_secret="s3cr3t-hook", output_uri=f"file://{tmp_path}/x.png").execute(context())
+        generate(defer_after=0, webhook_secret="s3cr3t-hook", output_uri=f"file://{tmp_path}/x.png").execute(context())
     stored = json.dumps(deferral.value.trigger.serialize()) + json.dumps(fire(deferral.value.trigger))
     for secret in (flux.key, PROMPT, "s3cr3t-hook", "sig=", "sample"):
         assert secret not in stored
@@ -263,7 +262,7 @@ def test_a_triggerer_that_cannot_wait_hands_back_to_the_worker(
     flux: FluxEmulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     flux.settings(duration=1)
-    operator = generate(grace=0, output_uri=f"file://{tmp_path}/x.jpeg")
+    operator = generate(defer_after=0, output_uri=f"file://{tmp_path}/x.jpeg")
     with pytest.raises(TaskDeferred) as deferral:
         operator.execute(context())
     deferral.value.trigger.flux_conn_id = "a_connection_that_only_workers_have"
@@ -286,7 +285,7 @@ def test_the_trigger_s_constructor_never_raises(flux_connection: FluxEmulator, k
 def test_only_what_ends_the_task_is_logged_as_an_error(
     flux: FluxEmulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run(generate(grace=0, output_uri=f"file://{tmp_path}/x.jpeg"))
+    run(generate(defer_after=0, output_uri=f"file://{tmp_path}/x.jpeg"))
     with pytest.raises(AirflowSkipException):
         run(generate(prompt="nsfw", on_moderated="skip"))
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
@@ -294,13 +293,13 @@ def test_only_what_ends_the_task_is_logged_as_an_error(
         run(generate(prompt="nsfw"))
     withheld, money = (record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR)
     assert "moderat" in withheld.lower()
-    assert "does not charge" in money
+    assert "does not bill" in money
 
 
 def test_what_the_triggerer_did_is_told_and_its_image_can_be_stored_again(
     flux: FluxEmulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    operator = generate(grace=0, output_uri=f"file://{tmp_path}/folder/x.jpeg")
+    operator = generate(defer_after=0, output_uri=f"file://{tmp_path}/folder/x.jpeg")
     with pytest.raises(TaskDeferred) as deferral:
         operator.execute(context())
     event = fire(deferral.value.trigger)
@@ -313,20 +312,21 @@ def test_what_the_triggerer_did_is_told_and_its_image_can_be_stored_again(
     shutil.rmtree(tmp_path / "folder")
     (tmp_path / "folder").write_text("in the way")
     with pytest.raises(
-        stores.FluxStoreError, match=r"is finished and paid for\. The link to the image lives until.*buys nothing"
+        errors.FluxStoreError,
+        match=r"is finished and was billed\. The link to the image lives until.*is not billed again",
     ):
         operator.execute_complete(context(), {**event, "outcome": "ready"})
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-@pytest.mark.parametrize("grace", [5, 0])
+@pytest.mark.parametrize("defer_after", [5, 0])
 def test_an_image_beyond_max_bytes_is_refused_and_can_be_taken_later(
-    flux: FluxEmulator, tmp_path: Path, grace: int
+    flux: FluxEmulator, tmp_path: Path, defer_after: int
 ) -> None:
     flux.settings(duration=1)
     uri = f"file://{tmp_path}/kite.jpeg"
     with pytest.raises(errors.FluxImageTooLargeError, match=r"max_bytes=100\. Job .* is finished and paid") as caught:
-        run(generate(output_uri=uri, grace=grace, max_bytes=100))
+        run(generate(output_uri=uri, defer_after=defer_after, max_bytes=100))
     assert isinstance(caught.value, AirflowFailException)
     assert not (tmp_path / "kite.jpeg").exists()
     told, _ = run(generate(output_uri=uri, max_bytes="1000000"))
@@ -374,7 +374,7 @@ def again_method(deferral: TaskDeferred) -> str:
 def test_waiting_for_room_ends_at_the_timeout(flux: FluxEmulator) -> None:
     flux.settings(max_active=0)
     with pytest.raises(
-        errors.FluxRateLimitError, match=r"Nothing was paid.* A retry of this task tries again"
+        errors.FluxRateLimitError, match=r"Nothing was billed.* A retry of this task tries again"
     ) as caught:
         run(generate(timeout=0.5))
     assert not isinstance(caught.value, AirflowFailException)

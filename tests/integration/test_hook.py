@@ -13,7 +13,7 @@ import pytest
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_flux.client import errors
+from airflow_provider_flux import exceptions as errors
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.hooks import flux as flux_hook
 from airflow_provider_flux.hooks.flux import FluxHook

@@ -14,11 +14,11 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from PIL import Image, PngImagePlugin
 
-from airflow_provider_flux.client import errors
+from airflow_provider_flux import exceptions as errors
 from airflow_provider_flux.emulator import FluxEmulator
+from airflow_provider_flux.exceptions import FluxStoreError
 from airflow_provider_flux.hooks.flux import FluxHook
 from airflow_provider_flux.images.inputs import InputImages
-from airflow_provider_flux.images.stores import FluxStoreError
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from tests.integration.running import TaskState, run
 from tests.servers.seaweed import SeaweedFS
@@ -155,7 +155,7 @@ def test_a_stored_image_that_was_replaced_is_noticed_before_money_is_spent(flux:
     )
     told, _ = run(first)
     (tmp_path / "first.jpeg").write_bytes(picture(format_="JPEG"))
-    with pytest.raises(AirflowFailException, match=r"input_image is no longer the image .* Nothing was paid"):
+    with pytest.raises(AirflowFailException, match=r"input_image is no longer the image .* Nothing was billed"):
         run(edit(input_image=told))
     assert flux.stats()["submits"] == 1
 
@@ -236,7 +236,7 @@ def test_too_large_an_image(flux: FluxEmulator, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["flux/missing.png", "no-such-bucket/x.png"])
 def test_an_image_that_is_not_there_fails_at_once(flux: FluxEmulator, s3: SeaweedFS, place: str) -> None:
-    with pytest.raises(AirflowFailException, match=f"s3://{place} does not exist.*steps is not.*Nothing was paid"):
+    with pytest.raises(AirflowFailException, match=f"s3://{place} does not exist.*steps is not.*Nothing was billed"):
         run(edit(input_image=f"s3://{place}", steps=3))
     assert flux.stats()["submit_requests"] == 0
 
@@ -245,7 +245,7 @@ def test_an_image_whose_store_fails_can_be_tried_again(
     flux: FluxEmulator, s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps({**s3.connection(), "password": "wrong"}))
-    with pytest.raises(FluxStoreError, match=r"s3://flux/x.png cannot be read .*Nothing was paid") as caught:
+    with pytest.raises(FluxStoreError, match=r"s3://flux/x.png cannot be read .*Nothing was billed") as caught:
         run(edit(input_image=f"s3://{s3.bucket}/x.png"))
     assert not isinstance(caught.value, AirflowFailException)
     assert flux.stats()["submit_requests"] == 0

@@ -10,8 +10,8 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk.execution_time import context as airflow_context
 
 from airflow_provider_flux import metrics
-from airflow_provider_flux.client.errors import FluxError
 from airflow_provider_flux.emulator import FluxEmulator
+from airflow_provider_flux.exceptions import FluxError
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
 from tests.integration.running import TaskState, run
@@ -41,7 +41,7 @@ def stats(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 
 def generate(**arguments: Any) -> FluxGenerateOperator:
     return FluxGenerateOperator(
-        task_id="generate", **{"model": "flux-pro-1.1", "prompt": "a pear", "grace": 0, **arguments}
+        task_id="generate", **{"model": "flux-pro-1.1", "prompt": "a pear", "defer_after": 0, **arguments}
     )
 
 

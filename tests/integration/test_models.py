@@ -11,12 +11,12 @@ import httpx
 import pytest
 from PIL import Image
 
+from airflow_provider_flux.client.catalogue.models import BASE64, MODELS, Parameter
+from airflow_provider_flux.client.catalogue.validation import prepare
 from airflow_provider_flux.client.client import FluxClient
-from airflow_provider_flux.client.errors import FluxBadRequestError
 from airflow_provider_flux.client.gateways import BFL, COMETAPI, make_endpoint
-from airflow_provider_flux.client.models import BASE64, MODELS, Parameter
-from airflow_provider_flux.client.validation import prepare
 from airflow_provider_flux.emulator import FluxEmulator
+from airflow_provider_flux.exceptions import FluxBadRequestError
 
 
 def _png() -> str:

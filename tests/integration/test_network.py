@@ -19,15 +19,15 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 import airflow_provider_flux
-from airflow_provider_flux.client import errors
-from airflow_provider_flux.client.answers import Result, State
+from airflow_provider_flux import exceptions as errors
 from airflow_provider_flux.client.client import CA_VARIABLES, FluxClient, shared_client
 from airflow_provider_flux.client.gateways import make_endpoint
 from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.client.responses import Result, State
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.hooks.flux import FluxHook
-from airflow_provider_flux.images import delivery
-from airflow_provider_flux.images.delivery import fetch_image
+from airflow_provider_flux.images import transfer
+from airflow_provider_flux.images.transfer import fetch_image
 from airflow_provider_flux.triggers.flux import GAVE_UP, FluxResultTrigger
 from tests.servers.web import Authority, Proxy, Reply, WebServer, running
 
@@ -105,7 +105,7 @@ def dns(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
         return real(names[name].pop(0), *args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr(delivery, "ATTEMPTS", 1)
+    monkeypatch.setattr(transfer, "ATTEMPTS", 1)
     return names
 
 
@@ -128,7 +128,7 @@ def test_an_address_that_is_not_public_is_refused_and_the_error_says_how_to_allo
     tmp_path: Path, dns: dict[str, list[str]], address: str, network: str
 ) -> None:
     dns[NAME] = [address]
-    with pytest.raises(errors.FluxUnsafeUrlError, match="Job abc is finished and paid for") as caught:
+    with pytest.raises(errors.FluxUnsafeUrlError, match="Job abc is finished and was billed") as caught:
         fetch(tmp_path, f"https://{NAME}/x.png?sig=s3cret")
     said = str(caught.value)
     assert address in said
@@ -283,8 +283,8 @@ def test_a_link_that_holds_the_image_itself(flux_emulator: FluxEmulator, tmp_pat
 def test_a_broken_link_that_holds_the_image_is_a_broken_image(
     tmp_path: Path, sample: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "ATTEMPTS", 1)
-    with pytest.raises(errors.FluxBadImageError, match="Job abc is finished and paid for") as caught:
+    monkeypatch.setattr(transfer, "ATTEMPTS", 1)
+    with pytest.raises(errors.FluxBadImageError, match="Job abc is finished and was billed") as caught:
         fetch(tmp_path, sample)
     assert caught.value.retryable
 
@@ -341,17 +341,17 @@ def test_a_certificate_that_is_not_trusted_is_no_outage(
     tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda _seconds: pytest.fail("sent again"))
-    monkeypatch.setattr(delivery, "ATTEMPTS", 1)
+    monkeypatch.setattr(transfer, "ATTEMPTS", 1)
     server = serve(api)
     endpoint = make_endpoint(server.url, "key")
     says = r"127\.0\.0\.1 cannot be trusted: its certificate was refused.*SSL_CERT_FILE or REQUESTS_CA_BUNDLE"
     with FluxClient(endpoint) as client:
-        with pytest.raises(errors.FluxConfigurationError, match=f"{says}.*Nothing was paid"):
+        with pytest.raises(errors.FluxConfigurationError, match=f"{says}.*Nothing was billed"):
             client.submit("flux-dev", KITE)
         for poll in (client.get_result, lambda _job: ask(endpoint)):
             with pytest.raises(errors.FluxServiceError, match=says):
                 poll(JOB)
-        paid = "certificate was refused.*REQUESTS_CA_BUNDLE.*Job abc is finished and paid for"
+        paid = "certificate was refused.*REQUESTS_CA_BUNDLE.*Job abc is finished and was billed"
         with pytest.raises(errors.FluxServiceError, match=paid):
             fetch_image(client, Result(JOB, "Ready", State.READY, sample="/x.png"), tmp_path / "x")
     assert server.requests == []
@@ -379,7 +379,7 @@ def test_a_ca_file_that_cannot_be_used_is_named_before_anything_is_sent(
         file.write_text(content)
     monkeypatch.setenv(variable, str(file))
     hook = FluxHook()
-    with pytest.raises(errors.FluxConfigurationError, match=f"{variable} names '{file}'.*Nothing was paid") as caught:
+    with pytest.raises(errors.FluxConfigurationError, match=f"{variable} names '{file}'.*Nothing was billed") as caught:
         hook.submit("flux-dev", KITE)
     assert isinstance(caught.value, AirflowFailException)
     works, said = hook.test_connection()

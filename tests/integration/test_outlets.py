@@ -21,10 +21,10 @@ from airflow.sdk.execution_time.task_runner import _serialize_outlet_events
 from airflow.utils.state import TaskInstanceState
 
 from airflow_provider_flux.emulator import FluxEmulator
+from airflow_provider_flux.execution.outlets import _dataset, asset_uri, lineage_of, tell_outlets
 from airflow_provider_flux.links.flux import FluxImageLink
 from airflow_provider_flux.operators.batch import FluxGenerateBatchOperator
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
-from airflow_provider_flux.operators.outlets import _dataset, asset_uri, lineage_of, tell_outlets
 from tests.integration.running import context
 
 

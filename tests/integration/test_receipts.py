@@ -16,16 +16,16 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, TaskDeferred
 from airflow.sdk.execution_time import context as airflow_context
 
-from airflow_provider_flux.client import errors
+from airflow_provider_flux import exceptions as errors
 from airflow_provider_flux.emulator import FluxEmulator
+from airflow_provider_flux.exceptions import FluxReceiptError, FluxStoreError
 from airflow_provider_flux.hooks.flux import FluxHook
-from airflow_provider_flux.images import delivery
-from airflow_provider_flux.images.path_store import PathStore
-from airflow_provider_flux.images.s3_store import S3Store
-from airflow_provider_flux.images.stores import FluxStoreError
+from airflow_provider_flux.images import transfer
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
-from airflow_provider_flux.receipts.receipt import FluxReceiptError, Receipt
+from airflow_provider_flux.receipts.receipt import Receipt
 from airflow_provider_flux.receipts.stores import SidecarReceiptStore
+from airflow_provider_flux.storage.path import PathStore
+from airflow_provider_flux.storage.s3 import S3Store
 from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
 from tests.integration.running import TaskState, context, fire, run
 from tests.servers.seaweed import SeaweedFS
@@ -104,8 +104,8 @@ def kill(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, after: bool = F
     ("where", "name", "after"),
     [
         (FluxHook, "wait", False),
-        (delivery, "fetch_image", False),
-        (delivery, "fetch_image", True),
+        (transfer, "fetch_image", False),
+        (transfer, "fetch_image", True),
         (PathStore, "put", False),
         (PathStore, "put", True),
         (S3Store, "put", False),
@@ -225,7 +225,7 @@ def test_what_is_no_receipt_stops_the_task_before_money_is_spent(task: Task, flu
     if task.uri is None and text in ("", "{", "null"):
         text = '"text"'  # the state store holds JSON and no null
     task.write_receipt(text)
-    with pytest.raises(FluxReceiptError, match=r"Nothing was paid.*move or delete it") as caught:
+    with pytest.raises(FluxReceiptError, match=r"Nothing was billed.*move or delete it") as caught:
         task.run()
     assert isinstance(caught.value, AirflowFailException)
     assert flux.stats()["submit_requests"] == 0
@@ -242,14 +242,14 @@ def test_a_receipt_that_cannot_be_read_is_not_no_receipt(
     with monkeypatch.context() as patch:
         patch.setattr(S3Store, "read_note", unreadable)
         patch.setattr(PathStore, "read_note", unreadable)
-        with pytest.raises(FluxStoreError, match=r"cannot be read .*no access.*Nothing was paid"):
+        with pytest.raises(FluxStoreError, match=r"cannot be read .*no access.*Nothing was billed"):
             storing.run("run-2")
     assert flux.stats()["submits"] == 1
 
 
 def test_a_timeout_does_not_forget_the_job(task: Task, flux: FluxEmulator) -> None:
     flux.settings(duration=3)
-    with pytest.raises(errors.FluxTimeoutError, match="asks for the same job again and buys nothing"):
+    with pytest.raises(errors.FluxTimeoutError, match="resumes the same job and is not billed again"):
         task.run(timeout=1, deferrable=False, execution_timeout=timedelta(seconds=1))
     told = task.run(timeout=1, deferrable=False)
     assert told["status"] == "Ready"
@@ -260,7 +260,7 @@ def test_a_timeout_does_not_forget_the_job(task: Task, flux: FluxEmulator) -> No
 def test_execution_timeout_ends_the_wait(tmp_path: Path, flux: FluxEmulator, s3: SeaweedFS, deferrable: bool) -> None:
     flux.settings(duration=60)
     with pytest.raises(errors.FluxTimeoutError):
-        Task("file", tmp_path, s3).run(grace=0, deferrable=deferrable, execution_timeout=timedelta(seconds=1))
+        Task("file", tmp_path, s3).run(defer_after=0, deferrable=deferrable, execution_timeout=timedelta(seconds=1))
 
 
 @pytest.mark.parametrize("policy", ["fail", "resubmit"])
@@ -332,9 +332,9 @@ def test_failed_and_moderated_jobs_are_submitted_anew(task: Task, flux: FluxEmul
 
 
 def test_moderated_may_be_skipped(task: Task, flux: FluxEmulator) -> None:
-    for grace in (0, 5):
+    for defer_after in (0, 5):
         with pytest.raises(AirflowSkipException, match="Sexual Content"):
-            task.run(prompt="nsfw", on_moderated="skip", grace=grace)
+            task.run(prompt="nsfw", on_moderated="skip", defer_after=defer_after)
 
 
 def test_s3_down_when_the_image_comes_and_back_at_the_retry(tmp_path: Path, flux: FluxEmulator) -> None:
@@ -344,13 +344,13 @@ def test_s3_down_when_the_image_comes_and_back_at_the_retry(tmp_path: Path, flux
         patch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
         task = Task("s3", tmp_path, server)
         flux.settings(duration=1)
-        operator = FluxGenerateOperator(task_id="generate", output_uri=task.uri, grace=0, **RECIPE)
+        operator = FluxGenerateOperator(task_id="generate", output_uri=task.uri, defer_after=0, **RECIPE)
         with pytest.raises(TaskDeferred) as deferral:
             operator.execute(context())
         server.stop()
         event = fire(deferral.value.trigger)
         assert event["outcome"] == "ready"
-        with pytest.raises(FluxStoreError, match=r"is finished and paid for.*buys nothing|cannot be read"):
+        with pytest.raises(FluxStoreError, match=r"is finished and was billed.*is not billed again|cannot be read"):
             operator.execute_complete(context(), event)
         server.start()
         assert task.run()["uri"] == task.uri
@@ -359,7 +359,7 @@ def test_s3_down_when_the_image_comes_and_back_at_the_retry(tmp_path: Path, flux
 
 def test_the_triggerer_stores_the_image_and_its_receipt(storing: Task, flux: FluxEmulator) -> None:
     flux.settings(duration=1)
-    operator = FluxGenerateOperator(task_id="generate", output_uri=storing.uri, grace=0, **RECIPE)
+    operator = FluxGenerateOperator(task_id="generate", output_uri=storing.uri, defer_after=0, **RECIPE)
     with pytest.raises(TaskDeferred) as deferral:
         operator.execute(context())
     event = fire(deferral.value.trigger)

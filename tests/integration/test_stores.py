@@ -27,29 +27,30 @@ from airflow.sdk import BaseHook
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
+from airflow_provider_flux.batch.runner import CAPTURES as BATCH_CAPTURES
+from airflow_provider_flux.batch.runner import READS, SUBMITS
 from airflow_provider_flux.emulator import FluxEmulator
+from airflow_provider_flux.exceptions import (
+    FluxImageExistsError,
+    FluxReceiptError,
+    FluxStoreConfigurationError,
+    FluxStoreError,
+)
 from airflow_provider_flux.hooks.flux import FluxHook
 from airflow_provider_flux.images.inputs import InputImages
-from airflow_provider_flux.images.recipe import fingerprint
-from airflow_provider_flux.images.s3_store import CONNECTIONS, S3Store
-from airflow_provider_flux.images.stores import (
-    FluxImageExistsError,
-    FluxStoreError,
-    FluxStoreUnusableError,
-    Note,
-    open_store,
-)
-from airflow_provider_flux.operators.batch_run import CAPTURES as BATCH_CAPTURES
-from airflow_provider_flux.operators.batch_run import READS, SUBMITS
-from airflow_provider_flux.receipts.receipt import FluxReceiptError, Receipt, TaskIdentity
+from airflow_provider_flux.receipts.receipt import Receipt, TaskIdentity
+from airflow_provider_flux.receipts.recipe import fingerprint
 from airflow_provider_flux.receipts.stores import SidecarReceiptStore
 from airflow_provider_flux.receipts.submission import Submission
+from airflow_provider_flux.storage import open_store
+from airflow_provider_flux.storage.base import Note
+from airflow_provider_flux.storage.s3 import CONNECTIONS, S3Store
 from tests.servers.seaweed import SeaweedFS
 
 WRITER = """
 import os, shutil, signal, sys
 from pathlib import Path
-from airflow_provider_flux.images.stores import open_store
+from airflow_provider_flux.storage.base import open_store
 
 def die(*arguments):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -217,7 +218,7 @@ def test_a_receipt_that_s3_does_not_tell_stops_the_purchase(
     told = pytest.raises(error, match=rf"s3://flux/kite\.png\.json {says}")
     with s3.paused() if why == "silent" else contextlib.nullcontext(), told as caught:
         buy(s3)
-    assert "Nothing was paid by this try" in str(caught.value)
+    assert "Nothing was billed by this try" in str(caught.value)
     assert flux_connection.stats()["submit_requests"] == 0
     assert in_s3(s3) == {"kite.png.json": body.encode()}
 
@@ -316,11 +317,11 @@ class RefusingS3(BaseHTTPRequestHandler):
     ("status", "code", "error"),
     [
         (403, "AccessDenied", None),
-        (403, "InvalidAccessKeyId", FluxStoreUnusableError),
-        (400, "ExpiredToken", FluxStoreUnusableError),
-        (400, "AuthorizationHeaderMalformed", FluxStoreUnusableError),
-        (301, "PermanentRedirect", FluxStoreUnusableError),
-        (404, "NoSuchBucket", FluxStoreUnusableError),
+        (403, "InvalidAccessKeyId", FluxStoreConfigurationError),
+        (400, "ExpiredToken", FluxStoreConfigurationError),
+        (400, "AuthorizationHeaderMalformed", FluxStoreConfigurationError),
+        (301, "PermanentRedirect", FluxStoreConfigurationError),
+        (404, "NoSuchBucket", FluxStoreConfigurationError),
         (400, "RequestTimeout", FluxStoreError),
         (503, "SlowDown", FluxStoreError),
         (500, "InternalError", FluxStoreError),
@@ -335,7 +336,7 @@ def test_only_an_outage_of_s3_is_worth_a_retry(
         connect(s3, monkeypatch, endpoint_url=f"http://127.0.0.1:{server.server_port}")
         store = open_store("s3://flux/kite.png", "aws_default")
         says = "no bucket" if status == 404 else re.escape(f"({code}: Because)")
-        match = says if error is FluxStoreUnusableError else "cannot be reached"
+        match = says if error is FluxStoreConfigurationError else "cannot be reached"
         with contextlib.nullcontext() if error is None else pytest.raises(error, match=match):
             store.check()
         server.shutdown()
@@ -374,7 +375,9 @@ def test_missing_credentials_are_no_outage(
     connection = json.loads(os.environ["AIRFLOW_CONN_AWS_DEFAULT"])
     connection["extra"] |= extra
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
-    with pytest.raises(FluxStoreUnusableError, match=f"s3://flux/kite.png cannot be written.*{says}.*Nothing was paid"):
+    with pytest.raises(
+        FluxStoreConfigurationError, match=f"s3://flux/kite.png cannot be written.*{says}.*Nothing was billed"
+    ):
         open_store("s3://flux/kite.png", conn_id).check()
 
 
@@ -401,7 +404,7 @@ class Bucketed(MemoryFileSystem):
 
 def test_a_missing_bucket_is_found_before_money_is_spent_wherever_it_is() -> None:
     attach("gcs", fs=Bucketed())
-    with pytest.raises(FluxStoreUnusableError, match="There is no bucket 'typo'"):
+    with pytest.raises(FluxStoreConfigurationError, match="There is no bucket 'typo'"):
         open_store("gcs://typo/kite.png", None).check()
     open_store("gcs://images/kite.png", None).check()
     open_store("gcs://secret/kite.png", None).check()
@@ -410,9 +413,9 @@ def test_a_missing_bucket_is_found_before_money_is_spent_wherever_it_is() -> Non
 @pytest.mark.parametrize(
     ("problem", "error"),
     [
-        (None, FluxStoreUnusableError),
-        (ModuleNotFoundError("No module named 'gcsfs'"), FluxStoreUnusableError),
-        (type("DefaultCredentialsError", (Exception,), {})("no credentials"), FluxStoreUnusableError),
+        (None, FluxStoreConfigurationError),
+        (ModuleNotFoundError("No module named 'gcsfs'"), FluxStoreConfigurationError),
+        (type("DefaultCredentialsError", (Exception,), {})("no credentials"), FluxStoreConfigurationError),
         (ConnectionRefusedError("nobody listens"), FluxStoreError),
     ],
     ids=["connection", "library", "credentials", "outage"],
@@ -452,6 +455,6 @@ def test_a_file_is_where_its_uri_says(tmp_path: Path, image: Path, before: str) 
     "uri", ["file:///tmp/kite#", "file:///tmp/ki\nte.png", "//host/kite.png", "gs://me:secret@b/k.png"]
 )
 def test_a_uri_that_would_be_read_as_another_is_refused(uri: str) -> None:
-    with pytest.raises(FluxStoreUnusableError) as caught:
+    with pytest.raises(FluxStoreConfigurationError) as caught:
         open_store(uri, None)
     assert "secret" not in str(caught.value)

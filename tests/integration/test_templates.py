@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from airflow_provider_flux.arguments import is_blank
-from airflow_provider_flux.client.errors import FluxBadRequestError
 from airflow_provider_flux.emulator import FluxEmulator
+from airflow_provider_flux.exceptions import FluxBadRequestError
 from airflow_provider_flux.operators.batch import FluxGenerateBatchOperator
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from tests.integration.running import context
@@ -78,7 +78,7 @@ def asked(operator: Any, about: Any = None) -> Any:
             return item.fields["prompt"] if item.request is None else item.request["prompt"]
         return operator._request()[0]["prompt"]
     except FluxBadRequestError as error:
-        assert "Nothing was paid" in str(error)
+        assert "Nothing was billed" in str(error)
         return None
 
 
@@ -172,7 +172,9 @@ def test_a_template_that_renders_to_nothing_is_refused(
     ]
     for make in ways:
         operator, about = render(make, nothing, native, nothing=nothing)
-        with pytest.raises(AirflowFailException, match=rf"Templates rendered to nothing: {field}\..*Nothing was paid"):
+        with pytest.raises(
+            AirflowFailException, match=rf"Templates rendered to nothing: {field}\..*Nothing was billed"
+        ):
             operator.execute(about)
     assert flux_connection.stats()["submit_requests"] == 0
 
@@ -246,15 +248,15 @@ def test_numbers_and_policies_are_templates(flux_connection: FluxEmulator, tmp_p
         **numbers,
     )
     rules = operator._rules()
-    assert (rules.max_cost, rules.max_active, rules.stop_after, rules.timeout) == (5, 2, 0, 77.5)
+    assert (rules.max_cost, rules.max_active, rules.max_failures, rules.timeout) == (5, 2, 0, 77.5)
     assert (rules.max_bytes, rules.reuse) == (123456, "always")
     assert operator.execute(about)["counts"]["stored"] == 1
-    arguments = {"prompt": "a pear", "grace": "{{ params.none }}", "timeout": "{{ params.time }}"}
+    arguments = {"prompt": "a pear", "defer_after": "{{ params.none }}", "timeout": "{{ params.time }}"}
     operator, about = render(
         lambda xcom: generate(**arguments, prompt_upsampling="{{ false }}"), native=native, **numbers
     )
     request, _ = operator._request()
-    assert (operator.grace, operator.timeout, request["prompt_upsampling"]) == (0, 77.5, False)
+    assert (operator.defer_after, operator.timeout, request["prompt_upsampling"]) == (0, 77.5, False)
 
 
 def test_a_size_that_is_none_loses_no_image_that_is_paid_for(flux_connection: FluxEmulator, tmp_path: Path) -> None:

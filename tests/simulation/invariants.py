@@ -9,13 +9,14 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_flux.client.errors import (
+from airflow_provider_flux.exceptions import (
+    FluxImageExistsError,
     FluxImageExpiredError,
     FluxJobFailedError,
     FluxModeratedError,
     FluxOrphanError,
+    FluxStoreConfigurationError,
 )
-from airflow_provider_flux.images.stores import FluxImageExistsError, FluxStoreUnusableError
 from airflow_provider_flux.receipts.receipt import Receipt, read_receipt
 from tests.simulation.api import KEY, READY, SECRET, SIGNATURE, Api, Job
 from tests.simulation.life import Airflow, TaskInstance
@@ -130,7 +131,7 @@ class Invariants:
         if not isinstance(error, AirflowFailException) or job is None or job.fate != READY:
             return
         # An attempt that thaws finds its place taken by the job of a later one.
-        if isinstance(error, (FluxImageExistsError, FluxStoreUnusableError)) and process.faults:
+        if isinstance(error, (FluxImageExistsError, FluxStoreConfigurationError)) and process.faults:
             return
         if self.world.now < job.link_ends_at:
             self.world.violate(OWN_WORD, f"{process.name} gives up {job.id} with {_name(error)}")

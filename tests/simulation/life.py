@@ -17,7 +17,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, TaskDeferred
 
-from airflow_provider_flux.client.errors import FluxError
+from airflow_provider_flux.exceptions import FluxError
 from tests.simulation.dangers import Dangers
 from tests.simulation.loop import SimLoop
 from tests.simulation.store import Storage, TaskState

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
-from airflow_provider_flux.client import answers, client, polling
-from airflow_provider_flux.client.answers import Answer, Result, State
-from airflow_provider_flux.client.errors import FluxCreditsError, FluxError, FluxServiceError, FluxUncertainSubmitError
+from airflow_provider_flux import results
+from airflow_provider_flux.batch import budget, runner
+from airflow_provider_flux.client import client, polling, responses
 from airflow_provider_flux.client.jobs import Job
-from airflow_provider_flux.images import delivery, recipe
-from airflow_provider_flux.operators import batch_run, budget
+from airflow_provider_flux.client.responses import Answer, Result, State
+from airflow_provider_flux.exceptions import FluxCreditsError, FluxError, FluxServiceError, FluxUncertainSubmitError
+from airflow_provider_flux.images import transfer
 from airflow_provider_flux.operators import flux as operator
 from airflow_provider_flux.receipts import lifecycle, receipt, stores
 from tests.simulation.invariants import ENDS, MONEY, ONE_JOB, OWN_WORD, RECEIPTS, SECRETS, STORED
@@ -46,7 +47,7 @@ def _of_poller(final: Callable[[FluxError], bool]) -> Any:
         self: polling.Poller, answer: Result | FluxError, now: float, asked_at: float | None = None
     ) -> Result | None:
         if isinstance(answer, FluxError) and final(answer):
-            raise FluxCreditsError(answer.what, job_id=self.job.id)
+            raise FluxCreditsError(answer.message, job_id=self.job.id)
         return real(self, answer, now, asked_at)
 
     return feed
@@ -55,7 +56,7 @@ def _of_poller(final: Callable[[FluxError], bool]) -> Any:
 def _not_found(answer: Answer, job: Job) -> Result:
     if answer.code == 404:
         return Result(job, "Task not found", State.NOT_FOUND)
-    return answers.read_result(answer, job)
+    return responses.read_result(answer, job)
 
 
 def _write_always(self: stores.SidecarReceiptStore, written: receipt.Receipt) -> None:
@@ -71,7 +72,7 @@ def _submit_again(self: client.FluxClient, model: str, body: dict[str, Any]) -> 
     try:
         return _SUBMIT(self, model, body)
     except FluxUncertainSubmitError as error:
-        raise FluxServiceError(error.what) from error
+        raise FluxServiceError(error.message) from error
 
 
 def _with_link(result: Result) -> dict[str, Any]:
@@ -84,22 +85,22 @@ def _whole_cost(image: Any, run: Any, paid_by: Any) -> dict[str, Any]:
 
 def _any_job(answer: Answer, job: Job) -> Result:
     with contextlib.suppress(FluxError):
-        return answers.read_result(answer, job)
-    found = answers._json(answer.body)
+        return responses.read_result(answer, job)
+    found = responses._json(answer.body)
     if isinstance(found, dict) and found.get("status") == "Ready":
-        return replace(answers._result(found, job), job=job)
-    return answers.read_result(answer, job)
+        return replace(responses._result(found, job), job=job)
+    return responses.read_result(answer, job)
 
 
 _WRITE = stores.SidecarReceiptStore.write
 _FINISH = budget.Charge.finish
 _SUBMIT = client.FluxClient._submit_once
-_DESCRIBE = recipe.describe
+_DESCRIBE = results.describe
 _BEING_SUBMITTED = property(lambda self: False)
 
 MUTATIONS = {
     "what refuses a poll ends the job": Mutation(
-        (OWN_WORD,), ((polling.Poller, "feed", _of_poller(lambda error: "HTTP 40" in error.what)),)
+        (OWN_WORD,), ((polling.Poller, "feed", _of_poller(lambda error: "HTTP 40" in error.message)),)
     ),
     "any 404 means that the job is not known": Mutation(
         (OWN_WORD, ONE_JOB, ENDS), ((client, "read_result", _not_found),)
@@ -120,7 +121,7 @@ MUTATIONS = {
     ),
     "a batch keeps what the submit told of the cost": Mutation((MONEY,), ((budget.Charge, "finish", _keep_estimate),)),
     "whoever reuses an image says that it paid": Mutation(
-        (MONEY,), ((operator, "describe_reused", _whole_cost), (batch_run, "describe_reused", _whole_cost))
+        (MONEY,), ((operator, "describe_reused", _whole_cost), (runner, "describe_reused", _whole_cost))
     ),
-    "the image's link is told": Mutation((SECRETS,), ((delivery, "describe", _with_link),)),
+    "the image's link is told": Mutation((SECRETS,), ((transfer, "describe", _with_link),)),
 }

@@ -120,7 +120,7 @@ def make_plan(rng: Random, has_state: bool) -> Plan:
         if rng.random() < 0.2:
             options |= {"max_cost": 100.0}
     else:
-        options |= {"deferrable": rng.random() < 0.8, "grace": rng.choice((0.0, 5.0))}
+        options |= {"deferrable": rng.random() < 0.8, "defer_after": rng.choice((0.0, 5.0))}
         if kind == "chain":
             options |= {"wait_for_completion": rng.random() < 0.4}
     return Plan(kind, runs, place, shared, recipes, starts, clears, policies, options)

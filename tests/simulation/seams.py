@@ -32,8 +32,8 @@ from airflow.sdk import BaseHook, Connection
 from httpx_aiohttp import AiohttpTransport
 
 import airflow_provider_flux
-from airflow_provider_flux.client import durations
-from airflow_provider_flux.images.s3_store import S3Store
+from airflow_provider_flux.client import estimator
+from airflow_provider_flux.storage.s3 import S3Store
 from tests.simulation.api import DELIVERY, KEY, Api
 from tests.simulation.dangers import Dangers
 from tests.simulation.loop import SimExecutor, SimLoop, wait
@@ -41,7 +41,7 @@ from tests.simulation.network import Network
 from tests.simulation.store import SimStore, Storage
 from tests.simulation.world import World
 
-_APART = ("emulator", "plugins", "decorators")
+_APART = ("emulator", "gallery", "plugins", "decorators")
 
 
 class Stage:
@@ -58,7 +58,7 @@ class Stage:
         self.world, self.dangers, self.api, self.on_log = world, dangers, api, on_log
         self.network = Network(world, dangers, api)
         SimStore.storage = storage
-        durations._seen.clear()
+        estimator._seen.clear()
 
 
 STAGE = Stage()

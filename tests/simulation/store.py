@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
-from airflow_provider_flux.images.stores import FluxImageExistsError, FluxStoreError, Note, NoteConflictError, Store
+from airflow_provider_flux.exceptions import FluxImageExistsError, FluxStoreError
+from airflow_provider_flux.storage.base import ImageStore, Note, NoteConflictError
 from tests.simulation.dangers import Dangers, step
 from tests.simulation.weather import Weather
 from tests.simulation.world import Thread, World
@@ -107,7 +108,7 @@ def _shown(value: Any) -> str:
     return f"{value.version} {told.get('state')} {job} of {told['run'].get('run_id')}"
 
 
-class SimStore(Store):
+class SimStore(ImageStore):
     """Stands in for S3Store."""
 
     storage: ClassVar[Storage]

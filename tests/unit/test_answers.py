@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_flux.client import errors
-from airflow_provider_flux.client.answers import Answer, State, read_refusal, read_result, read_submission
+from airflow_provider_flux import exceptions as errors
+from airflow_provider_flux.client.catalogue.validation import strangers
 from airflow_provider_flux.client.gateways import make_endpoint
 from airflow_provider_flux.client.jobs import Job
-from airflow_provider_flux.client.validation import strangers
+from airflow_provider_flux.client.responses import Answer, State, read_refusal, read_result, read_submission
 
 JOB = Job("abc", submitted_at=1000.0)
 COMET, BFL = make_endpoint(None, "key"), make_endpoint(None, "key", "bfl")
@@ -197,7 +197,7 @@ def test_an_error_quotes_what_the_api_says_and_no_more(body: Any, says: str) -> 
     told = body.encode() if isinstance(body, str) else body
     with pytest.raises(errors.FluxServiceError) as caught:
         read_result(answer(500, told), JOB)
-    assert caught.value.what.endswith(f"(HTTP 500: {says})." if says else "(HTTP 500).")
+    assert caught.value.message.endswith(f"(HTTP 500: {says})." if says else "(HTTP 500).")
     assert "SECRET" not in str(caught.value)
 
 
@@ -286,7 +286,7 @@ def test_a_submission_without_id_says_whether_it_may_have_been_accepted(code: in
     with pytest.raises(errors.FluxError) as caught:
         read_submission(answer(code, body), "flux-dev", COMET, 5.0)
     assert type(caught.value) is error
-    perhaps = "perhaps one image was paid for" in str(caught.value)
+    perhaps = "one image may have been billed" in str(caught.value)
     assert perhaps is (error is errors.FluxUncertainSubmitError)
 
 

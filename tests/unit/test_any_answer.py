@@ -12,13 +12,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_provider_flux.client.answers import Answer, Result, read_result, read_submission
 from airflow_provider_flux.client.client import _answer
-from airflow_provider_flux.client.errors import FluxError, about
 from airflow_provider_flux.client.gateways import make_endpoint
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.polling import Poller
-from airflow_provider_flux.operators.waiting import read_event
+from airflow_provider_flux.client.responses import Answer, Result, read_result, read_submission
+from airflow_provider_flux.exceptions import FluxError, job_context
+from airflow_provider_flux.execution.deferral import read_event
 
 log = logging.getLogger(__name__)
 JOB = Job("abc-1", submitted_at=0.0)
@@ -70,7 +70,7 @@ def test_any_answers_end_the_wait_with_a_link_or_an_error_that_names_the_job(
             assert poller.polls < deadline / 0.1 + 3
             answer: Result | FluxError
             try:
-                with about(JOB.id):
+                with job_context(JOB.id):
                     answer = read_result(told[poller.polls % len(told)], JOB)
             except FluxError as error:
                 assert error.job_id == JOB.id
@@ -83,7 +83,7 @@ def test_any_answers_end_the_wait_with_a_link_or_an_error_that_names_the_job(
                 now += wait
     except FluxError as error:
         assert error.job_id == JOB.id
-        assert JOB.id in error.what
+        assert JOB.id in error.message
         str(error).encode()
     else:
         assert done.sample

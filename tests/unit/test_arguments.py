@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from airflow_provider_flux import arguments
-from airflow_provider_flux.client.errors import FluxBadRequestError
+from airflow_provider_flux.exceptions import FluxBadRequestError
 
 READERS = (arguments.seconds, arguments.count, arguments.number_of_credits, arguments.number_of_bytes)
 
@@ -37,7 +37,7 @@ def test_text_is_read_as_its_number(read: Callable[..., Any], value: Any, number
 @pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize("value", [None, "", "None", "much", True, "nan", float("inf"), -1, [3], {}])
 def test_what_is_no_number_is_named(read: Callable[..., Any], value: Any) -> None:
-    with pytest.raises(FluxBadRequestError, match=r"^cap is .*; it must be .* Nothing was paid"):
+    with pytest.raises(FluxBadRequestError, match=r"^cap is .*; it must be .* Nothing was billed"):
         read("cap", value)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_flux.client import errors
-from airflow_provider_flux.operators.budget import Budget, Kind, NotSubmittedError, kind_of
+from airflow_provider_flux import exceptions as errors
+from airflow_provider_flux.batch.budget import Budget, Kind, NotSubmittedError, kind_of
 
 DEV, PRO = kind_of("dev", {}), kind_of("pro", {})
 

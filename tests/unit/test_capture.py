@@ -10,8 +10,8 @@ import PIL.Image
 import PIL.PngImagePlugin
 import pytest
 
-from airflow_provider_flux.client.errors import FluxBadImageError
-from airflow_provider_flux.images.capture import capture
+from airflow_provider_flux.exceptions import FluxBadImageError
+from airflow_provider_flux.images.verification import capture
 
 FORMATS = ["PNG", "JPEG", "WEBP"]
 
@@ -38,7 +38,7 @@ def test_what_the_file_is_comes_from_the_file(format_: str, tmp_path: Path) -> N
 def test_a_cut_off_image_is_refused_wherever_it_is_cut(format_: str, missing: float, tmp_path: Path) -> None:
     data = encode(format_)
     cut = int(len(data) * missing) if isinstance(missing, float) else missing
-    with pytest.raises(FluxBadImageError, match="Job abc is finished and paid for"):
+    with pytest.raises(FluxBadImageError, match="Job abc is finished and was billed"):
         capture([data[:-cut]], tmp_path / "x", "abc")
 
 

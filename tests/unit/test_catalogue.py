@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_flux.client import models as client
+from airflow_provider_flux.client.catalogue import models as client
 from airflow_provider_flux.client.gateways import BFL, COMETAPI
 from airflow_provider_flux.emulator import dialects
 from airflow_provider_flux.emulator import models as emulator

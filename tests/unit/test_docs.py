@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from airflow_provider_flux.client.models import MODELS
-from docs.models import README, table, with_table
+from airflow_provider_flux.client.catalogue.models import MODELS
+from scripts.generate_model_table import README, table, with_table
 
 
 def test_the_table_of_models_is_fresh() -> None:

@@ -7,11 +7,11 @@ import random
 
 import pytest
 
-from airflow_provider_flux.client.answers import Result, State
-from airflow_provider_flux.client.durations import CLOSEST, TYPICAL, WIDEST, Durations, durations_of
-from airflow_provider_flux.client.errors import FluxServiceError
+from airflow_provider_flux.client.estimator import CLOSEST, TYPICAL, WIDEST, Durations, durations_of
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.polling import Poller
+from airflow_provider_flux.client.responses import Result, State
+from airflow_provider_flux.exceptions import FluxServiceError
 from benchmarks.polling import MEDIANS, SPREADS, cold, draw, wait_for_all, warm
 
 JOB = Job("abc", submitted_at=1000.0)

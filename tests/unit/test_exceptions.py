@@ -8,12 +8,10 @@ import traceback
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_flux.client import errors
-from airflow_provider_flux.client.validation import prepare
-from airflow_provider_flux.exceptions import airflow_errors
-from airflow_provider_flux.images import stores
-from airflow_provider_flux.receipts.receipt import FluxReceiptError
-from airflow_provider_flux.receipts.submission import retry_sentence
+from airflow_provider_flux import exceptions as errors
+from airflow_provider_flux.client.catalogue.validation import prepare
+from airflow_provider_flux.exceptions import FluxReceiptError
+from airflow_provider_flux.failures import airflow_errors, retry_sentence
 
 AGAIN = "A retry buys again."
 PERMANENT = [
@@ -23,8 +21,8 @@ PERMANENT = [
     errors.FluxConfigurationError,
     errors.FluxModeratedError,
     errors.FluxUnsafeUrlError,
-    stores.FluxStoreUnusableError,
-    stores.FluxImageExistsError,
+    errors.FluxStoreConfigurationError,
+    errors.FluxImageExistsError,
     errors.FluxJobNotFoundError,
     errors.FluxImageExpiredError,
     errors.FluxOrphanError,
@@ -37,7 +35,7 @@ TRANSIENT = [
     errors.FluxJobFailedError,
     errors.FluxTimeoutError,
     errors.FluxBadImageError,
-    stores.FluxStoreError,
+    errors.FluxStoreError,
 ]
 
 
@@ -47,7 +45,7 @@ def test_what_a_retry_cannot_mend_is_not_retried(cls: type[errors.FluxError]) ->
         raise cls("It broke.", job_id="abc")
     assert isinstance(caught.value, AirflowFailException)
     assert str(caught.value).startswith("It broke.")
-    assert cls.mend in str(caught.value)
+    assert cls.hint in str(caught.value)
     assert AGAIN not in str(caught.value)
 
 
@@ -57,22 +55,22 @@ def test_what_a_retry_may_mend_says_what_the_retry_does(cls: type[errors.FluxErr
         raise cls("It broke.", job_id="abc")
     assert not isinstance(caught.value, AirflowFailException)
     assert str(caught.value).endswith(AGAIN)
-    assert caught.value.money in str(caught.value)
+    assert caught.value.billing in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("error", "remembered", "says"),
+    ("error", "has_receipt", "says"),
     [
-        (errors.FluxServiceError("It broke."), True, "tries again"),
-        (errors.FluxTimeoutError("It broke.", job_id="abc"), True, "asks for the same job again and buys nothing"),
-        (errors.FluxTimeoutError("It broke.", job_id="abc"), False, "a new job, which is paid for on its own"),
-        (errors.FluxUncertainSubmitError("It broke."), True, "may pay a second time"),
+        (errors.FluxServiceError("It broke."), True, "starts over"),
+        (errors.FluxTimeoutError("It broke.", job_id="abc"), True, "resumes the same job and is not billed again"),
+        (errors.FluxTimeoutError("It broke.", job_id="abc"), False, "a new job, which is billed separately"),
+        (errors.FluxUncertainSubmitError("It broke."), True, "may be billed a second time"),
         (errors.FluxJobFailedError("It broke.", job_id="abc"), True, "submits a new job"),
         (errors.FluxModeratedError("It broke.", job_id="abc"), True, ""),
     ],
 )
-def test_what_a_retry_of_the_generation_does(error: errors.FluxError, remembered: bool, says: str) -> None:
-    told = retry_sentence(error, remembered, "resubmit")
+def test_what_a_retry_of_the_generation_does(error: errors.FluxError, has_receipt: bool, says: str) -> None:
+    told = retry_sentence(error, has_receipt, "resubmit")
     assert says in told
     assert bool(told) is bool(says)
 
@@ -85,7 +83,7 @@ def test_the_log_has_one_line_for_each_fault_and_one_for_the_money(caplog: pytes
     width, steps, money = (line for _, line in lines)
     assert width.startswith("Cannot ask flux-dev for an image: width ")
     assert steps.startswith("Cannot ask flux-dev for an image: steps ")
-    assert money.startswith("Nothing was paid. Correct the parameters")
+    assert money.startswith("Nothing was billed. Correct the parameters")
 
 
 def test_a_batch_s_faults_are_logged_beyond_those_that_its_message_lists(caplog: pytest.LogCaptureFixture) -> None:

@@ -16,9 +16,14 @@ import pytest
 from airflow.sdk.bases.xcom import BaseXCom
 from fastapi.testclient import TestClient
 
-from airflow_provider_flux.plugins import gallery, pages, runs, thumbnails
-from airflow_provider_flux.plugins.gallery import create_app
-from airflow_provider_flux.plugins.images import (
+from airflow_provider_flux.gallery import app as gallery
+from airflow_provider_flux.gallery import pages, thumbnails
+from airflow_provider_flux.gallery import queries as runs
+from airflow_provider_flux.gallery.app import create_app
+from airflow_provider_flux.gallery.notes import notes_on
+from airflow_provider_flux.gallery.queries import Task
+from airflow_provider_flux.gallery.reading import UnreadableError
+from airflow_provider_flux.gallery.results import (
     Image,
     Returned,
     images_in,
@@ -26,9 +31,6 @@ from airflow_provider_flux.plugins.images import (
     read_manifest,
     read_result,
 )
-from airflow_provider_flux.plugins.notes import notes_on
-from airflow_provider_flux.plugins.reading import UnreadableError
-from airflow_provider_flux.plugins.runs import Task
 from airflow_provider_flux.receipts.receipt import Receipt
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)

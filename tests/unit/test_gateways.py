@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_flux.client.errors import FluxConfigurationError, FluxUnsafeUrlError
 from airflow_provider_flux.client.gateways import infer_gateway, make_endpoint
 from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.exceptions import FluxConfigurationError, FluxUnsafeUrlError
 
 COMET = make_endpoint("https://api.cometapi.com/", "key")
 BFL = make_endpoint("https://api.bfl.ai", "key")
@@ -162,7 +162,7 @@ def test_a_foreign_polling_url_never_gets_the_key(url: str) -> None:
 )
 @pytest.mark.parametrize("endpoint", [COMET, LOCAL], ids=["public", "local"])
 def test_a_delivery_url_into_somebody_s_own_network_is_refused(url: str, endpoint: object) -> None:
-    with pytest.raises(FluxUnsafeUrlError, match="Job abc is finished and paid for"):
+    with pytest.raises(FluxUnsafeUrlError, match="Job abc is finished and was billed"):
         endpoint.check_delivery(url, "abc")  # type: ignore[attr-defined]
 
 

@@ -10,7 +10,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 from airflow.sdk.execution_time.timeout import timeout
 
-from airflow_provider_flux.operators.interruptible import run_interruptible
+from airflow_provider_flux.execution.interrupts import run_interruptible
 
 
 async def _wait(ended: list[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_flux.client.links import link_expiry, link_life
+from airflow_provider_flux.client.link_expiry import link_expiry, link_life
 
 MOMENT = 1_790_590_500.0  # 2026-09-28 10:15:00 UTC
 AMZ = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=20260928T101000Z"

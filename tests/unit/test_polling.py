@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from airflow_provider_flux.client import errors
-from airflow_provider_flux.client.answers import Result, State
+from airflow_provider_flux import exceptions as errors
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.polling import Poller
+from airflow_provider_flux.client.responses import Result, State
 
 JOB = Job("abc", submitted_at=0.0)
 OUTAGE = errors.FluxServiceError("HTTP 500")

@@ -6,7 +6,7 @@ import heapq
 
 import pytest
 
-from airflow_provider_flux.operators.progress import rate
+from airflow_provider_flux.batch.progress import rate
 
 
 def simulate(total: int, places: int, latency: float, between: float) -> list[tuple[float, int, int]]:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_flux.client.errors import FluxError
-from airflow_provider_flux.images.recipe import public
-from airflow_provider_flux.receipts.receipt import FluxReceiptError, Receipt, TaskIdentity, new_claim, read_receipt
+from airflow_provider_flux.exceptions import FluxError, FluxReceiptError
+from airflow_provider_flux.receipts.receipt import Receipt, TaskIdentity, new_claim, read_receipt
+from airflow_provider_flux.redaction import public
 
 WHOLE = Receipt(
     "stored",

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from airflow_provider_flux.client.errors import FluxRateLimitError, FluxServiceError
-from airflow_provider_flux.client.slots import Slots
+from airflow_provider_flux.batch.limiter import Slots
+from airflow_provider_flux.exceptions import FluxRateLimitError, FluxServiceError
 
 
 class Account:

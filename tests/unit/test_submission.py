@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_flux import exceptions as errors
 from airflow_provider_flux import metrics
-from airflow_provider_flux.client import errors
 from airflow_provider_flux.client.client import FluxClient
 from airflow_provider_flux.client.gateways import make_endpoint
 from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.exceptions import FluxImageExistsError, FluxReceiptError, FluxStoreError
 from airflow_provider_flux.images.inputs import InputImages
-from airflow_provider_flux.images.recipe import fingerprint
-from airflow_provider_flux.images.stores import FluxImageExistsError, FluxStoreError
 from airflow_provider_flux.receipts.lifecycle import failure_recorded
-from airflow_provider_flux.receipts.receipt import FluxReceiptError, Receipt, TaskIdentity, new_claim, read_receipt
+from airflow_provider_flux.receipts.receipt import Receipt, TaskIdentity, new_claim, read_receipt
+from airflow_provider_flux.receipts.recipe import fingerprint
 from airflow_provider_flux.receipts.stores import ReceiptConflictError
 from airflow_provider_flux.receipts.submission import Submission
 
@@ -58,7 +58,11 @@ class Hook:
         self.error = error
 
     def submit(
-        self, model: str, parameters: dict[str, Any], queue: bool = True, before_request: Callable[[], object] = list
+        self,
+        model: str,
+        parameters: dict[str, Any],
+        wait_for_capacity: bool = True,
+        before_request: Callable[[], object] = list,
     ) -> Job:
         before_request()
         self.requests.append(parameters)
@@ -166,7 +170,7 @@ def test_two_images_of_a_mapped_task_in_one_place_are_refused(found: str, reuse:
     other = replace(earlier(found, replace(RUN, map_index=4)), fingerprint="f00d")
     hook, receipts = Hook(), Receipts(other.to_json())
     with pytest.raises(
-        errors.FluxBadRequestError, match=r"job old.*map index 4.*output_uri of its own.*Nothing was paid"
+        errors.FluxBadRequestError, match=r"job old.*map index 4.*output_uri of its own.*Nothing was billed"
     ):
         submission(receipts, reuse=reuse).get_or_submit(hook)
     assert not hook.requests
@@ -182,7 +186,7 @@ def test_what_another_run_has_in_this_place_is_named_before_it_goes_or_stays(
     other = replace(other, job={**(other.job or {}), "cost": 2.5})
     named = rf"memory {says} job old \(task generate of DAG dag, run run-2, 2.5 credits\).*"
     hook, receipts = Hook(), Receipts(other.to_json())
-    with pytest.raises(FluxImageExistsError, match=rf"{named}replace=False keeps it\. Nothing was paid"):
+    with pytest.raises(FluxImageExistsError, match=rf"{named}replace=False keeps it\. Nothing was billed"):
         submission(receipts, replace=False).get_or_submit(hook)
     assert (hook.requests, receipts.text, caplog.text) == ([], other.to_json(), "")
     assert submission(receipts).get_or_submit(hook).paid_job().id == "new"
@@ -214,7 +218,8 @@ def test_an_image_that_is_not_where_its_receipt_says_is_taken_from_its_job() -> 
     receipt = submission(Receipts(earlier("stored").to_json()), holds=False).get_or_submit(hook)
     assert (receipt.state, receipt.paid_job().id, hook.requests) == ("submitted", "old", [])
     with pytest.raises(
-        FluxStoreError, match=r"Could not check whether the image is stored at memory.*Job old is finished and paid for"
+        FluxStoreError,
+        match=r"Could not check whether the image is stored at memory.*Job old is finished and was billed",
     ):
         submission(Receipts(earlier("stored").to_json()), holds=OSError("down")).get_or_submit(hook)
     assert not hook.requests
@@ -231,7 +236,7 @@ def test_an_image_that_was_put_before_its_receipt_knew_is_found() -> None:
 def test_what_is_no_receipt_of_this_version_stops_every_policy(change: dict[str, Any], reuse: str) -> None:
     text = json.dumps({**json.loads(earlier("submitted").to_json()), **change})
     hook, receipts = Hook(), Receipts(text)
-    with pytest.raises(FluxReceiptError, match=r"memory\.json is .*Nothing was paid"):
+    with pytest.raises(FluxReceiptError, match=r"memory\.json is .*Nothing was billed"):
         submission(receipts, reuse=reuse).get_or_submit(hook)
     assert (hook.requests, receipts.text) == ([], text)
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from airflow_provider_flux.client.errors import FluxBadRequestError
+from airflow_provider_flux.client.catalogue.constraints import largest
+from airflow_provider_flux.client.catalogue.models import output_format
+from airflow_provider_flux.client.catalogue.validation import prepare, strangers
 from airflow_provider_flux.client.gateways import BFL, COMETAPI
-from airflow_provider_flux.client.models import output_format
-from airflow_provider_flux.client.sizes import largest
-from airflow_provider_flux.client.validation import prepare, strangers
+from airflow_provider_flux.exceptions import FluxBadRequestError
 
 BASE64 = "QUJD" * 30
 
@@ -102,7 +102,7 @@ def test_every_wrong_value_is_named_at_once() -> None:
     said = str(caught.value)
     for part in ("flux-dev", "width", "'wide'", "seed", "prompt_upsampling", "guidance", "prompt is empty"):
         assert part in said
-    assert "Nothing was paid" in said
+    assert "Nothing was billed" in said
 
 
 @pytest.mark.parametrize("value", [True, float("inf"), "1e999", [1], {"a": 1}])
@@ -126,7 +126,7 @@ def test_output_format_is_the_asked_one_or_the_model_s_own() -> None:
 def refusal(model: str, asked: dict[str, Any], gateway: str = "bfl", strict: bool = False) -> str:
     with pytest.raises(FluxBadRequestError) as caught:
         prepare(model, asked, gateway, strict)
-    return caught.value.what
+    return caught.value.message
 
 
 @pytest.mark.parametrize(

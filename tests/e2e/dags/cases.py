@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow.sdk import DAG, AssetAlias, task
 
-from airflow_provider_flux.client.errors import FluxServiceError
+from airflow_provider_flux.exceptions import FluxServiceError
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
 
@@ -40,7 +40,7 @@ with DAG("e2e_secrets", schedule=None):
         "webhook_secret": "{{ 's3cr3t-' ~ 'hook' }}",
         **SMALL,
     }
-    FluxGenerateOperator(task_id="generate", output_uri="s3://flux/e2e/{{ run_id }}/", grace=0, **WITH_SECRETS)
+    FluxGenerateOperator(task_id="generate", output_uri="s3://flux/e2e/{{ run_id }}/", defer_after=0, **WITH_SECRETS)
     submit = FluxGenerateOperator(task_id="submit", wait_for_completion=False, **WITH_SECRETS)
     FluxToS3Operator(task_id="upload", generation=submit.output, s3_key="s3://flux/e2e/{{ run_id }}/upload.jpeg")
 
@@ -54,23 +54,23 @@ def pear(task_id: str, **arguments: Any) -> None:
 
 
 with DAG("e2e_money", schedule=None, default_args=RETRIED):
-    pear("generate", grace=0)
+    pear("generate", defer_after=0)
 
 with DAG("e2e_on_worker", schedule=None, default_args=RETRIED):
     for name in ("waiting", "downloading", "uploading", "submitting"):
-        pear(name, grace=60)
-    pear("orphan", grace=60, on_orphan="fail")
+        pear(name, defer_after=60)
+    pear("orphan", defer_after=60, on_orphan="fail")
 
 with DAG("e2e_on_triggerer", schedule=None, default_args=RETRIED):
-    pear("waiting", grace=0)
-    pear("storing", grace=0)
+    pear("waiting", defer_after=0)
+    pear("storing", defer_after=0)
 
 with DAG("e2e_on_both", schedule=None, default_args=RETRIED):
-    pear("worker", grace=60)
-    pear("triggerer", grace=0)
+    pear("worker", defer_after=60)
+    pear("triggerer", defer_after=0)
 
 with DAG("e2e_timeout", schedule=None, dagrun_timeout=timedelta(seconds=20)):
-    pear("outlasted", grace=0)
+    pear("outlasted", defer_after=0)
 
 try:
     from airflow.sdk import ExceptionRetryPolicy, RetryRule
@@ -101,6 +101,6 @@ with DAG("e2e_mapped", schedule=None):
 
     listed = prompts()
     FluxGenerateOperator.partial(
-        task_id="stored", output_uri="s3://flux/e2e/{{ run_id }}/{{ ti.map_index }}.jpeg", grace=60, **SMALL
+        task_id="stored", output_uri="s3://flux/e2e/{{ run_id }}/{{ ti.map_index }}.jpeg", defer_after=60, **SMALL
     ).expand(prompt=listed)
-    FluxGenerateOperator.partial(task_id="not_stored", grace=60, **SMALL).expand(prompt=listed)
+    FluxGenerateOperator.partial(task_id="not_stored", defer_after=60, **SMALL).expand(prompt=listed)

@@ -36,8 +36,8 @@ with DAG("e2e_gallery", schedule=None):
     def many() -> list[dict[str, Any]]:
         """Images made by hand: 50 in one task."""
         from airflow_provider_flux.hooks.flux import FluxHook
-        from airflow_provider_flux.images.delivery import deliver
-        from airflow_provider_flux.images.stores import open_store
+        from airflow_provider_flux.images.transfer import deliver
+        from airflow_provider_flux.storage import open_store
 
         hook, told = FluxHook(), []
         for start in range(0, 50, 10):

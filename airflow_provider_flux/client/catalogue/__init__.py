@@ -1,0 +1,1 @@
+"""The catalogue: what each FLUX model takes, and whether a request fits it."""

@@ -1,0 +1,1 @@
+"""How a task runs, whichever operator it is: deferral, capacity, outlets, interrupts."""

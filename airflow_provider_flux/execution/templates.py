@@ -1,0 +1,222 @@
+"""What our operators make of their templates, on top of what Airflow does.
+
+- A template that renders to nothing is has_receipt, so that :func:`execute` can refuse it before money is spent.
+- A prompt is rendered as text, whatever the DAG renders natively: Airflow would read ``'"Open" 24/7'`` or ``[1, 2]`` as
+  Python, and another prompt would be paid for.
+- Airflow shows rendered fields in its UI and over REST, and hides secrets by the name of a dict's key alone. Fields
+  that hold one are therefore shown through :class:`Redacted`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.log import mask_secret
+
+from airflow_provider_flux.arguments import is_blank, is_nothing, read_parameters, structure
+from airflow_provider_flux.exceptions import FluxBadRequestError
+from airflow_provider_flux.redaction import secrets_in, without_secrets
+
+if TYPE_CHECKING:
+    import jinja2
+    from airflow.sdk import Context
+
+_OF_THE_FUNCTION = ("op_args", "op_kwargs")
+"""Arguments of a function of the author, which knows best what may be empty."""
+_MAY_BE_EMPTY = ("parameters", "requests")
+_MAY_HOLD_SECRETS = ("parameters", "requests", "op_args", "op_kwargs")
+
+
+class TemplatedOperator(BaseOperator):
+    """A BaseOperator that knows what its templates rendered to."""
+
+    _left_blank: tuple[str, ...] = ()
+    """The templates that rendered to nothing, as a message names them."""
+    _rendered_whole: frozenset[str] = frozenset()
+    """The fields whose value exists only at run time: a template gave all of it, or a mapped task's argument did."""
+
+    def _do_render_template_fields(
+        self,
+        parent: Any,
+        template_fields: Iterable[str],
+        context: Context,
+        jinja_env: jinja2.Environment,
+        seen_oids: set[int],
+    ) -> None:
+        """Render the fields; Airflow calls it for plain and for mapped tasks alike.
+
+        :param seen_oids: Ids of values that come from mapped arguments, and are no templates.
+        """
+        if parent is not self:
+            super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
+            return
+        values = set(seen_oids)
+        authored = {name: getattr(self, name) for name in template_fields}
+        super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
+        rendering = _Rendering(self, context, jinja_env, values)
+        for name, before in authored.items():
+            after = getattr(self, name)
+            if after is before and rendering.is_template(before):
+                # Before Airflow 3.2, a template that renders to nothing, 0 or False stays what it was.
+                after = self.render_template(before, context, jinja_env, set(values))
+            if name not in _OF_THE_FUNCTION:
+                after = rendering.read(name, before, after, is_prompt=name == "prompt")
+            if name in _MAY_HOLD_SECRETS:
+                after = _redacted(after, is_text_read=name not in _OF_THE_FUNCTION)
+            setattr(self, name, after)
+        self._left_blank = tuple(rendering.blank)
+        self._rendered_whole = frozenset(
+            name
+            for name, before in authored.items()
+            if rendering.is_template(before) or (self._comes_mapped and name in self._given)
+        )
+
+    @property
+    def _comes_mapped(self) -> bool:
+        return bool(getattr(self, "_BaseOperator__from_mapped", False))
+
+    @property
+    def _given(self) -> Mapping[str, Any]:
+        """The arguments that the author named, or a mapped argument did."""
+        given: Mapping[str, Any] = getattr(self, "_BaseOperator__init_kwargs", {})
+        return given
+
+    def _own_parameters(self) -> dict[str, Any]:
+        """Return ``parameters`` as a dict, without what the author set to None, which leaves a field out.
+
+        :raises FluxBadRequestError: if they are not a dict.
+        """
+        parameters = read_parameters(getattr(self, "parameters", None))
+        is_data = "parameters" in self._rendered_whole
+        return {name: value for name, value in parameters.items() if is_data or value is not None}
+
+    def _check_templates(self) -> None:
+        """Refuse templates that rendered to nothing.
+
+        :raises FluxBadRequestError: naming all of them; before money is spent.
+        """
+        if self._left_blank:
+            raise FluxBadRequestError(
+                f"Templates rendered to nothing: {', '.join(self._left_blank)}. The tasks before may have returned "
+                f"nothing or been skipped, or a parameter is not set."
+            )
+
+
+class _Rendering:
+    """One rendering of an operator's fields.
+
+    :param values: Ids of values that are no templates.
+    """
+
+    def __init__(
+        self, operator: TemplatedOperator, context: Context, env: jinja2.Environment, values: set[int]
+    ) -> None:
+        self._operator = operator
+        self._context = context
+        self._env = env
+        self._values = values
+        self.blank: list[str] = []
+
+    def is_template(self, value: Any) -> bool:
+        """Return whether Airflow replaces all of ``value``: text with an expression in it, or a reference to XCom."""
+        if isinstance(value, str):
+            return id(value) not in self._values and ("{{" in value or "{%" in value)
+        return hasattr(value, "resolve") and hasattr(value, "iter_references")
+
+    def read(self, path: str, before: Any, after: Any, is_prompt: bool) -> Any:
+        """Return the value of a field: ``after``, but prompts as text.
+
+        :param path: How a message names it.
+        :param is_prompt: Whether it is a prompt if it is text.
+        """
+        if is_prompt and isinstance(before, str) and self._is_read_as_python(before):
+            after = self._text(before)
+        if self.is_template(before):
+            is_empty = is_nothing(after) if path in _MAY_BE_EMPTY else is_blank(after)
+            if is_empty:
+                self.blank.append(path)
+        elif isinstance(before, Mapping) and isinstance(after, Mapping):
+            return {
+                key: self.read(f"{path}[{key!r}]", before.get(key), value, key == "prompt")
+                for key, value in after.items()
+            }
+        elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+            return [
+                self.read(f"{path}[{index}]", one, other, path == "requests")
+                for index, (one, other) in enumerate(zip(before, after, strict=True))
+            ]
+        return after
+
+    def _is_read_as_python(self, text: str) -> bool:
+        import jinja2.nativetypes
+
+        native = isinstance(self._env, jinja2.nativetypes.NativeEnvironment)
+        native = native or bool(getattr(self._operator, "render_template_as_native_obj", None))
+        return native and id(text) not in self._values and not text.endswith(tuple(self._operator.template_ext))
+
+    def _text(self, text: str) -> Any:
+        """Render as Airflow does, up to where it reads the rendered text as Python; an object alone stays one."""
+        template, context = self._env.from_string(text), copy.copy(self._context)
+        context.update({name: value for name, value in template.globals.items() if name not in context})  # type: ignore[typeddict-item]  # any name may be a global
+        try:
+            nodes = list(
+                template.root_render_func(
+                    self._env.context_class(self._env, context, template.name, template.blocks)  # type: ignore[arg-type]  # Airflow's context is no dict
+                )
+            )
+        except Exception:
+            self._env.handle_exception()
+        return nodes[0] if len(nodes) == 1 else "".join(map(str, nodes))
+
+
+class Redacted:
+    """A rendered field that holds a secret: itself for whoever works with it, without the secret for Airflow's UI.
+
+    Airflow shows of an object that is not JSON what its ``serialize`` returns.
+    """
+
+    def __init__(self, value: Any, shown: Any) -> None:
+        self._value = value
+        self._shown = shown
+
+    def serialize(self) -> Any:
+        """Return the value as it may be shown."""
+        return self._shown
+
+    def __repr__(self) -> str:
+        return repr(self._shown)
+
+    def __len__(self) -> int:
+        return len(self._value)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._value)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._value[key]
+
+
+class RedactedMapping(Redacted, Mapping[str, Any]):
+    """A dict."""
+
+
+class RedactedSequence(Redacted, Sequence[Any]):
+    """A list."""
+
+
+def _redacted(value: Any, is_text_read: bool) -> Any:
+    """Return a field's value so that Airflow shows no secret in it.
+
+    :param is_text_read: Whether the field may be a list or a dict as text.
+    """
+    if isinstance(value, str) and is_text_read:
+        value = structure(value)
+    secrets = [secret for secret in secrets_in(value) if isinstance(secret, str)]
+    if (shown := without_secrets(value)) is value or isinstance(value, str):
+        return value
+    for secret in secrets:
+        mask_secret(secret)
+    return (RedactedMapping if isinstance(value, Mapping) else RedactedSequence)(value, shown)

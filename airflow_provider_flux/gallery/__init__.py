@@ -1,0 +1,1 @@
+"""The web app that shows what FLUX made, in Airflow's UI."""

@@ -1,0 +1,261 @@
+"""PathStore: an image at any URI that ObjectStoragePath opens; a local file foremost."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from airflow_provider_flux.exceptions import FluxStoreConfigurationError, FluxStoreError
+from airflow_provider_flux.storage.base import ImageStore, Note, NoteConflictError
+
+if TYPE_CHECKING:
+    from airflow.sdk import ObjectStoragePath
+
+
+_OBJECT_STORES = frozenset(
+    ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "wasb", "wasbs", "oss", "oci", "tos", "obs", "cosn")
+)
+"""Protocols under which what is written shows when it is whole, and a move is a copy."""
+
+_LONGEST_NAME, _LONGEST_KEY = 255, 1024
+"""Bytes of a name in a file system, and of a whole key in an object store."""
+_LARGEST_NOTE = 4 * 1024 * 1024
+"""Bytes of a note that are compared; receipts are far smaller."""
+_LOCK_TIMEOUT = 10.0
+"""Seconds to wait for the lock of a folder, which is held for a moment each time."""
+
+
+class PathStore(ImageStore):
+    """A file at any URI that ObjectStoragePath opens.
+
+    :param path: The path.
+    """
+
+    def __init__(self, path: ObjectStoragePath) -> None:
+        self.uri = str(path)
+        self._path = path
+
+    @property
+    def _is_local(self) -> bool:
+        return self._path.protocol in ("", "file", "local")
+
+    @property
+    def _is_object_store(self) -> bool:
+        return self._path.protocol in _OBJECT_STORES
+
+    def check(self) -> None:
+        if (said := self.name_problem()) is not None:
+            raise FluxStoreConfigurationError(said)
+        if self._is_local:
+            self._check_local(Path(self._path.path))
+            return
+        try:
+            # Loads the filesystem's library and its connection.
+            fs = self._path.fs
+        except Exception as error:
+            if problem := self.misconfiguration(error):
+                raise FluxStoreConfigurationError(f"{self.uri} cannot be opened ({problem}).") from error
+            raise FluxStoreError(f"{self.uri} cannot be reached ({type(error).__name__}: {error}).") from error
+        if self._path.protocol in _OBJECT_STORES:
+            self._check_bucket(fs, self._path.path.lstrip("/").partition("/")[0])
+
+    def _check_bucket(self, fs: Any, bucket: str) -> None:
+        try:
+            fs.info(bucket)
+        except FileNotFoundError as error:
+            raise FluxStoreConfigurationError(f"There is no bucket {bucket!r} (for {self.uri}).") from error
+        except Exception as error:
+            if problem := self.misconfiguration(error):
+                raise FluxStoreConfigurationError(f"{self.uri} cannot be opened ({problem}).") from error
+            # Who may only put objects is refused the look at the bucket; that says nothing about the put.
+
+    def _check_local(self, target: Path) -> None:
+        if target.is_dir():
+            raise FluxStoreConfigurationError(f"{self.uri} is a folder.")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=target.parent):
+                pass
+            target.with_name(f"{target.name}.json").exists()
+        except OSError as error:
+            raise FluxStoreConfigurationError(f"{self.uri} cannot be written ({error}).") from error
+
+    def name_problem(self) -> str | None:
+        longest = _LONGEST_KEY if self._is_object_store else _LONGEST_NAME
+        name = self._path.path if self._is_object_store else self._path.name
+        if len(f"{name}.json".encode()) > longest:
+            return f"The name of {self.uri} is longer than the {longest} bytes that fit, with its receipt's."
+        return None
+
+    def file_of(self, name: str) -> str:
+        # Many file systems do not tell "A.png" from "a.png": those of macOS and Windows, and their network shares.
+        return super().file_of(name) if self._is_object_store else super().file_of(name).casefold()
+
+    def beside(self, name: str) -> PathStore:
+        return PathStore(self._path.parent / name)
+
+    def put(self, path: Path, content_type: str, metadata: dict[str, str]) -> None:
+        if self._is_local:
+            _replace(Path(self._path.path), path)
+        else:
+            self._write_whole(self._path.path, lambda target: self._path.fs.put_file(str(path), target))
+
+    def get(self, file: BinaryIO) -> None:
+        with self._path.open("rb") as stored:
+            shutil.copyfileobj(stored, file)
+
+    def exists(self) -> bool:
+        found: bool = self._path.fs.exists(self._path.path)
+        return found
+
+    def holds(self, size: int, sha256: str) -> bool:
+        try:
+            if self._path.fs.size(self._path.path) != size:
+                return False
+            digest = hashlib.sha256()
+            with self._path.open("rb") as stored:
+                # Not hashlib.file_digest: files of some remote filesystems can read, and no more.
+                while chunk := stored.read(1024 * 1024):
+                    digest.update(chunk)
+            return digest.hexdigest() == sha256
+        except FileNotFoundError:
+            return False
+
+    def read_note(self, max_bytes: int) -> Note | None:
+        try:
+            with self._path.fs.open(f"{self._path.path}.json", "rb") as stored:
+                return Note.of(stored.read(max_bytes))
+        except FileNotFoundError:
+            return None
+
+    def write_note(self, data: bytes, replaces: Note | None) -> Note:
+        if not self._is_local:
+            # Few remote filesystems have conditional writes, and none shows them here.
+            self._check_unchanged(replaces)
+            self._write_whole(f"{self._path.path}.json", lambda target: self._path.fs.pipe_file(target, data))
+            return Note.of(data)
+        target = Path(f"{self._path.path}.json")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _part_of(target) as part:
+            _write_through(part, io.BytesIO(data))
+            with _locked(target.parent):
+                self._check_unchanged(replaces)
+                if replaces is None:
+                    _create(target, part)
+                else:
+                    part.replace(target)
+        return Note.of(data)
+
+    def _check_unchanged(self, expected: Note | None) -> None:
+        there = self.read_note(_LARGEST_NOTE)
+        if (there and there.version) != (expected and expected.version):
+            raise NoteConflictError(f"{self.uri}.json was written by another process.")
+
+    def _write_whole(self, target: str, write: Callable[[str], None]) -> None:
+        """Let ``write`` make a file, so that at no moment half of it lies at ``target``."""
+        if self._is_object_store:
+            write(target)
+            return
+        fs, folder = self._path.fs, target.rpartition("/")[0]
+        part = f"{folder}/.{uuid.uuid4().hex}.part"
+        if folder:
+            fs.makedirs(folder, exist_ok=True)
+        try:
+            write(part)
+            self._move(part, target)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                fs.rm_file(part)
+            raise
+
+    def _move(self, part: str, target: str) -> None:
+        fs = self._path.fs
+        try:
+            fs.mv(part, target)
+            moved = not fs.exists(part)
+        except Exception:
+            if not (fs.exists(part) and fs.exists(target)):
+                raise
+            moved = False
+        # Some move over no other file, and HDFS over the web does not even say so.
+        if not moved:
+            fs.rm_file(target)
+            fs.mv(part, target)
+
+
+def _replace(target: Path, source: Path) -> None:
+    """Copy ``source`` over ``target`` so that at no moment half of it lies there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _part_of(target) as part, source.open("rb") as data:
+        _write_through(part, data)
+        part.replace(target)
+
+
+@contextlib.contextmanager
+def _part_of(target: Path) -> Iterator[Path]:
+    """Give a name for a file that is to become ``target``; what is still there under it in the end is removed."""
+    part = target.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _write_through(part: Path, data: BinaryIO) -> None:
+    with part.open("wb") as file:
+        shutil.copyfileobj(data, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, so that nothing comes between a look at a file and its replacement.
+
+    :raises TimeoutError: if another process holds it for long, which may be stopped in the middle of that.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        give_up = time.monotonic() + _LOCK_TIMEOUT
+        while not _lock(descriptor):
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"another process has locked {folder} for more than {_LOCK_TIMEOUT:.0f} s")
+            time.sleep(0.01)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # A network share without locks: the look just before the write is all there is.
+        return True
+    return True
+
+
+def _create(target: Path, part: Path) -> None:
+    """Give ``part`` the name ``target``, which no file may have yet.
+
+    :raises NoteConflictError: if one has it.
+    """
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise NoteConflictError(f"{target} was written by another process.") from None
+    except OSError:
+        # A filesystem without hard links; the lock has to do.
+        part.replace(target)

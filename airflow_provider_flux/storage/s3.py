@@ -1,0 +1,397 @@
+"""S3Store: an image in S3, through the amazon provider's S3Hook."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import time
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import quote
+
+from airflow_provider_flux.exceptions import FluxImageExistsError, FluxStoreConfigurationError, FluxStoreError
+from airflow_provider_flux.storage.base import ImageStore, Note, NoteConflictError
+
+if TYPE_CHECKING:
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+    from botocore.exceptions import ClientError
+
+log = logging.getLogger(__name__)
+
+# What the image's upload and the note beside it share: who may read it, with which key. The rest describes the image.
+_SHARED = (
+    "ServerSideEncryption",
+    "SSEKMSKeyId",
+    "SSEKMSEncryptionContext",
+    "BucketKeyEnabled",
+    "ExpectedBucketOwner",
+    "RequestPayer",
+)
+CONNECTIONS = 32
+"""Connections that a client keeps: more than any pool of threads here; botocore keeps ten, and warns of more."""
+# One request that reads the file as it goes; parts would be held in memory, and left behind by a crash.
+_WHOLE = {"use_threads": False, "multipart_threshold": 1024**3}
+_LONGEST_KEY = 1024
+_LIFE = 300
+"""Seconds for which a client is kept: what its credentials may do can change."""
+
+# A key that the customer keeps is needed to read, too.
+_CUSTOMER_KEY = ("SSECustomerAlgorithm", "SSECustomerKey", "SSECustomerKeyMD5")
+# A note holds the prompt: the world may see the image, not what it was made of.
+_PUBLIC_ACLS = ("public-read", "public-read-write", "authenticated-read")
+_PASSING = frozenset(
+    (
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "PriorRequestNotComplete",
+        "IncompleteBody",
+        "BadDigest",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "RequestLimitExceeded",
+        "SlowDown",
+    )
+)
+"""S3's codes for what passes, though their HTTP status is that of a bad request."""
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 500)
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code"))
+
+
+_UNSUPPORTED = ("NotImplemented", "InvalidArgument", "InvalidRequest", "UnsupportedArgument", "MethodNotAllowed")
+"""Codes of an HTTP 400 with which a server may refuse a condition that it does not know."""
+_unconditional: set[tuple[str, str | None]] = set()
+"""Buckets, each with its connection, whose server refuses conditional writes, as far as this process knows."""
+
+
+def metadata_text(value: Any) -> str:
+    """Return ``value`` as S3 takes it for metadata, which is sent as headers: quoted unless it is plain ASCII."""
+    text = str(value)
+    return text if text.isascii() and text.isprintable() else quote(text)
+
+
+def job_in(head: dict[str, Any]) -> str | None:
+    """Return the job whose image S3 describes, as its metadata has it; None if it is nobody's."""
+    metadata = {name.lower(): value for name, value in head.get("Metadata", {}).items()}
+    return metadata.get("job-id") if "sha256" in metadata else None
+
+
+def _new_hook(aws_conn_id: str | None, verify: bool | str | None, extra_args: dict[str, Any]) -> S3Hook:
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    # A copy: the hook writes into it.
+    return S3Hook(aws_conn_id=aws_conn_id, verify=verify, extra_args=extra_args, transfer_config_args=dict(_WHOLE))
+
+
+def _connected_hook(aws_conn_id: str | None, verify: bool | str | None) -> S3Hook:
+    """Return a hook with a client of its own, for many threads; what the connection configures comes before."""
+    from botocore.config import Config
+
+    hook = _new_hook(aws_conn_id, verify, {})
+    config = Config(max_pool_connections=CONNECTIONS).merge(hook.config)
+    hook.conn = hook.get_client_type(region_name=hook.region_name, config=config)
+    return hook
+
+
+def _kept_hook(aws_conn_id: str | None, verify: bool | str | None) -> S3Hook:
+    """Return a hook whose client this process keeps: for minutes, and for as long as the connection is the same."""
+    from airflow.sdk import BaseHook
+
+    connection: Any = None
+    if aws_conn_id is not None:
+        with contextlib.suppress(Exception):  # the hook has words of its own for it
+            connection = BaseHook.get_connection(aws_conn_id)
+    identity = connection and (connection.login, connection.password, connection.host, connection.extra)
+    return _hook_of(aws_conn_id, verify, identity, int(time.monotonic() / _LIFE))
+
+
+@lru_cache(maxsize=16)
+def _hook_of(aws_conn_id: str | None, verify: bool | str | None, _identity: Any, _age: int) -> S3Hook:
+    return _connected_hook(aws_conn_id, verify)
+
+
+class S3Store(ImageStore):
+    """An object in S3.
+
+    :param bucket: Bucket.
+    :param key: Key.
+    :param aws_conn_id: Airflow connection of the amazon provider; None for boto3's own credentials.
+    :param is_conn_in_uri: Whether the author's URI names the connection; :attr:`uri` then does, too.
+    :param replace: Whether :meth:`put` may overwrite; else it raises FluxImageExistsError.
+    :param encrypt: Server-side encryption (AES256).
+    :param acl_policy: Canned ACL.
+    :param extra_args: Further arguments of the upload (``S3Hook(extra_args=...)``).
+    :param verify: TLS verification (``S3Hook(verify=...)``).
+    :param hook: A hook whose client is used, since each makes one of its own.
+    :param keep_client: Use a client that this process keeps for some minutes, for a process that stores many images.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        key: str,
+        aws_conn_id: str | None,
+        *,
+        is_conn_in_uri: bool = False,
+        replace: bool = True,
+        encrypt: bool = False,
+        acl_policy: str | None = None,
+        extra_args: dict[str, Any] | None = None,
+        verify: bool | str | None = None,
+        hook: S3Hook | None = None,
+        keep_client: bool = False,
+    ) -> None:
+        self.bucket = bucket
+        self.key = key
+        self._aws_conn_id = aws_conn_id
+        self._is_conn_in_uri = is_conn_in_uri
+        self.uri = self._uri_of(key)
+        self.replace = replace
+        self._encrypt = encrypt
+        self._acl_policy = acl_policy
+        self._extra_args = extra_args or {}
+        self._verify = verify
+        self._shared_hook = hook
+        self._keep_client = keep_client
+
+    def _uri_of(self, key: str) -> str:
+        conn = f"{self._aws_conn_id}@" if self._is_conn_in_uri else ""
+        return f"s3://{conn}{self.bucket}/{key}"
+
+    @cached_property
+    def _hook(self) -> S3Hook:
+        if self._keep_client:
+            return _kept_hook(self._aws_conn_id, self._verify)
+        return self._shared_hook or _connected_hook(self._aws_conn_id, self._verify)
+
+    def _writer(self, extra_args: dict[str, Any]) -> S3Hook:
+        hook = _new_hook(self._aws_conn_id, self._verify, extra_args)
+        # S3Hook takes these arguments when it is made; a client of its own would cost 0.3 s and 12 MB each time, and
+        # a look at the connection a request to Airflow and a line in the log.
+        hook.conn, hook.conn_config = self._hook.get_conn(), self._hook.conn_config
+        return hook
+
+    def check(self) -> None:
+        from boto3.s3.transfer import S3Transfer
+
+        if (said := self.name_problem()) is not None:
+            raise FluxStoreConfigurationError(said)
+        if unknown := sorted(self._extra_args.keys() - set(S3Transfer.ALLOWED_UPLOAD_ARGS)):
+            raise FluxStoreConfigurationError(f"extra_args has what no S3 upload takes: {', '.join(unknown)}.")
+        if not isinstance(self._extra_args.get("Metadata") or {}, dict):
+            raise FluxStoreConfigurationError("extra_args is wrong: its Metadata must be a dict.")
+        try:
+            if self._is_conn_in_uri and self._is_conn_missing:
+                # S3Hook would use boto3's own credentials, which are others than those that the author chose.
+                raise FluxStoreConfigurationError(f"Airflow has no connection {self._aws_conn_id!r} (for {self.uri}).")
+            self._look_at_bucket()
+        except FluxStoreConfigurationError:
+            raise
+        except Exception as error:
+            if problem := self.misconfiguration(error):
+                raise FluxStoreConfigurationError(
+                    f"{self.uri} cannot be written: {problem.strip().rstrip('.')}."
+                ) from error
+            raise FluxStoreError(f"S3 cannot be reached for {self.uri} ({error}).") from error
+
+    def name_problem(self) -> str | None:
+        if len(f"{self.key}.json".encode()) > _LONGEST_KEY:
+            return f"The key of {self.uri} is longer than the {_LONGEST_KEY} bytes that S3 takes, with its receipt's."
+        if ".." in self.key.split("/"):
+            return f"The key of {self.uri} has a part '..', which S3 servers refuse."
+        return None
+
+    @property
+    def _is_conn_missing(self) -> bool:
+        """Whether Airflow does not know the connection; S3Hook then goes on without."""
+        return self._aws_conn_id is not None and self._hook.conn_config.conn_type is None
+
+    def _look_at_bucket(self) -> None:
+        from botocore.exceptions import ClientError
+
+        client = self._hook.get_conn()
+        try:
+            client.head_bucket(Bucket=self.bucket)
+        except ClientError as error:
+            status = _status(error)
+            if status == 404:
+                raise FluxStoreConfigurationError(f"There is no bucket {self.bucket!r} (for {self.uri}).") from error
+            if error.operation_name != "HeadBucket" or status >= 500:
+                raise
+            try:
+                # An answer to HEAD has no body, which alone says why.
+                client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+            except ClientError as reason:
+                # Who may only put objects is refused the look at the bucket; that says nothing about the put.
+                if reason.operation_name != "ListObjectsV2" or _code(reason) != "AccessDenied":
+                    raise
+
+    def misconfiguration(self, error: Exception) -> str | None:
+        """Return what is wrong with the configuration, for all that boto3 raises: this is the one place."""
+        from botocore import exceptions as boto
+
+        if isinstance(error, boto.ClientError):
+            status, code = _status(error), _code(error)
+            # An answer to HEAD has no body that says why.
+            if status not in (301, 307, 400, 401, 403) or code in _PASSING or error.operation_name == "HeadObject":
+                return None
+            message = error.response.get("Error", {}).get("Message") or error
+            what = "credentials" if status in (401, 403) or "Token" in code else "region or the endpoint"
+            return f"S3 refuses the {what} ({code}: {str(message).rstrip('.')})"
+        if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError)):
+            return self._no_credentials(error)
+        if isinstance(error, boto.SSLError):
+            # What else goes wrong with TLS may be gone the next time.
+            return str(error) if "CERTIFICATE_VERIFY_FAILED" in str(error) else None
+        outages = (
+            boto.HTTPClientError,
+            boto.ConnectionError,
+            boto.IncompleteReadError,
+            boto.ChecksumError,
+            boto.FlexibleChecksumError,
+            boto.CredentialRetrievalError,
+            boto.TokenRetrievalError,
+            boto.MetadataRetrievalError,
+        )
+        if isinstance(error, outages):
+            return None
+        # All else of botocore's is how it was set up.
+        return str(error) if isinstance(error, boto.BotoCoreError) else super().misconfiguration(error)
+
+    def _no_credentials(self, error: Exception) -> str:
+        conn = f"the connection {self._aws_conn_id!r} holds none"
+        if self._aws_conn_id is None:
+            conn = "aws_conn_id names no connection"
+        elif self._is_conn_missing:
+            conn = f"Airflow has no connection {self._aws_conn_id!r}"
+        return (
+            f"{error}; {conn}, and boto3 finds none on this machine. Put an access key into an Airflow connection of "
+            f"type 'aws' (login and password), or give the worker a role"
+        )
+
+    def _given(self, names: tuple[str, ...]) -> dict[str, Any]:
+        return {name: self._extra_args[name] for name in names if name in self._extra_args}
+
+    def head(self) -> dict[str, Any] | None:
+        """Return S3's description of what lies here; None if nothing does."""
+        from botocore.exceptions import ClientError
+
+        try:
+            return self._hook.get_conn().head_object(Bucket=self.bucket, Key=self.key, **self._given(_CUSTOMER_KEY))
+        except ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
+                return None
+            raise
+
+    def beside(self, name: str) -> S3Store:
+        other = copy.copy(self)
+        folder, slash, _ = self.key.rpartition("/")
+        other.key = f"{folder}{slash}{name}"
+        other.uri = self._uri_of(other.key)
+        return other
+
+    def put(self, path: Path, content_type: str, metadata: dict[str, str]) -> None:
+        # Ours come last: they tell a retry that the image is its own.
+        told = {**(self._extra_args.get("Metadata") or {}), **metadata}
+        told = {name: metadata_text(value) for name, value in told.items()}
+        extra_args = {"ContentType": content_type, **self._extra_args, "Metadata": told}
+        hook = self._writer(extra_args)
+        if not self.replace and (head := self.head()) is not None:
+            job_id = job_in(head)
+            if job_id is None or job_id != told.get("job-id"):
+                raise FluxImageExistsError(f"{self.uri} exists, and replace=False keeps it.")
+        with path.open("rb") as file:
+            hook.load_file_obj(
+                file,
+                self.key,
+                self.bucket,
+                replace=True,
+                encrypt=self._encrypt,
+                acl_policy=self._acl_policy,
+            )
+
+    def get(self, file: BinaryIO) -> None:
+        from boto3.s3.transfer import TransferConfig
+
+        key = self._given(_CUSTOMER_KEY)
+        self._hook.get_conn().download_fileobj(
+            self.bucket, self.key, file, ExtraArgs=key or None, Config=TransferConfig(**_WHOLE)
+        )
+
+    def exists(self) -> bool:
+        return self.head() is not None
+
+    def holds(self, size: int, sha256: str) -> bool:
+        head = self.head() or {}
+        told = {name.lower(): value for name, value in head.get("Metadata", {}).items()}
+        return head.get("ContentLength") == size and told.get("sha256") == sha256
+
+    def read_note(self, max_bytes: int) -> Note | None:
+        from botocore.exceptions import ClientError
+
+        try:
+            key = self._given(_CUSTOMER_KEY)
+            stored = self._hook.get_conn().get_object(Bucket=self.bucket, Key=f"{self.key}.json", **key)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
+                return None
+            raise
+        with stored["Body"] as body:
+            return Note(body.read(max_bytes), stored["ETag"])
+
+    def write_note(self, data: bytes, replaces: Note | None) -> Note:
+        from botocore.exceptions import ClientError
+
+        if (self.bucket, self._aws_conn_id) in _unconditional:
+            return self._put_after_a_look(data, replaces)
+        try:
+            return self._put_note(data, {"IfNoneMatch": "*"} if replaces is None else {"IfMatch": replaces.version})
+        except ClientError as error:
+            code = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if code == 501 or (code == 400 and _code(error) in _UNSUPPORTED):
+                return self._put_unconditionally(data, replaces, error)
+            # 404: it was to be replaced, and has been deleted.
+            if code not in (404, 409, 412) or (code == 404 and replaces is None):
+                raise
+            # The client sends a request again whose answer was lost: what is in the way may be this very note.
+            there = self.read_note(len(data) + 1)
+            if there is not None and there.data == data:
+                return there
+            raise NoteConflictError(f"{self.uri}.json was written by another process.") from error
+
+    def _put_after_a_look(self, data: bytes, replaces: Note | None) -> Note:
+        there = self.read_note(max(len(data), len(replaces.data) if replaces else 0) + 1)
+        if (there and there.data) != (replaces and replaces.data):
+            raise NoteConflictError(f"{self.uri}.json was written by another process.")
+        return self._put_note(data, {})
+
+    def _put_unconditionally(self, data: bytes, replaces: Note | None, refusal: Exception) -> Note:
+        """Write the note for a server that does not know conditional writes; raises if it is something else."""
+        note = self._put_after_a_look(data, replaces)
+        _unconditional.add((self.bucket, self._aws_conn_id))
+        log.warning(
+            "The S3 server of bucket %s does not support conditional writes (%s). Receipts are written after a look: "
+            "two tasks that submit the same recipe for the same place at the same moment can both pay.",
+            self.bucket,
+            refusal,
+        )
+        return note
+
+    def _put_note(self, data: bytes, condition: dict[str, str]) -> Note:
+        arguments = {**self._given(_SHARED + _CUSTOMER_KEY), **condition}
+        if self._encrypt:
+            arguments["ServerSideEncryption"] = "AES256"
+        if self._acl_policy and self._acl_policy not in _PUBLIC_ACLS:
+            arguments["ACL"] = self._acl_policy
+        put = self._hook.get_conn().put_object(
+            Bucket=self.bucket, Key=f"{self.key}.json", Body=data, ContentType="application/json", **arguments
+        )
+        return Note(data, put["ETag"])
