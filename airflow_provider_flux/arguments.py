@@ -21,7 +21,7 @@ _UNSET = ("", "none", "null")
 _NO_CONTENT = (*_UNSET, "undefined", "nan", "[]", "{}")
 
 
-def is_nothing(value: Any) -> bool:
+def is_unset(value: Any) -> bool:
     """Return whether ``value`` is unset, also where a template has turned that into text."""
     return value is None or (isinstance(value, str) and value.strip().lower() in _UNSET)
 
@@ -39,7 +39,7 @@ def is_blank(value: Any) -> bool:
     return value is None or isinstance(value, undefined)
 
 
-def structure(text: str) -> Any:
+def parse_structure(text: str) -> Any:
     """Return the list or dict that ``text`` is as JSON or in Python's notation; else ``text`` itself."""
     stripped = text.strip()
     if stripped.startswith(("{", "[", "(")):
@@ -49,28 +49,28 @@ def structure(text: str) -> Any:
     return text
 
 
-def read_mapping(value: Any) -> Mapping[str, Any] | None:
+def parse_mapping(value: Any) -> Mapping[str, Any] | None:
     """Return ``value`` as a mapping, also where a template has turned it into text; else None."""
-    value = structure(value) if isinstance(value, str) else value
+    value = parse_structure(value) if isinstance(value, str) else value
     return value if isinstance(value, Mapping) else None
 
 
-def read_list(value: Any) -> list[Any] | None:
+def parse_list(value: Any) -> list[Any] | None:
     """Return ``value`` as a list, also where a template has turned it into text; None if it is none.
 
     What mapped tasks returned is no list, but a Sequence that Airflow reads when it is asked.
     """
-    value = structure(value) if isinstance(value, str) else value
+    value = parse_structure(value) if isinstance(value, str) else value
     return list(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else None
 
 
-def read_parameters(value: Any, what: str = "parameters") -> Mapping[str, Any]:
+def parse_parameters(value: Any, what: str = "parameters") -> Mapping[str, Any]:
     """Return a request's further fields; none if ``value`` is unset.
 
     :param what: How a message names them.
     :raises FluxBadRequestError: if they are not a dict.
     """
-    parameters = {} if is_nothing(value) else read_mapping(value)
+    parameters = {} if is_unset(value) else parse_mapping(value)
     if parameters is None:
         raise FluxBadRequestError(f"{what} must be a dict of request fields.")
     return parameters
@@ -87,7 +87,7 @@ def seconds(name: str, value: Any, least: float = 1e-3) -> float:
     return _number(name, value, least, f"a number of seconds, {least:g} or more")
 
 
-def number_of_credits(name: str, value: Any) -> float:
+def parse_credits(name: str, value: Any) -> float:
     """Return an amount of credits.
 
     :param name: The argument, for the message.
@@ -96,7 +96,7 @@ def number_of_credits(name: str, value: Any) -> float:
     return _number(name, value, 0, "a number of credits, 0 or more")
 
 
-def number_of_bytes(name: str, value: Any) -> int:
+def parse_bytes(name: str, value: Any) -> int:
     """Return a size in bytes.
 
     :param name: The argument, for the message.
@@ -105,10 +105,10 @@ def number_of_bytes(name: str, value: Any) -> int:
     return count(name, value, 1, "a number of bytes")
 
 
-def most_bytes(value: Any, default: int) -> int:
+def bytes_or_default(value: Any, default: int) -> int:
     """Return a size in bytes, or ``default`` if it is not one: for an image that is paid for and must be stored."""
     try:
-        return number_of_bytes("max_bytes", value)
+        return parse_bytes("max_bytes", value)
     except FluxBadRequestError:
         return default
 

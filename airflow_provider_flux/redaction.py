@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider_flux.arguments import structure
+from airflow_provider_flux.arguments import parse_structure
 
 LONGEST_PROMPT = 200_000
 """Characters of a prompt that a receipt shows; a longer one is replaced by its hash."""
@@ -17,7 +17,7 @@ HIDDEN = "***"
 _SECRET = ("secret", "passw", "passphrase", "token", "api_key", "apikey", "authorization", "private_key", "access_key")
 
 
-def public(request: Mapping[str, Any]) -> dict[str, Any]:
+def redact(request: Mapping[str, Any]) -> dict[str, Any]:
     """Return the request's fields as a receipt may show them: small, no secret, of a URL its host and its hash."""
     return {
         name: value if name == "prompt" and len(str(value)) <= LONGEST_PROMPT else _shown(value)
@@ -28,18 +28,18 @@ def public(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def shown_prompt(request: Mapping[str, Any]) -> str | None:
     """Return the prompt of a request as a manifest or a result shows it; None if it has none."""
-    prompt = public({"prompt": request.get("prompt")})["prompt"]
+    prompt = redact({"prompt": request.get("prompt")})["prompt"]
     return None if prompt is None else str(prompt)
 
 
 def _shown(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return public(value)
+        return redact(value)
     if isinstance(value, list | tuple):
         return [_shown(item) for item in value]
     if not isinstance(value, str):
         return value
-    if (known := without_secrets(value)) is not value:
+    if (known := redact_secrets(value)) is not value:
         return _shown(known)
     digest = f"sha256:{hashlib.sha256(value.encode(errors='replace')).hexdigest()}"
     if "://" in value:
@@ -67,13 +67,13 @@ def is_secret(name: Any) -> bool:
 
 
 def secrets_in(value: Any, name: Any = None) -> Iterator[Any]:
-    """Find what :func:`without_secrets` hides."""
+    """Find what :func:`redact_secrets` hides."""
     if name is not None and is_secret(name):
         if value not in (None, ""):
             yield value
         return
     if isinstance(value, str) and name != "prompt":
-        value = structure(value)
+        value = parse_structure(value)
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from secrets_in(item, key)
@@ -82,14 +82,14 @@ def secrets_in(value: Any, name: Any = None) -> Iterator[Any]:
             yield from secrets_in(item)
 
 
-def without_secrets(value: Any, name: Any = None) -> Any:
+def redact_secrets(value: Any, name: Any = None) -> Any:
     """Return a value with ``HIDDEN`` in place of each secret, which its name in a dict tells; also in JSON as text."""
     if not any(True for _ in secrets_in(value, name)):
         return value
     if name is not None and is_secret(name):
         return HIDDEN
     if isinstance(value, str):
-        value = structure(value)
+        value = parse_structure(value)
     if isinstance(value, Mapping):
-        return {key: without_secrets(item, key) for key, item in value.items()}
-    return [without_secrets(item) for item in value]
+        return {key: redact_secrets(item, key) for key, item in value.items()}
+    return [redact_secrets(item) for item in value]

@@ -129,11 +129,13 @@ def _ready_image(url: str, key: str) -> tuple[FluxClient, Result]:
 
 
 def _ours(url: str, key: str, keep_client: bool) -> Callable[[], object]:
-    from airflow_provider_flux.images.transfer import deliver
+    from airflow_provider_flux.images.transfer import download_and_store
     from airflow_provider_flux.storage import open_store
 
     client, result = _ready_image(url, key)
-    return lambda: deliver(client, result, open_store("s3://flux/ours.jpeg", "aws_default", keep_client=keep_client))
+    return lambda: download_and_store(
+        client, result, open_store("s3://flux/ours.jpeg", "aws_default", keep_client=keep_client)
+    )
 
 
 def _http_to_s3(url: str, key: str) -> Callable[[], object]:

@@ -1,6 +1,6 @@
 """How many polls the learning schedule needs, next to a fixed interval that notices as soon on average.
 
-Simulated with the product's own Poller: no I/O, a clock that jumps. Durations are log-normal.
+Simulated with the product's own Poller: no I/O, a clock that jumps. DurationEstimator are log-normal.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ import math
 import random
 from statistics import fmean
 
-from airflow_provider_flux.client.estimator import TYPICAL, Durations
+from airflow_provider_flux.client.estimator import TYPICAL, DurationEstimator
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.polling import Poller
-from airflow_provider_flux.client.responses import Result, State
+from airflow_provider_flux.client.responses import JobState, Result
 from benchmarks.harness import goal, report
 
 SPREADS = {0.15: 0.35, 0.3: 0.55, 0.6: 0.85}
 """Spread of the durations' logarithm -> goal: most polls, as a share of the fixed interval's."""
 MEDIANS = (3, 6, 30, 100)
 
-_PENDING = Result(Job("job"), "Pending", State.WAITING)
-_READY = Result(Job("job"), "Ready", State.READY, sample="https://delivery/image.png")
+_PENDING = Result(Job("job"), "Pending", JobState.WAITING)
+_READY = Result(Job("job"), "Ready", JobState.READY, sample="https://delivery/image.png")
 
 
 def draw(median: float, spread: float, count: int) -> list[float]:
@@ -28,7 +28,7 @@ def draw(median: float, spread: float, count: int) -> list[float]:
     return [median * math.exp(random.gauss(0, spread)) for _ in range(count)]
 
 
-def wait(takes: float, durations: Durations, submitted: float = 0.0) -> tuple[int, float]:
+def wait(takes: float, durations: DurationEstimator, submitted: float = 0.0) -> tuple[int, float]:
     """Wait for one job; return the polls, and the seconds between ready and noticed."""
     poller, now = Poller(Job("job", submitted_at=submitted), math.inf, None, submitted, durations), submitted
     while True:
@@ -37,7 +37,7 @@ def wait(takes: float, durations: Durations, submitted: float = 0.0) -> tuple[in
             return poller.polls, now - submitted - takes
 
 
-def wait_for_all(jobs: list[float], durations: Durations) -> list[tuple[int, float]]:
+def wait_for_all(jobs: list[float], durations: DurationEstimator) -> list[tuple[int, float]]:
     """Wait for jobs that are submitted a minute apart; return the polls and the delay of each."""
     return [wait(takes, durations, 60.0 * number) for number, takes in enumerate(jobs)]
 
@@ -54,7 +54,7 @@ def fixed_polls(jobs: list[float], delay: float) -> float:
 
 def warm(median: float, spread: float, count: int = 2000) -> tuple[float, float, float]:
     """Return polls, delay, and the share of a fixed interval's polls, once a hundred jobs have been seen."""
-    durations = Durations()
+    durations = DurationEstimator()
     wait_for_all(draw(median, spread, 100), durations)
     jobs = draw(median, spread, count)
     return _compare(jobs, wait_for_all(jobs, durations))
@@ -63,7 +63,7 @@ def warm(median: float, spread: float, count: int = 2000) -> tuple[float, float,
 def cold(median: float, spread: float, count: int = 8000) -> tuple[float, float, float]:
     """Return the same for the first job of a process that knows nothing of its model."""
     jobs = draw(median, spread, count)
-    return _compare(jobs, [wait(takes, Durations()) for takes in jobs])
+    return _compare(jobs, [wait(takes, DurationEstimator()) for takes in jobs])
 
 
 def _compare(jobs: list[float], waits: list[tuple[int, float]]) -> tuple[float, float, float]:

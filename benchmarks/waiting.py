@@ -163,11 +163,11 @@ def _runner(workloads: list[Any], name: str, url: str) -> Any:
 
 
 def _see_jobs(url: str) -> None:
-    from airflow_provider_flux.client.estimator import durations_of
+    from airflow_provider_flux.client.estimator import estimator_for
 
     shortest, longest = DURATION
     for number in range(100):
-        durations_of(url, MODEL).add(shortest + (longest - shortest) * (number + 0.5) / 100, time.time())
+        estimator_for(url, MODEL).add(shortest + (longest - shortest) * (number + 0.5) / 100, time.time())
 
 
 class Meter:

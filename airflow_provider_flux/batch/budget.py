@@ -22,7 +22,7 @@ class NotSubmittedError(Exception):
     """A request is not submitted, as the author of the batch wants it; says why."""
 
 
-def kind_of(model: str | None, request: Mapping[str, Any]) -> Kind:
+def price_key(model: str | None, request: Mapping[str, Any]) -> Kind:
     """Return the kind of the image that ``request`` asks for: model, size, number of input images."""
     images = [value for name, value in request.items() if name in KNOWN and KNOWN[name].kind in ("image", "images")]
     number = sum(len(value) if isinstance(value, list) else 1 for value in images)

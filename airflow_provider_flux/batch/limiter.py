@@ -14,7 +14,7 @@ from airflow_provider_flux.exceptions import FluxRateLimitError
 T = TypeVar("T")
 
 
-class Slots:
+class AdaptiveLimiter:
     """Places for jobs in flight.
 
     The account's limit is shared with others and not known: a refusal (HTTP 429) lowers the number of places to that

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_flux.arguments import is_blank, is_nothing, read_parameters, structure
+from airflow_provider_flux.arguments import is_blank, is_unset, parse_parameters, parse_structure
 from airflow_provider_flux.client.catalogue.models import check_model, output_format
 from airflow_provider_flux.client.catalogue.validation import image_forms, left_empty, prepare
 from airflow_provider_flux.exceptions import FluxBadRequestError
@@ -93,7 +93,7 @@ def read_requests(
             faults += [f"request {index}: {fault}" for fault in error.faults]
             continue
         items.append(item)
-        if (said := folder.beside(item.file_name).name_problem()) is not None:
+        if (said := folder.sibling(item.file_name).name_problem()) is not None:
             problems.append(f"request {index}: {said}")
             faults.append(problems[-1])
     collisions = _collisions(items, folder)
@@ -107,7 +107,7 @@ def read_requests(
 
 def _read_list(requests: Any) -> list[Any]:
     # A template without native rendering turns a list into text.
-    listed = structure(requests) if isinstance(requests, str) else requests
+    listed = parse_structure(requests) if isinstance(requests, str) else requests
     # A set has no order, and the manifest's lines, which it is to give, have.
     if isinstance(listed, (str, bytes, bytearray, Mapping, Set)) or not hasattr(listed, "__iter__"):
         raise FluxBadRequestError(f"requests must be a list of prompts or dicts, not one {type(listed).__name__}.")
@@ -126,13 +126,13 @@ def _read_item(
     seen: Counter[str],
 ) -> Item:
     given = _read_request(request)
-    own, file_name = read_parameters(given.pop("parameters", None), "its parameters"), given.pop("file_name", None)
-    if not is_nothing(own_model := given.pop("model", None)):
+    own, file_name = parse_parameters(given.pop("parameters", None), "its parameters"), given.pop("file_name", None)
+    if not is_unset(own_model := given.pop("model", None)):
         model = own_model
     if twice := sorted(own.keys() & given.keys()):
         raise FluxBadRequestError(f"given twice, in the request and in its parameters: {', '.join(twice)}.")
     fields = {**shared, **own, **given}
-    if is_nothing(model):
+    if is_unset(model):
         raise FluxBadRequestError("no model: give one to the operator or to the request.")
     model, gateway = check_model(model), client.endpoint.gateway
     # An image that lies in a store is read when its request's turn has come.
@@ -157,7 +157,7 @@ def _read_request(request: Any) -> dict[str, Any]:
 
 
 def _file_name(given: Any, extension: str) -> str | None:
-    if is_nothing(given):
+    if is_unset(given):
         return None
     name = str(given).strip()
     # What ends so is a receipt, or a manifest.

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_flux import metrics
-from airflow_provider_flux.batch.budget import Budget, Charge, MaxCostError, NotSubmittedError, kind_of
-from airflow_provider_flux.batch.limiter import Slots
+from airflow_provider_flux.batch.budget import Budget, Charge, MaxCostError, NotSubmittedError, price_key
+from airflow_provider_flux.batch.limiter import AdaptiveLimiter
 from airflow_provider_flux.batch.progress import Progress
 from airflow_provider_flux.client.catalogue.validation import prepare
 from airflow_provider_flux.client.jobs import job_from
@@ -34,7 +34,7 @@ from airflow_provider_flux.exceptions import (
     FluxServiceError,
 )
 from airflow_provider_flux.images.inputs import InputImages
-from airflow_provider_flux.images.transfer import deliver
+from airflow_provider_flux.images.transfer import download_and_store
 from airflow_provider_flux.receipts.lifecycle import PAID_STATES, failure_recorded
 from airflow_provider_flux.receipts.receipt import Receipt
 from airflow_provider_flux.receipts.stores import SidecarReceiptStore
@@ -137,7 +137,10 @@ class BatchRun:
         try:
             states = await self._take_stock()
             self.lines = [self._line(item, NOT_SUBMITTED) for item in self.items]
-            self._slots, self._progress = Slots(self.rules.max_active, self.rules.timeout), Progress(len(self.items))
+            self._slots, self._progress = (
+                AdaptiveLimiter(self.rules.max_active, self.rules.timeout),
+                Progress(len(self.items)),
+            )
             async with shared_client(self.hook.endpoint) as client, asyncio.TaskGroup() as group:
                 # What may be ready comes first: links to images live ten minutes.
                 for item in sorted(self.items, key=lambda item: states.get(item.index) != "submitted"):
@@ -167,7 +170,7 @@ class BatchRun:
         return states
 
     def _charge_of(self, receipt: Receipt) -> Charge:
-        charge = self._budget_of(receipt).count(kind_of(receipt.model, receipt.parameters or {}))
+        charge = self._budget_of(receipt).count(price_key(receipt.model, receipt.parameters or {}))
         charge.tell(receipt.paid_job().cost)
         if receipt.image is not None:
             charge.finish(job_from(receipt.image).cost)
@@ -182,7 +185,7 @@ class BatchRun:
         for job, run in receipt.unused_jobs():
             if run.is_same_run(self.run) and job.id not in self._counted:
                 self._counted.add(job.id)
-                charge = self._budget.count(kind_of(job.model, {}))
+                charge = self._budget.count(price_key(job.model, {}))
                 charge.finish(job.cost)
                 charge.close()
 
@@ -289,7 +292,7 @@ class BatchRun:
         :param held: Holds the job's charge from now on, if one was submitted.
         """
         with contextlib.ExitStack() as sending:
-            charge = sending.enter_context(await self._budget.set_aside(kind_of(item.model, submission.request)))
+            charge = sending.enter_context(await self._budget.set_aside(price_key(item.model, submission.request)))
             self._go_on()
             try:
                 receipt = await self._in(self._submits, functools.partial(self._attempt, item, submission))
@@ -316,7 +319,7 @@ class BatchRun:
         return receipt
 
     def _submission(self, item: Item) -> Submission:
-        rules, store = self.rules, self.folder.beside(item.file_name)
+        rules, store = self.rules, self.folder.sibling(item.file_name)
         images, request = InputImages(item.model, self.hook.get_conn(), rules.aws_conn_id), item.request
         if request is None:
             fields, problems = images.name(item.fields)
@@ -328,7 +331,7 @@ class BatchRun:
         )
 
     def _receipts(self, item: Item) -> SidecarReceiptStore:
-        return SidecarReceiptStore(self.folder.beside(item.file_name))
+        return SidecarReceiptStore(self.folder.sibling(item.file_name))
 
     async def _result(self, item: Item, client: AsyncFluxClient, receipt: Receipt) -> Result:
         """Wait for the job, and for room among those whose images are to be stored: their links live ten minutes."""
@@ -360,9 +363,9 @@ class BatchRun:
         raise AssertionError("the last attempt returns or raises")
 
     def _store(self, item: Item, result: Result) -> dict[str, Any]:
-        store = self.folder.beside(item.file_name)
+        store = self.folder.sibling(item.file_name)
         with failure_recorded(self._receipts(item), self.rules.on_expired, seed=result.seed):
-            return deliver(self.hook.get_conn(), result, store, self.rules.max_bytes)
+            return download_and_store(self.hook.get_conn(), result, store, self.rules.max_bytes)
 
     def _fail(self, item: Item, error: FluxError) -> None:
         told = {"id": error.job_id, "error": f"{type(error).__name__}: {error.message}"}

@@ -25,15 +25,15 @@ import httpx
 from httpx_aiohttp import HttpxAiohttpClient
 
 from airflow_provider_flux import __version__
-from airflow_provider_flux.client.catalogue.validation import prepare, strangers
-from airflow_provider_flux.client.estimator import durations_of
+from airflow_provider_flux.client.catalogue.validation import prepare, unknown_fields
+from airflow_provider_flux.client.estimator import estimator_for
 from airflow_provider_flux.client.gateways import BFL, Endpoint
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.polling import Poller
 from airflow_provider_flux.client.responses import (
-    Answer,
+    ApiResponse,
+    JobState,
     Result,
-    State,
     quoted,
     read_refusal,
     read_result,
@@ -44,7 +44,7 @@ from airflow_provider_flux.client.url_safety import (
     Network,
     RefusedAddressError,
     example,
-    fetched,
+    image_label,
     is_data,
     look_up,
     read_data,
@@ -230,8 +230,8 @@ def _until(ends: float, chunks: Iterable[bytes]) -> Iterator[bytes]:
             raise httpx.ReadTimeout("the answer came too slowly")
 
 
-def _answer(response: httpx.Response, endpoint: Endpoint, body: bytes) -> Answer:
-    return Answer(
+def _answer(response: httpx.Response, endpoint: Endpoint, body: bytes) -> ApiResponse:
+    return ApiResponse(
         code=response.status_code,
         # Some servers say which key they refuse; what they say ends in logs.
         body=body.replace(endpoint.api_key.encode(), b"***") if len(endpoint.api_key) > 4 else body,
@@ -297,7 +297,7 @@ def _failed_poll(job: Job, url: str) -> Iterator[None]:
 
 
 def _poller(endpoint: Endpoint, job: Job, deadline: float, interval: float | None, quiet: bool = False) -> Poller:
-    return Poller(job, deadline, interval, time.time(), durations_of(endpoint.base_url, job.model), quiet)
+    return Poller(job, deadline, interval, time.time(), estimator_for(endpoint.base_url, job.model), quiet)
 
 
 class FluxClient:
@@ -356,7 +356,7 @@ class FluxClient:
         """
         body = prepare(model, parameters, self.endpoint.gateway, strict)
         self._check_key()
-        unknown = "; ".join(strangers(model, body))
+        unknown = "; ".join(unknown_fields(model, body))
         if unknown and unknown not in self._told:
             self._told.add(unknown)
             log.warning("Sent as it is, unchecked: %s.", unknown)
@@ -403,7 +403,7 @@ class FluxClient:
             with (
                 _quietly(),
                 self._open() as http,
-                http.stream("POST", url, json=body, headers=self.endpoint.auth) as response,
+                http.stream("POST", url, json=body, headers=self.endpoint.auth_headers) as response,
             ):
                 content = _capped(_until(ends, response.iter_bytes()))
         except (*_NEVER_SENT, *_UNUSABLE) as error:
@@ -439,9 +439,9 @@ class FluxClient:
         with _failed_poll(job, url):
             return read_result(self._ask(url), job)
 
-    def _ask(self, url: str) -> Answer:
+    def _ask(self, url: str) -> ApiResponse:
         try:
-            with _quietly(), self._http.stream("GET", url, headers=self.endpoint.auth) as response:
+            with _quietly(), self._http.stream("GET", url, headers=self.endpoint.auth_headers) as response:
                 return _answer(response, self.endpoint, _capped(response.iter_bytes()))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _problem(error) from error
@@ -491,14 +491,14 @@ class FluxClient:
                 yield Delivery(response.headers.get("content-type", ""), chunks)
             except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
                 raise FluxServiceError(
-                    f"Fetching {fetched(job_id)} failed{_at(error)} ({_why(error)}).",
+                    f"Fetching {image_label(job_id)} failed{_at(error)} ({_why(error)}).",
                     job_id=job_id,
                     billing=FluxBadImageError.billing_note(job_id),
                 ) from error
 
     def _follow(self, url: str, job_id: str | None, stack: contextlib.ExitStack) -> httpx.Response:
         for _ in range(MAX_REDIRECTS + 1):
-            self.endpoint.check_delivery(url, job_id)
+            self.endpoint.check_download_url(url, job_id)
             http = self._http if same_origin(url, self.endpoint.base_url) else self._delivery
             try:
                 response = stack.enter_context(http.stream("GET", url))
@@ -509,7 +509,7 @@ class FluxClient:
                 _check_delivered(response, job_id)
                 return response
             url = urljoin(url, location)
-        raise FluxBadImageError(f"The URL of {fetched(job_id)} redirects without end.", job_id=job_id)
+        raise FluxBadImageError(f"The URL of {image_label(job_id)} redirects without end.", job_id=job_id)
 
     def check(self) -> str:
         """Find out, for nothing, whether the API is there and takes the key; return one sentence.
@@ -530,7 +530,7 @@ class FluxClient:
             if answer.code == 404:
                 raise FluxConfigurationError(error.message) from None
             raise error from None
-        if result.state is not State.NOT_FOUND:
+        if result.state is not JobState.NOT_FOUND:
             raise FluxConfigurationError(
                 "A probe with a non-existent job id did not return 'Task not found', so the key could not be verified "
                 f"({quoted(answer)})."
@@ -566,7 +566,7 @@ def _from_data(url: str, job_id: str | None) -> Delivery:
         content_type, data = read_data(url)
     except ValueError as error:
         raise FluxBadImageError(
-            f"The data: URL that holds {fetched(job_id)} cannot be decoded ({error}).", job_id=job_id
+            f"The data: URL that holds {image_label(job_id)} cannot be decoded ({error}).", job_id=job_id
         ) from error
     return Delivery(content_type, iter([data]))
 
@@ -584,7 +584,7 @@ def _in_time(chunks: Iterator[bytes], job_id: str | None) -> Iterator[bytes]:
         yield chunk
         if time.monotonic() > give_up:
             raise FluxServiceError(
-                f"Fetching {fetched(job_id)} took longer than {FETCH_PATIENCE:.0f} s.",
+                f"Fetching {image_label(job_id)} took longer than {FETCH_PATIENCE:.0f} s.",
                 job_id=job_id,
                 billing=FluxBadImageError.billing_note(job_id),
             )
@@ -600,18 +600,18 @@ def _check_delivered(response: httpx.Response, job_id: str | None) -> None:
         if part is not None and int(part[1]) + 1 == int(part[2]):
             return
         raise FluxBadImageError(
-            f"The delivery host sent only a part of {fetched(job_id)} (HTTP 206, Content-Range: {told[:60]!r}).",
+            f"The delivery host sent only a part of {image_label(job_id)} (HTTP 206, Content-Range: {told[:60]!r}).",
             job_id=job_id,
         )
     if code in (401, 403, 404, 410):
-        raise FluxImageExpiredError(f"The URL of {fetched(job_id)} has expired (HTTP {code}).", job_id=job_id)
+        raise FluxImageExpiredError(f"The URL of {image_label(job_id)} has expired (HTTP {code}).", job_id=job_id)
     if code >= 500 or code in (408, 425, 429):
         raise FluxServiceError(
-            f"The delivery host failed for {fetched(job_id)} (HTTP {code}).",
+            f"The delivery host failed for {image_label(job_id)} (HTTP {code}).",
             job_id=job_id,
             billing=FluxBadImageError.billing_note(job_id),
         )
-    raise FluxBadImageError(f"The delivery host did not give {fetched(job_id)} (HTTP {code}).", job_id=job_id)
+    raise FluxBadImageError(f"The delivery host did not give {image_label(job_id)} (HTTP {code}).", job_id=job_id)
 
 
 def _together(seconds: float) -> float:
@@ -653,13 +653,15 @@ class AsyncFluxClient:
         return await self._get_result(job, self._request(job))
 
     def _request(self, job: Job, base_host: bool = False) -> httpx.Request:
-        return self._http.build_request("GET", self.endpoint.result_url(job, base_host), headers=self.endpoint.auth)
+        return self._http.build_request(
+            "GET", self.endpoint.result_url(job, base_host), headers=self.endpoint.auth_headers
+        )
 
     async def _get_result(self, job: Job, request: httpx.Request) -> Result:
         with _failed_poll(job, str(request.url)):
             return read_result(await self._ask(request), job)
 
-    async def _ask(self, request: httpx.Request) -> Answer:
+    async def _ask(self, request: httpx.Request) -> ApiResponse:
         try:
             with _quietly():
                 async with contextlib.aclosing(await self._http.send(request, stream=True)) as response:

@@ -41,7 +41,7 @@ class Schedule(NamedTuple):
         return min(WIDEST, self.step * max(1.0, age / self.late))
 
 
-class Durations:
+class DurationEstimator:
     """How long one model's jobs take, and so when to poll.
 
     The first poll comes when one job in seven has finished, the next ones at a third of the spread. For
@@ -72,15 +72,15 @@ class Durations:
 
 
 _MOST = 256
-_seen: dict[tuple[str, str | None], Durations] = {}
+_seen: dict[tuple[str, str | None], DurationEstimator] = {}
 
 
-def durations_of(base_url: str, model: str | None) -> Durations:
+def estimator_for(base_url: str, model: str | None) -> DurationEstimator:
     """Return what this process has seen of ``model`` at one API; shared by all who ask."""
     known = _seen.get((base_url, model))
     if known is None:
         if len(_seen) >= _MOST:
             _seen.clear()
         catalogued = MODELS.get(model or "")
-        known = _seen.setdefault((base_url, model), Durations(catalogued.typical if catalogued else TYPICAL))
+        known = _seen.setdefault((base_url, model), DurationEstimator(catalogued.typical if catalogued else TYPICAL))
     return known

@@ -45,7 +45,7 @@ class Endpoint:
     delivery_networks: tuple[Network, ...] = ()
 
     @property
-    def auth(self) -> dict[str, str]:
+    def auth_headers(self) -> dict[str, str]:
         """The header that carries the key; for requests to this API only."""
         if self.gateway == BFL:
             return {"x-key": self.api_key}
@@ -98,7 +98,7 @@ class Endpoint:
             return True
         return parts.scheme == "https" and port in (None, 443) and re.fullmatch(r"([\w-]+\.)*bfl\.ai", host) is not None
 
-    def check_delivery(self, url: str, job_id: str | None) -> None:
+    def check_download_url(self, url: str, job_id: str | None) -> None:
         """Refuse a delivery URL that could lead into somebody's own network.
 
         Allowed is https to a public address or to one of ``delivery_networks``, and the API's own origin (an emulator

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_flux.arguments import is_nothing, read_mapping
+from airflow_provider_flux.arguments import is_unset, parse_mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def job_from(value: Any) -> Job:
     """
     if isinstance(value, Job):
         return value
-    mapping = read_mapping(value)
+    mapping = parse_mapping(value)
     if mapping is None:
         if isinstance(value, str) and _is_id(value.strip()):
             return Job(id=value.strip())
@@ -67,7 +67,7 @@ def job_from(value: Any) -> Job:
 
 
 def _is_id(text: str) -> bool:
-    return re.fullmatch(r"[A-Za-z0-9._:~-]{1,200}", text) is not None and not is_nothing(text)
+    return re.fullmatch(r"[A-Za-z0-9._:~-]{1,200}", text) is not None and not is_unset(text)
 
 
 def iso_time(unix: float | None) -> str | None:
@@ -97,7 +97,7 @@ def _as(kind: type, value: Any) -> Any:
 def _describe(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return f"a list of {len(value)} (use .expand(generation=...) for one task each)"
-    if is_nothing(value):
+    if is_unset(value):
         return "nothing (the task before may have returned none, or been skipped)"
     if isinstance(value, str):
         return "this text"

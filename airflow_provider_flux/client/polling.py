@@ -9,9 +9,9 @@ import logging
 import random
 from dataclasses import replace
 
-from airflow_provider_flux.client.estimator import Durations
+from airflow_provider_flux.client.estimator import DurationEstimator
 from airflow_provider_flux.client.jobs import Job
-from airflow_provider_flux.client.responses import KNOWN_WAITING, Result, State
+from airflow_provider_flux.client.responses import KNOWN_WAITING, JobState, Result
 from airflow_provider_flux.exceptions import (
     FluxError,
     FluxJobFailedError,
@@ -56,7 +56,7 @@ class Poller:
         deadline: float,
         interval: float | None,
         now: float,
-        durations: Durations | None = None,
+        durations: DurationEstimator | None = None,
         quiet: bool = False,
     ) -> None:
         self.job = job
@@ -64,7 +64,7 @@ class Poller:
         self.polls = 0
         self._interval = interval
         self._began = now
-        self._durations = durations or Durations()
+        self._durations = durations or DurationEstimator()
         self._schedule = self._durations.schedule()
         self._first = interval if interval is not None else _jitter(self._schedule.first, 0.05)
         age = self._age(now)
@@ -118,7 +118,7 @@ class Poller:
         done = None
         if isinstance(answer, FluxError):
             self._note_failure(answer)
-        elif answer.state is State.NOT_FOUND and asked_base_host and self.job.polling_url is not None:
+        elif answer.state is JobState.NOT_FOUND and asked_base_host and self.job.polling_url is not None:
             # A job is known in its own region alone, so this is no news of it.
             self._note_failure(FluxServiceError("The job's own host fails, and the base host does not know the job."))
         else:
@@ -136,15 +136,15 @@ class Poller:
     def _judge(self, result: Result, now: float, asked_at: float) -> Result | None:
         self._failures, self._last_failure = 0, None
         self._status = result.status
-        if result.state is not State.NOT_FOUND:
+        if result.state is not JobState.NOT_FOUND:
             self._missing_since = None
-        if result.state is State.READY:
+        if result.state is JobState.READY:
             # Without a link, the image is not there yet.
             return result if result.sample else None
-        if result.state is State.WAITING:
+        if result.state is JobState.WAITING:
             self._note(result.status)
             self._unready = self._age(now)
-        elif result.state is State.NOT_FOUND:
+        elif result.state is JobState.NOT_FOUND:
             if self._missing_since is None:
                 self._missing_since = asked_at
             elif not self._is_young() or asked_at - self._missing_since >= NOT_FOUND_PATIENCE:
@@ -171,7 +171,7 @@ class Poller:
 
     def _fail(self, result: Result) -> None:
         why = f": {result.reason}" if result.reason else ""
-        if result.state is State.MODERATED:
+        if result.state is JobState.MODERATED:
             raise FluxModeratedError(f"Job {self.job.id} was moderated ({result.status}{why}).", job_id=self.job.id)
         raise FluxJobFailedError(f"Job {self.job.id} failed ({result.status}{why}).", job_id=self.job.id)
 

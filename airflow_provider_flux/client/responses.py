@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_flux.client.catalogue.validation import strangers
+from airflow_provider_flux.client.catalogue.validation import unknown_fields
 from airflow_provider_flux.client.gateways import Endpoint
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.exceptions import (
@@ -30,7 +30,7 @@ from airflow_provider_flux.exceptions import (
 )
 
 
-class State(enum.Enum):
+class JobState(enum.Enum):
     """What a status word means for whoever waits."""
 
     WAITING = "waiting"
@@ -41,16 +41,16 @@ class State(enum.Enum):
 
 
 _STATES = {
-    "ready": State.READY,
-    "success": State.READY,
-    "succeeded": State.READY,
-    "completed": State.READY,
-    "error": State.FAILED,
-    "failed": State.FAILED,
-    "failure": State.FAILED,
-    "canceled": State.FAILED,
-    "cancelled": State.FAILED,
-    "task not found": State.NOT_FOUND,
+    "ready": JobState.READY,
+    "success": JobState.READY,
+    "succeeded": JobState.READY,
+    "completed": JobState.READY,
+    "error": JobState.FAILED,
+    "failed": JobState.FAILED,
+    "failure": JobState.FAILED,
+    "canceled": JobState.FAILED,
+    "cancelled": JobState.FAILED,
+    "task not found": JobState.NOT_FOUND,
 }
 
 KNOWN_WAITING = frozenset(
@@ -77,7 +77,7 @@ _OF_THE_REQUEST = (401, 402, 403, 408, 429, 502, 504)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ApiResponse:
     """One HTTP answer, as bytes: what both clients hand over."""
 
     code: int
@@ -105,7 +105,7 @@ class Result:
 
     job: Job
     status: str
-    state: State
+    state: JobState
     sample: str | None = field(default=None, repr=False)
     prompt: str | None = field(default=None, repr=False, compare=False, kw_only=True)
     seed: int | None = None
@@ -115,7 +115,7 @@ class Result:
     polls: int = field(default=0, compare=False)
 
 
-def read_result(answer: Answer, job: Job) -> Result:
+def read_result(answer: ApiResponse, job: Job) -> Result:
     """Return the state of ``job`` that ``answer`` is about.
 
     An accepted job is paid for if it finishes, so only an answer about that very job may end the wait for it: a final
@@ -131,12 +131,12 @@ def read_result(answer: Answer, job: Job) -> Result:
             if _is_about(job, result, candidate, answer.code):
                 return result
     if isinstance(body, Mapping) and _NOT_FOUND.fullmatch(_message(answer, body)):
-        return Result(job, status="Task not found", state=State.NOT_FOUND)
+        return Result(job, status="Task not found", state=JobState.NOT_FOUND)
     error = read_refusal(answer)
     raise FluxServiceError(error.message, job_id=job.id, retry_after=error.retry_after)
 
 
-def read_refusal(answer: Answer) -> FluxError:
+def read_refusal(answer: ApiResponse) -> FluxError:
     """Return what an answer says of the request itself: of the key, the credits, the host.
 
     Never of a poll: what refuses one request for a while says nothing about a job that was accepted.
@@ -144,7 +144,7 @@ def read_refusal(answer: Answer) -> FluxError:
     return _error(answer, _json(answer.body))
 
 
-def read_submission(answer: Answer, model: str, endpoint: Endpoint, now: float) -> Job:
+def read_submission(answer: ApiResponse, model: str, endpoint: Endpoint, now: float) -> Job:
     """Return the job that the API accepted.
 
     :raises FluxError: if it did not accept one, or if that cannot be told.
@@ -166,7 +166,7 @@ def read_submission(answer: Answer, model: str, endpoint: Endpoint, now: float) 
         raise FluxConfigurationError(f"A web page answers in place of the FLUX API ({quoted(answer)}).")
     if answer.code == 404:
         raise _unknown_model(f"The API does not know the model {model!r} ({quoted(answer)}).", model, endpoint)
-    if type(error) is FluxBadRequestError and ("model_not_found" in _codes(body) or strangers(model, ())):
+    if type(error) is FluxBadRequestError and ("model_not_found" in _codes(body) or unknown_fields(model, ())):
         raise _unknown_model(error.message, model, endpoint)
     if type(error) is not FluxServiceError or answer.code in (401, 403, 503):
         raise error
@@ -177,7 +177,7 @@ def read_submission(answer: Answer, model: str, endpoint: Endpoint, now: float) 
 
 def _unknown_model(what: str, model: str, endpoint: Endpoint) -> FluxBadRequestError:
     """Add what helps to see why: another name that may be meant, or the place that was asked."""
-    unknown = strangers(model, ())
+    unknown = unknown_fields(model, ())
     hint = f"{unknown[0][:1].upper()}{unknown[0][1:]}." if unknown else f"{endpoint.base_url} was asked."
     return FluxBadRequestError(f"{what} {hint}")
 
@@ -185,7 +185,7 @@ def _unknown_model(what: str, model: str, endpoint: Endpoint) -> FluxBadRequestE
 def _result(body: Mapping[str, Any], job: Job) -> Result:
     word = str(body["status"]).strip()
     lower = word.lower()
-    state = State.MODERATED if "moderated" in lower else _STATES.get(lower, State.WAITING)
+    state = JobState.MODERATED if "moderated" in lower else _STATES.get(lower, JobState.WAITING)
     result = body.get("result")
     result = result if isinstance(result, Mapping) else {}
     inner = body.get("data")
@@ -199,7 +199,7 @@ def _result(body: Mapping[str, Any], job: Job) -> Result:
         seed=_integer(result.get("seed"), inner.get("seed")),
         cost=_number(body.get("cost"), result.get("cost"), inner.get("cost")),
         duration=_number(result.get("duration"), inner.get("duration")),
-        reason=_reason(body, result) if state in (State.FAILED, State.MODERATED) else "",
+        reason=_reason(body, result) if state in (JobState.FAILED, JobState.MODERATED) else "",
     )
 
 
@@ -207,9 +207,9 @@ def _is_about(job: Job, result: Result, found: Mapping[str, Any], code: int) -> 
     """Tell whether an answer with a status word is about ``job``, rather than about this request or another job."""
     if ids := _ids(found):
         return job.id in ids
-    if result.state in (State.WAITING, State.NOT_FOUND):
+    if result.state in (JobState.WAITING, JobState.NOT_FOUND):
         return True
-    if result.state is State.READY:
+    if result.state is JobState.READY:
         return result.sample is not None
     if 200 <= code < 300:
         return any(found.get(name) for name in ("details", "result", "fail_reason"))
@@ -260,7 +260,7 @@ def _text(value: Any) -> str:
         return "..."
 
 
-def _error(answer: Answer, body: Any) -> FluxError:
+def _error(answer: ApiResponse, body: Any) -> FluxError:
     code, because, codes = answer.code, quoted(answer), _codes(body)
     if code == 402 or (code >= 400 and _is_out_of_credits(code, codes, because)):
         return FluxCreditsError(f"The FLUX account has no credits left ({because}).")
@@ -291,7 +291,7 @@ def _error(answer: Answer, body: Any) -> FluxError:
     return FluxServiceError(f"The FLUX API failed or cannot be reached ({because}).", retry_after=answer.retry_after)
 
 
-def quoted(answer: Answer) -> str:
+def quoted(answer: ApiResponse) -> str:
     """Return the HTTP code of ``answer`` and the words that come with it, for a message."""
     words = _message(answer, _json(answer.body))
     return f"HTTP {answer.code}: {words}" if words else f"HTTP {answer.code}"
@@ -311,7 +311,7 @@ def _is_out_of_credits(code: int, codes: set[str], because: str) -> bool:
     return any(_NO_CREDITS.search(word) for word in words)
 
 
-def _is_of_the_way(answer: Answer, body: Any) -> bool:
+def _is_of_the_way(answer: ApiResponse, body: Any) -> bool:
     """Tell whether 401 or 403 is not the API's own: that one speaks JSON."""
     if isinstance(body, Mapping):
         return bool(body.get("cloudflare_error"))
@@ -342,7 +342,7 @@ def _codes(body: Any) -> set[str]:
     return found
 
 
-def _message(answer: Answer, body: Any) -> str:
+def _message(answer: ApiResponse, body: Any) -> str:
     """Return what the API says, on one line and bounded; never what it repeats of the request."""
     words = _spoken(body) if body is not None else _plain(answer)
     # A link may be signed.
@@ -385,7 +385,7 @@ def _joined(words: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(word for word in words if word.strip()))
 
 
-def _plain(answer: Answer) -> str:
+def _plain(answer: ApiResponse) -> str:
     """Return the first words of an answer that is no JSON: of a text, or of a page without its markup."""
     text = answer.body[:_QUOTED_FROM].decode(errors="replace").strip()
     # Broken JSON may be a result that was cut off: its link and its prompt are not for a log. Nor are bytes.
@@ -402,7 +402,7 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value] if value is not None else []
 
 
-def _is_html(answer: Answer) -> bool:
+def _is_html(answer: ApiResponse) -> bool:
     return "html" in answer.content_type.lower() or answer.body.lstrip()[:1] == b"<"
 
 

@@ -79,7 +79,7 @@ def check_url(url: str, job_id: str | None, networks: Iterable[Network] = ()) ->
     if parts is None or not host or parts.scheme != "https" or parts.username or parts.password:
         scheme = parts.scheme if parts is not None else "no"
         raise FluxUnsafeUrlError(
-            f"The URL of {fetched(job_id)} was not fetched: it must be https, not {scheme} to {host!r}.",
+            f"The URL of {image_label(job_id)} was not fetched: it must be https, not {scheme} to {host!r}.",
             job_id=job_id,
         )
     address = _literal(host)
@@ -107,8 +107,8 @@ def refusal(error: RefusedAddressError, job_id: str | None) -> FluxUnsafeUrlErro
     """Return the error for an image whose host may not be connected to; it says how to allow that."""
     again = ", and run the task again while the image's link lives, which is about ten minutes" if job_id else ""
     return FluxUnsafeUrlError(
-        f"The URL of {fetched(job_id)} was not fetched: {error}. If this is how your network reaches it (fake-IP DNS, "
-        f"split DNS, a private network), add the network{example(error.address)} to {SETTING} in the extra of the "
+        f"The URL of {image_label(job_id)} was not fetched: {error}. If this is how your network reaches it (fake-IP "
+        f"DNS, split DNS, a private network), add the network{example(error.address)} to {SETTING} in the extra of the "
         f"Airflow connection{again}.",
         job_id=job_id,
     )
@@ -125,7 +125,7 @@ def is_name(host: str) -> bool:
     return "." in host and _literal(host) is None
 
 
-def fetched(job_id: str | None) -> str:
+def image_label(job_id: str | None) -> str:
     """Return what is fetched, in words: the image of a job, or an author's own that no job has made."""
     return f"the image of job {job_id}" if job_id else "the input image"
 

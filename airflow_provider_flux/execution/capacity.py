@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_provider_flux.execution.deferral import NET, settling
+from airflow_provider_flux.execution.deferral import DEFERRAL_MARGIN, resume_delay
 from airflow_provider_flux.triggers.pause import PauseTrigger
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ def defer_submit(operator: BaseOperator, error: FluxRateLimitError, queued: Queu
     """Defer ``operator`` to ``execute_queued``, which submits again; return if it has waited long enough."""
     now = time.time()
     # Jobs end at any time, and others wait too: ask at moments of one's own.
-    wait = max(error.retry_after or 0.0, settling(), min(60.0, 5.0 * 2**queued.refusals) * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+    wait = max(error.retry_after or 0.0, resume_delay(), min(60.0, 5.0 * 2**queued.refusals) * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
     if now + wait > queued.give_up:
         return
     operator.log.info("%s Submitting again in %.0f s; until then no worker is held.", error, wait)
     raise TaskDeferred(
         trigger=PauseTrigger(now + wait, Queued(queued.give_up, queued.refusals + 1)._asdict()),
         method_name="execute_queued",
-        timeout=timedelta(seconds=wait + NET),
+        timeout=timedelta(seconds=wait + DEFERRAL_MARGIN),
     )

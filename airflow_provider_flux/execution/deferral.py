@@ -13,12 +13,12 @@ from airflow_provider_flux.exceptions import FluxServiceError, FluxTimeoutError,
 from airflow_provider_flux.images.verification import MAX_BYTES
 from airflow_provider_flux.triggers.flux import (
     FAILED,
-    GAVE_UP,
+    HANDED_BACK,
     READY,
     STORED,
     FluxResultTrigger,
-    history_of,
     told_image,
+    wait_summary,
 )
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ DEFAULT_DEFER_AFTER = 5.0
 """Seconds to wait on the worker first: about what a deferral costs, which is also a chance to fail."""
 LAST_LOOK = 5.0
 """Seconds that the worker waits for a job for which the triggerer has waited in full."""
-NET = 60.0
+DEFERRAL_MARGIN = 60.0
 """Seconds after the deadline at which Airflow itself ends a deferral whose trigger never fired."""
 
 
@@ -111,17 +111,17 @@ def wait_or_defer(
             poll_interval=poll_interval,
             store=store,
             max_bytes=max_bytes,
-            not_before=now + settling(),
+            not_before=now + resume_delay(),
             has_receipt=has_receipt,
             paid_by=paid_by,
             unused_cost=unused_cost,
         ),
         method_name="execute_complete",
-        timeout=timedelta(seconds=deadline - now + NET),
+        timeout=timedelta(seconds=deadline - now + DEFERRAL_MARGIN),
     )
 
 
-def settling() -> float:
+def resume_delay() -> float:
     """Return the seconds that Airflow needs to notice that this process has ended.
 
     A task that is resumed sooner is failed by the scheduler, which takes the end of the deferring process for
@@ -156,9 +156,9 @@ def read_event(event: dict[str, Any] | None, log: Any) -> Waited:
     :raises FluxError: the job's outcome, if it is not an image.
     """
     outcome = event.get("outcome") if isinstance(event, dict) else None
-    if event is None or outcome not in (STORED, READY, FAILED, GAVE_UP):
+    if event is None or outcome not in (STORED, READY, FAILED, HANDED_BACK):
         raise FluxServiceError(f"The trigger told nothing that can be understood ({event!r}).", billing=_PERHAPS_PAID)
-    if history := history_of(event):
+    if history := wait_summary(event):
         log.info("%s", history)
     paid_by = event.get("paid_by") if isinstance(event.get("paid_by"), dict) else None
     unused = event.get("unused_cost")

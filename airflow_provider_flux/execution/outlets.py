@@ -19,7 +19,7 @@ _LONGEST = 1300
 """Characters of an asset's URI: Airflow takes 1500, but its index of names and URIs in PostgreSQL 2700 for both."""
 
 
-def tell_outlets(operator: BaseOperator, context: Context, uri: str | None, told: dict[str, Any]) -> None:
+def record_asset_events(operator: BaseOperator, context: Context, uri: str | None, told: dict[str, Any]) -> None:
     """Give the task's outlets what it made, as ``extra`` of their events.
 
     An asset gets ``told``; an asset alias also learns the asset at ``uri``, so that DAGs scheduled on it start. What
@@ -82,7 +82,7 @@ def _plain(value: Any) -> Any:
     return str(value).replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
-def lineage_of(uris: list[str]) -> Any:
+def openlineage_outputs(uris: list[str]) -> Any:
     """Return OpenLineage's facets of a task that wrote ``uris``; None if they cannot be made."""
     with best_effort("make the OpenLineage facets"):
         from airflow.providers.common.compat.openlineage.facet import Dataset

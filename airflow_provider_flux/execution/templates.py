@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.log import mask_secret
 
-from airflow_provider_flux.arguments import is_blank, is_nothing, read_parameters, structure
+from airflow_provider_flux.arguments import is_blank, is_unset, parse_parameters, parse_structure
 from airflow_provider_flux.exceptions import FluxBadRequestError
-from airflow_provider_flux.redaction import secrets_in, without_secrets
+from airflow_provider_flux.redaction import redact_secrets, secrets_in
 
 if TYPE_CHECKING:
     import jinja2
@@ -89,7 +89,7 @@ class TemplatedOperator(BaseOperator):
 
         :raises FluxBadRequestError: if they are not a dict.
         """
-        parameters = read_parameters(getattr(self, "parameters", None))
+        parameters = parse_parameters(getattr(self, "parameters", None))
         is_data = "parameters" in self._rendered_whole
         return {name: value for name, value in parameters.items() if is_data or value is not None}
 
@@ -135,7 +135,7 @@ class _Rendering:
         if is_prompt and isinstance(before, str) and self._is_read_as_python(before):
             after = self._text(before)
         if self.is_template(before):
-            is_empty = is_nothing(after) if path in _MAY_BE_EMPTY else is_blank(after)
+            is_empty = is_unset(after) if path in _MAY_BE_EMPTY else is_blank(after)
             if is_empty:
                 self.blank.append(path)
         elif isinstance(before, Mapping) and isinstance(after, Mapping):
@@ -213,9 +213,9 @@ def _redacted(value: Any, is_text_read: bool) -> Any:
     :param is_text_read: Whether the field may be a list or a dict as text.
     """
     if isinstance(value, str) and is_text_read:
-        value = structure(value)
+        value = parse_structure(value)
     secrets = [secret for secret in secrets_in(value) if isinstance(secret, str)]
-    if (shown := without_secrets(value)) is value or isinstance(value, str):
+    if (shown := redact_secrets(value)) is value or isinstance(value, str):
         return value
     for secret in secrets:
         mask_secret(secret)

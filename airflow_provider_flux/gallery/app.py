@@ -27,7 +27,7 @@ from airflow_provider_flux.gallery import queries as runs
 from airflow_provider_flux.gallery.notes import notes_on
 from airflow_provider_flux.gallery.results import Image, images_in, one_for_each_job
 from airflow_provider_flux.gallery.security import IMAGE_POLICY, MAY_READ_DAG, add_headers, permitted
-from airflow_provider_flux.receipts.recipe import shareable
+from airflow_provider_flux.receipts.recipe import without_webhook
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ async def _show(request: Request, page: int, *names: Any) -> HTMLResponse:
 async def thumbnail(
     request: Request, dag_id: str, run_id: str, task_id: str, map_index: str, number: int, v: str = ""
 ) -> Response:
-    """Answer with a small picture of the image."""
+    """ApiResponse with a small picture of the image."""
     image = await _find_stored(dag_id, run_id, task_id, map_index, number)
     headers = _image_headers(image, "small", v)
     if request.headers.get("If-None-Match") == headers["ETag"]:
@@ -138,7 +138,7 @@ async def thumbnail(
 async def full_image(
     request: Request, dag_id: str, run_id: str, task_id: str, map_index: str, number: int, v: str = ""
 ) -> Response:
-    """Answer with the image itself."""
+    """ApiResponse with the image itself."""
     image = await _find_stored(dag_id, run_id, task_id, map_index, number)
     headers = _image_headers(image, "full", v)
     if request.headers.get("If-None-Match") == headers["ETag"]:
@@ -151,7 +151,7 @@ async def full_image(
 
 
 async def recipe(dag_id: str, run_id: str, task_id: str, map_index: str, number: int) -> JSONResponse:
-    """Answer with what was asked for, as far as the receipt beside the image tells."""
+    """ApiResponse with what was asked for, as far as the receipt beside the image tells."""
     image = await _find(dag_id, run_id, task_id, map_index, number)
     try:
         receipt = await reading.in_thread(reading.read_recipe, image)
@@ -159,7 +159,7 @@ async def recipe(dag_id: str, run_id: str, task_id: str, map_index: str, number:
         return JSONResponse({"note": str(error)})
     if receipt is None or receipt.parameters is None:
         return JSONResponse({"note": "No receipt tells what was asked for."})
-    asked: dict[str, Any] = {"model": receipt.model, **shareable(receipt.parameters)}
+    asked: dict[str, Any] = {"model": receipt.model, **without_webhook(receipt.parameters)}
     if asked.get("seed") is None and image.seed is not None:
         asked["seed"] = image.seed
     # The text is what is copied: a browser that parses the recipe rounds a seed above 2**53.
@@ -168,7 +168,7 @@ async def recipe(dag_id: str, run_id: str, task_id: str, map_index: str, number:
 
 
 async def static(name: str, user: GetUserDep) -> FileResponse:
-    """Answer with one of our style sheets and scripts."""
+    """ApiResponse with one of our style sheets and scripts."""
     if name not in STATIC:
         raise HTTPException(404, "There is no such file.")
     return FileResponse(STATIC[name], headers={"Cache-Control": "private, no-cache"})

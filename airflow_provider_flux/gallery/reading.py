@@ -73,7 +73,7 @@ def read_recipe(image: Image) -> Receipt | None:
     if image.place is None:
         return None
     try:
-        note = _open(image.place).read_note(MAX_RECEIPT)
+        note = _open(image.place).read_sidecar(MAX_RECEIPT)
         receipt = None if note is None else read_receipt(note.data, "The receipt")
     except FluxReceiptError:
         return None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
-from airflow_provider_flux.arguments import is_nothing, read_list, read_mapping
+from airflow_provider_flux.arguments import is_unset, parse_list, parse_mapping
 from airflow_provider_flux.client.catalogue.constraints import ImageToken
 from airflow_provider_flux.client.catalogue.models import BASE64, MODELS, URL
 from airflow_provider_flux.client.catalogue.validation import image_forms
@@ -79,7 +79,7 @@ class InputImages:
         """
         named, problems = dict(fields), []
         for name, value in fields.items():
-            if self._forms(name) is None or is_nothing(value):
+            if self._forms(name) is None or is_unset(value):
                 continue
             try:
                 named[name] = self._tokens(name, value)
@@ -115,14 +115,14 @@ class InputImages:
         return image_forms(self._model, name, self._client.endpoint.gateway)
 
     def _tokens(self, name: str, value: Any) -> ImageToken | list[ImageToken]:
-        if (listed := read_list(value)) is not None:
+        if (listed := parse_list(value)) is not None:
             if name != "images":
                 raise ValueError(f"must be one image, not a list of {len(listed)}")
             return [self._token(item) for item in listed]
         return [self._token(value)] if name == "images" else self._token(value)
 
     def _token(self, value: Any) -> ImageToken:
-        if (told := read_mapping(value)) is not None:
+        if (told := parse_mapping(value)) is not None:
             return self._token_of_result(told)
         if not isinstance(value, str):
             raise ValueError(f"must be one image, not a {type(value).__name__}")

@@ -27,11 +27,11 @@ from airflow_provider_flux.exceptions import (
     FluxStoreError,
     job_context,
 )
-from airflow_provider_flux.images.verification import CONTENT_TYPES, MAX_BYTES, Image, capture
+from airflow_provider_flux.images.verification import CONTENT_TYPES, MAX_BYTES, Image, save_verified
 from airflow_provider_flux.receipts.lifecycle import PAID_STATES, record_image, record_stored
 from airflow_provider_flux.receipts.receipt import Receipt, TaskIdentity
 from airflow_provider_flux.receipts.stores import SidecarReceiptStore, update
-from airflow_provider_flux.redaction import public
+from airflow_provider_flux.redaction import redact
 from airflow_provider_flux.results import describe, describe_job
 from airflow_provider_flux.storage.base import ImageStore
 from airflow_provider_flux.storage.s3 import S3Store, job_in, metadata_text
@@ -43,7 +43,9 @@ FRESH_LINK_TIMEOUT = 30.0
 """Seconds for which a job is asked for another link."""
 
 
-def deliver(client: FluxClient, result: Result, store: ImageStore, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+def download_and_store(
+    client: FluxClient, result: Result, store: ImageStore, max_bytes: int = MAX_BYTES
+) -> dict[str, Any]:
     """Fetch, check and store the image of a finished job, unless another process has; return its description.
 
     The triggerer and the worker both call it.
@@ -105,7 +107,7 @@ def _receipt_of(result: Result, earlier: Receipt | None) -> Receipt | None:
         earlier,
         state="submitted",
         job=settled.to_dict(),
-        parameters=earlier.parameters or public(known) or None,
+        parameters=earlier.parameters or redact(known) or None,
         claim=None,
     )
 
@@ -144,7 +146,7 @@ def _is_there(receipt: Receipt, job: Job, store: ImageStore) -> bool:
     if receipt.image is None or receipt.image["id"] != job.id:
         return False
     with contextlib.suppress(Exception):
-        return store.holds(receipt.image["bytes"], receipt.image["sha256"])
+        return store.matches(receipt.image["bytes"], receipt.image["sha256"])
     return False
 
 
@@ -167,7 +169,7 @@ def fetch_image(client: FluxClient, result: Result, path: Path, max_bytes: int =
             if not result.sample:
                 raise FluxImageExpiredError(f"Job {job.id} has no image to fetch.", job_id=job.id)
             with client.fetch(result.sample, job.id) as delivery:
-                return capture(delivery.chunks, path, job.id, max_bytes)
+                return save_verified(delivery.chunks, path, job.id, max_bytes)
         except FluxImageExpiredError:
             fresh = client.wait(job, time.time() + FRESH_LINK_TIMEOUT)
             if fresh.sample == result.sample:
@@ -283,7 +285,7 @@ def copy(told: Mapping[str, Any], source: ImageStore, target: ImageStore, max_by
                 f"The image of job {job_id} could not be read from {source.uri} ({error}).", job_id=job_id
             ) from error
         with stored.open("rb") as file:
-            image = capture(iter(lambda: file.read(1 << 20), b""), path, job_id, max_bytes)
+            image = save_verified(iter(lambda: file.read(1 << 20), b""), path, job_id, max_bytes)
         if told.get("sha256") not in (None, image.sha256):
             raise FluxBadImageError(f"What lies at {source.uri} is no longer the image of job {job_id}.", job_id=job_id)
         told = {**told, **_place(target, image)}
@@ -306,7 +308,7 @@ def _read_receipt(receipts: SidecarReceiptStore, job_id: str) -> tuple[bool, Rec
         return False, None
 
 
-def record_expected(store: ImageStore, job: Job, run: TaskIdentity) -> None:
+def record_expected_image(store: ImageStore, job: Job, run: TaskIdentity) -> None:
     """Write the receipt of a job whose image is about to come to ``store``; what is no receipt is kept as it is.
 
     :raises FluxStoreConfigurationError: if another process has stored the image of another job in this moment.

@@ -49,7 +49,7 @@ class Image:
         return asdict(self)
 
 
-def capture(chunks: Iterable[bytes], path: Path, job_id: str | None, max_bytes: int = MAX_BYTES) -> Image:
+def save_verified(chunks: Iterable[bytes], path: Path, job_id: str | None, max_bytes: int = MAX_BYTES) -> Image:
     """Write ``chunks`` to ``path`` and return what they turned out to be.
 
     :param max_bytes: More than this is refused.
@@ -68,11 +68,11 @@ def capture(chunks: Iterable[bytes], path: Path, job_id: str | None, max_bytes: 
             file.write(chunk)
     if not size:
         raise FluxBadImageError(f"The image of job {job_id} is empty.", job_id=job_id)
-    format_, width, height = inspect(path, job_id)
+    format_, width, height = probe_image(path, job_id)
     return Image(format_, width, height, size, digest.hexdigest())
 
 
-def inspect(path: Path, job_id: str | None) -> tuple[str, int, int]:
+def probe_image(path: Path, job_id: str | None) -> tuple[str, int, int]:
     """Return format, width and height of the image in ``path``, read from the file itself.
 
     :raises FluxBadImageError: if it does not decode to its last pixel, or its end is missing.

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_flux import metrics
-from airflow_provider_flux.arguments import count, number_of_bytes, number_of_credits, seconds
+from airflow_provider_flux.arguments import count, parse_bytes, parse_credits, seconds
 from airflow_provider_flux.exceptions import FluxBadRequestError, FluxBatchError, FluxError
-from airflow_provider_flux.execution.outlets import lineage_of, tell_outlets
+from airflow_provider_flux.execution.outlets import openlineage_outputs, record_asset_events
 from airflow_provider_flux.execution.templates import TemplatedOperator
 from airflow_provider_flux.failures import airflow_errors
 from airflow_provider_flux.images.verification import MAX_BYTES
@@ -169,7 +169,7 @@ class FluxGenerateBatchOperator(TemplatedOperator):
             items = self._items(newest)
             newest.check()
             run = task_identity(context)
-            manifest = newest.beside(own_manifest(run))
+            manifest = newest.sibling(own_manifest(run))
             self._run = batch = BatchRun(items, self._hook, manifest, run, rules)
             self._is_running = True
             try:
@@ -182,7 +182,7 @@ class FluxGenerateBatchOperator(TemplatedOperator):
             result = {"manifest": manifest.uri, "manifest_sha256": sha256, "counts": batch.counts, "cost": cost}
             self._check_complete(batch, manifest, result, context)
             extra = {"uri": newest.uri, "manifest": manifest.uri, "cost": cost, **batch.counts}
-            tell_outlets(self, context, newest.uri if batch.counts["stored"] else None, extra)
+            record_asset_events(self, context, newest.uri if batch.counts["stored"] else None, extra)
             return result
 
     def on_kill(self) -> None:
@@ -207,7 +207,7 @@ class FluxGenerateBatchOperator(TemplatedOperator):
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Return what OpenLineage is told: the stored images."""
         lines = self._run.lines if self._run is not None else []
-        return lineage_of([line["uri"] for line in lines if line["uri"]])
+        return openlineage_outputs([line["uri"] for line in lines if line["uri"]])
 
     def _items(self, manifest: ImageStore) -> list[Item]:
         from airflow_provider_flux.batch.requests import read_requests
@@ -228,10 +228,10 @@ class FluxGenerateBatchOperator(TemplatedOperator):
         return Rules(
             max_active=count("max_active", self.max_active, least=1),
             max_failures=None if self.max_failures is None else count("max_failures", self.max_failures),
-            max_cost=None if self.max_cost is None else number_of_credits("max_cost", self.max_cost),
+            max_cost=None if self.max_cost is None else parse_credits("max_cost", self.max_cost),
             timeout=seconds("timeout", self.timeout),
             poll_interval=None if self.poll_interval is None else seconds("poll_interval", self.poll_interval, 0.1),
-            max_bytes=number_of_bytes("max_bytes", self.max_bytes),
+            max_bytes=parse_bytes("max_bytes", self.max_bytes),
             strict=self.strict,
             replace=self.replace,
             aws_conn_id=self.aws_conn_id,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_flux import metrics
-from airflow_provider_flux.arguments import most_bytes, number_of_bytes, seconds
+from airflow_provider_flux.arguments import bytes_or_default, parse_bytes, seconds
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.exceptions import FluxBadRequestError, FluxError, FluxModeratedError, FluxRateLimitError
 from airflow_provider_flux.execution.capacity import Queued, defer_submit
@@ -25,7 +25,7 @@ from airflow_provider_flux.execution.deferral import (
     read_event,
     wait_or_defer,
 )
-from airflow_provider_flux.execution.outlets import lineage_of, tell_outlets
+from airflow_provider_flux.execution.outlets import openlineage_outputs, record_asset_events
 from airflow_provider_flux.execution.templates import TemplatedOperator
 from airflow_provider_flux.failures import abandoned_job_message, airflow_errors, retry_sentence
 from airflow_provider_flux.images.verification import MAX_BYTES
@@ -311,7 +311,7 @@ class FluxGenerateOperator(TemplatedOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Return what OpenLineage is told: the stored image."""
-        return lineage_of([self._image_uri] if self._image_uri else [])
+        return openlineage_outputs([self._image_uri] if self._image_uri else [])
 
     def _finish(
         self,
@@ -321,7 +321,7 @@ class FluxGenerateOperator(TemplatedOperator):
         paid_by: dict[str, Any] | None,
         context: Context,
     ) -> dict[str, Any]:
-        from airflow_provider_flux.images.transfer import deliver
+        from airflow_provider_flux.images.transfer import download_and_store
 
         if store is None:
             self.log.info(
@@ -331,7 +331,9 @@ class FluxGenerateOperator(TemplatedOperator):
             is_counted = not mark_ready(receipts, result.job)
             return self._returned(describe(result), paid_by, context, is_counted)
         with failure_recorded(receipts, self.on_expired, seed=result.seed):
-            image = deliver(self._hook.get_conn(), result, store, most_bytes(self.max_bytes, MAX_BYTES))
+            image = download_and_store(
+                self._hook.get_conn(), result, store, bytes_or_default(self.max_bytes, MAX_BYTES)
+            )
             return self._stored(image, paid_by, context)
 
     def _stored(self, image: dict[str, Any], paid_by: dict[str, Any] | None, context: Context) -> dict[str, Any]:
@@ -362,14 +364,14 @@ class FluxGenerateOperator(TemplatedOperator):
             metrics.ready(image, self._tags)
         image = with_unused(image, self._unused_cost)
         self._image_uri = image.get("uri")
-        tell_outlets(self, context, self._image_uri, image)
+        record_asset_events(self, context, self._image_uri, image)
         return image
 
     def _not_awaited(self, job: Job, paid_by: dict[str, Any] | None, context: Context) -> dict[str, Any]:
         described = describe_job(job)
         if paid_by is not None:
             described = describe_reused(described, asdict(task_identity(context)), paid_by)
-        tell_outlets(self, context, None, described)
+        record_asset_events(self, context, None, described)
         return described
 
     def _request(self) -> tuple[dict[str, Any], InputImages]:
@@ -390,7 +392,7 @@ class FluxGenerateOperator(TemplatedOperator):
         self.timeout = seconds("timeout", self.timeout)
         if self.poll_interval is not None:
             self.poll_interval = seconds("poll_interval", self.poll_interval, least=0.1)
-        self.max_bytes = number_of_bytes("max_bytes", self.max_bytes)
+        self.max_bytes = parse_bytes("max_bytes", self.max_bytes)
         if self.reuse == "always" and not self.output_uri:
             raise FluxBadRequestError("reuse='always' needs an output_uri, where the image can be found again.")
         fields = {name: getattr(self, name) for name in REQUEST_FIELDS}

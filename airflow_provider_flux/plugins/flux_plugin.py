@@ -27,7 +27,7 @@ class GalleryApp:
         return create_app()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer as the app does."""
+        """ApiResponse as the app does."""
         await self._app(scope, receive, send)
 
 

@@ -27,6 +27,6 @@ def image_name(task_id: str, map_index: int | None, model: str, request: Mapping
     return f"{stem}.{output_format(model, request)}"
 
 
-def shareable(request: Mapping[str, Any]) -> dict[str, Any]:
+def without_webhook(request: Mapping[str, Any]) -> dict[str, Any]:
     """Return the request's fields that make the image, as one may pass them on."""
     return {name: value for name, value in request.items() if name not in _NOT_THE_IMAGE}

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from airflow_provider_flux.exceptions import FluxStoreError
 from airflow_provider_flux.receipts.receipt import MAX_BYTES, Receipt, read_receipt
-from airflow_provider_flux.storage.base import ImageStore, Note, NoteConflictError
+from airflow_provider_flux.storage.base import ImageStore, Sidecar, SidecarConflictError
 
 _MAX_CONFLICTS = 20
 """Conflicts in a row after which something other than a few other processes is at work."""
@@ -48,12 +48,12 @@ class SidecarReceiptStore:
 
     def __init__(self, store: ImageStore) -> None:
         self._store = store
-        self._note: Note | None = None
+        self._note: Sidecar | None = None
         self.location = f"{store.uri}.json"
 
     def read(self) -> Receipt | None:
         try:
-            self._note = self._store.read_note(MAX_BYTES)
+            self._note = self._store.read_sidecar(MAX_BYTES)
         except Exception as error:
             # Whatever the store's library says: "cannot be read" is not "there is none".
             raise FluxStoreError(
@@ -64,8 +64,8 @@ class SidecarReceiptStore:
     def write(self, receipt: Receipt) -> None:
         data = receipt.to_json().encode()
         try:
-            self._note = self._store.write_note(data, self._note)
-        except NoteConflictError as error:
+            self._note = self._store.write_sidecar(data, self._note)
+        except SidecarConflictError as error:
             raise ReceiptConflictError(str(error)) from error
         except Exception as error:
             if self._has_written(data):
@@ -80,7 +80,7 @@ class SidecarReceiptStore:
     def _has_written(self, data: bytes) -> bool:
         """Return whether a write that failed has taken effect, as one has whose answer was lost."""
         with contextlib.suppress(Exception):
-            note = self._store.read_note(MAX_BYTES)
+            note = self._store.read_sidecar(MAX_BYTES)
             if note is not None and note.data == data:
                 self._note = note
                 return True

@@ -22,7 +22,7 @@ from airflow_provider_flux.receipts.lifecycle import PAID_STATES, HeldClaim, rec
 from airflow_provider_flux.receipts.receipt import Receipt, State, TaskIdentity
 from airflow_provider_flux.receipts.recipe import fingerprint
 from airflow_provider_flux.receipts.stores import ReceiptConflictError
-from airflow_provider_flux.redaction import public
+from airflow_provider_flux.redaction import redact
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -168,7 +168,7 @@ class Submission:
         from airflow_provider_flux.exceptions import FluxStoreError
 
         try:
-            return store.holds(image["bytes"], image["sha256"])
+            return store.matches(image["bytes"], image["sha256"])
         except Exception as error:
             raise FluxStoreError(
                 f"Could not check whether the image is stored at {store.uri} ({type(error).__name__}: {error}).",
@@ -253,11 +253,11 @@ class Submission:
         :param replaces: The receipt of another one, which goes.
         :raises ReceiptConflictError: if another process was faster.
         """
-        from airflow_provider_flux.client.catalogue.models import takes
+        from airflow_provider_flux.client.catalogue.models import accepts
 
         seed, orphans = (None, 0) if earlier is None else (earlier.seed, earlier.orphans)
         is_orphan = earlier is not None and earlier.state == "intent"
-        request = {"seed": seed, **self.request} if seed is not None and takes(self.model, "seed") else self.request
+        request = {"seed": seed, **self.request} if seed is not None and accepts(self.model, "seed") else self.request
         body = self.images.fill(request)
         if earlier is not None and earlier.state == "expired":
             earlier = earlier.with_unused(earlier.job, earlier.run)
@@ -265,7 +265,7 @@ class Submission:
             "intent",
             fingerprint(self.model, self.request),
             self.model,
-            public(request),
+            redact(request),
             self.run,
             seed=seed,
             orphans=orphans + is_orphan,

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class Sidecar:
     """The JSON note beside an image, as it was read or written.
 
     :param data: The note.
@@ -22,12 +22,12 @@ class Note:
     version: str
 
     @classmethod
-    def of(cls, data: bytes) -> Note:
+    def of(cls, data: bytes) -> Sidecar:
         """Return a note whose version is its content, for stores that have no versions of their own."""
         return cls(data, hashlib.sha256(data).hexdigest())
 
 
-class NoteConflictError(Exception):
+class SidecarConflictError(Exception):
     """The note is not the one that was to be replaced: another process has written it in between."""
 
 
@@ -62,7 +62,7 @@ class ImageStore(abc.ABC):
         """
 
     @abc.abstractmethod
-    def beside(self, name: str) -> ImageStore:
+    def sibling(self, name: str) -> ImageStore:
         """Return the place of another name in the same folder, on the same connection."""
 
     def name_problem(self) -> str | None:
@@ -86,18 +86,18 @@ class ImageStore(abc.ABC):
         """Return whether anything is here."""
 
     @abc.abstractmethod
-    def holds(self, size: int, sha256: str) -> bool:
+    def matches(self, size: int, sha256: str) -> bool:
         """Tell whether the image of this size (bytes) and hash lies here."""
 
     @abc.abstractmethod
-    def read_note(self, max_bytes: int) -> Note | None:
+    def read_sidecar(self, max_bytes: int) -> Sidecar | None:
         """Return the JSON note beside the image, ``max_bytes`` of it at most; None if there is none."""
 
     @abc.abstractmethod
-    def write_note(self, data: bytes, replaces: Note | None) -> Note:
+    def write_sidecar(self, data: bytes, replaces: Sidecar | None) -> Sidecar:
         """Write the JSON note beside the image, whole or not at all, and return it.
 
         :param replaces: The note that it replaces; None: there is none yet.
-        :raises NoteConflictError: if another note is there by now; nothing was written. S3 and local files decide
+        :raises SidecarConflictError: if another note is there by now; nothing was written. S3 and local files decide
             that with the write itself, other stores by a look just before it.
         """

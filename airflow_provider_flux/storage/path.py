@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow_provider_flux.exceptions import FluxStoreConfigurationError, FluxStoreError
-from airflow_provider_flux.storage.base import ImageStore, Note, NoteConflictError
+from airflow_provider_flux.storage.base import ImageStore, Sidecar, SidecarConflictError
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -101,7 +101,7 @@ class PathStore(ImageStore):
         # Many file systems do not tell "A.png" from "a.png": those of macOS and Windows, and their network shares.
         return super().file_of(name) if self._is_object_store else super().file_of(name).casefold()
 
-    def beside(self, name: str) -> PathStore:
+    def sibling(self, name: str) -> PathStore:
         return PathStore(self._path.parent / name)
 
     def put(self, path: Path, content_type: str, metadata: dict[str, str]) -> None:
@@ -118,7 +118,7 @@ class PathStore(ImageStore):
         found: bool = self._path.fs.exists(self._path.path)
         return found
 
-    def holds(self, size: int, sha256: str) -> bool:
+    def matches(self, size: int, sha256: str) -> bool:
         try:
             if self._path.fs.size(self._path.path) != size:
                 return False
@@ -131,19 +131,19 @@ class PathStore(ImageStore):
         except FileNotFoundError:
             return False
 
-    def read_note(self, max_bytes: int) -> Note | None:
+    def read_sidecar(self, max_bytes: int) -> Sidecar | None:
         try:
             with self._path.fs.open(f"{self._path.path}.json", "rb") as stored:
-                return Note.of(stored.read(max_bytes))
+                return Sidecar.of(stored.read(max_bytes))
         except FileNotFoundError:
             return None
 
-    def write_note(self, data: bytes, replaces: Note | None) -> Note:
+    def write_sidecar(self, data: bytes, replaces: Sidecar | None) -> Sidecar:
         if not self._is_local:
             # Few remote filesystems have conditional writes, and none shows them here.
             self._check_unchanged(replaces)
             self._write_whole(f"{self._path.path}.json", lambda target: self._path.fs.pipe_file(target, data))
-            return Note.of(data)
+            return Sidecar.of(data)
         target = Path(f"{self._path.path}.json")
         target.parent.mkdir(parents=True, exist_ok=True)
         with _part_of(target) as part:
@@ -154,12 +154,12 @@ class PathStore(ImageStore):
                     _create(target, part)
                 else:
                     part.replace(target)
-        return Note.of(data)
+        return Sidecar.of(data)
 
-    def _check_unchanged(self, expected: Note | None) -> None:
-        there = self.read_note(_LARGEST_NOTE)
+    def _check_unchanged(self, expected: Sidecar | None) -> None:
+        there = self.read_sidecar(_LARGEST_NOTE)
         if (there and there.version) != (expected and expected.version):
-            raise NoteConflictError(f"{self.uri}.json was written by another process.")
+            raise SidecarConflictError(f"{self.uri}.json was written by another process.")
 
     def _write_whole(self, target: str, write: Callable[[str], None]) -> None:
         """Let ``write`` make a file, so that at no moment half of it lies at ``target``."""
@@ -250,12 +250,12 @@ def _lock(descriptor: int) -> bool:
 def _create(target: Path, part: Path) -> None:
     """Give ``part`` the name ``target``, which no file may have yet.
 
-    :raises NoteConflictError: if one has it.
+    :raises SidecarConflictError: if one has it.
     """
     try:
         os.link(part, target)
     except FileExistsError:
-        raise NoteConflictError(f"{target} was written by another process.") from None
+        raise SidecarConflictError(f"{target} was written by another process.") from None
     except OSError:
         # A filesystem without hard links; the lock has to do.
         part.replace(target)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
 from airflow_provider_flux.exceptions import FluxImageExistsError, FluxStoreConfigurationError, FluxStoreError
-from airflow_provider_flux.storage.base import ImageStore, Note, NoteConflictError
+from airflow_provider_flux.storage.base import ImageStore, Sidecar, SidecarConflictError
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -291,7 +291,7 @@ class S3Store(ImageStore):
                 return None
             raise
 
-    def beside(self, name: str) -> S3Store:
+    def sibling(self, name: str) -> S3Store:
         other = copy.copy(self)
         folder, slash, _ = self.key.rpartition("/")
         other.key = f"{folder}{slash}{name}"
@@ -329,12 +329,12 @@ class S3Store(ImageStore):
     def exists(self) -> bool:
         return self.head() is not None
 
-    def holds(self, size: int, sha256: str) -> bool:
+    def matches(self, size: int, sha256: str) -> bool:
         head = self.head() or {}
         told = {name.lower(): value for name, value in head.get("Metadata", {}).items()}
         return head.get("ContentLength") == size and told.get("sha256") == sha256
 
-    def read_note(self, max_bytes: int) -> Note | None:
+    def read_sidecar(self, max_bytes: int) -> Sidecar | None:
         from botocore.exceptions import ClientError
 
         try:
@@ -345,9 +345,9 @@ class S3Store(ImageStore):
                 return None
             raise
         with stored["Body"] as body:
-            return Note(body.read(max_bytes), stored["ETag"])
+            return Sidecar(body.read(max_bytes), stored["ETag"])
 
-    def write_note(self, data: bytes, replaces: Note | None) -> Note:
+    def write_sidecar(self, data: bytes, replaces: Sidecar | None) -> Sidecar:
         from botocore.exceptions import ClientError
 
         if (self.bucket, self._aws_conn_id) in _unconditional:
@@ -362,18 +362,18 @@ class S3Store(ImageStore):
             if code not in (404, 409, 412) or (code == 404 and replaces is None):
                 raise
             # The client sends a request again whose answer was lost: what is in the way may be this very note.
-            there = self.read_note(len(data) + 1)
+            there = self.read_sidecar(len(data) + 1)
             if there is not None and there.data == data:
                 return there
-            raise NoteConflictError(f"{self.uri}.json was written by another process.") from error
+            raise SidecarConflictError(f"{self.uri}.json was written by another process.") from error
 
-    def _put_after_a_look(self, data: bytes, replaces: Note | None) -> Note:
-        there = self.read_note(max(len(data), len(replaces.data) if replaces else 0) + 1)
+    def _put_after_a_look(self, data: bytes, replaces: Sidecar | None) -> Sidecar:
+        there = self.read_sidecar(max(len(data), len(replaces.data) if replaces else 0) + 1)
         if (there and there.data) != (replaces and replaces.data):
-            raise NoteConflictError(f"{self.uri}.json was written by another process.")
+            raise SidecarConflictError(f"{self.uri}.json was written by another process.")
         return self._put_note(data, {})
 
-    def _put_unconditionally(self, data: bytes, replaces: Note | None, refusal: Exception) -> Note:
+    def _put_unconditionally(self, data: bytes, replaces: Sidecar | None, refusal: Exception) -> Sidecar:
         """Write the note for a server that does not know conditional writes; raises if it is something else."""
         note = self._put_after_a_look(data, replaces)
         _unconditional.add((self.bucket, self._aws_conn_id))
@@ -385,7 +385,7 @@ class S3Store(ImageStore):
         )
         return note
 
-    def _put_note(self, data: bytes, condition: dict[str, str]) -> Note:
+    def _put_note(self, data: bytes, condition: dict[str, str]) -> Sidecar:
         arguments = {**self._given(_SHARED + _CUSTOMER_KEY), **condition}
         if self._encrypt:
             arguments["ServerSideEncryption"] = "AES256"
@@ -394,4 +394,4 @@ class S3Store(ImageStore):
         put = self._hook.get_conn().put_object(
             Bucket=self.bucket, Key=f"{self.key}.json", Body=data, ContentType="application/json", **arguments
         )
-        return Note(data, put["ETag"])
+        return Sidecar(data, put["ETag"])

@@ -14,11 +14,11 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import BaseOperator
 
 from airflow_provider_flux import metrics
-from airflow_provider_flux.arguments import is_nothing, most_bytes, number_of_bytes, read_mapping, seconds
+from airflow_provider_flux.arguments import bytes_or_default, is_unset, parse_bytes, parse_mapping, seconds
 from airflow_provider_flux.client.jobs import Job, job_from
 from airflow_provider_flux.exceptions import FluxBadImageError, FluxBadRequestError, FluxError, job_context
 from airflow_provider_flux.execution.deferral import deadline_for, log_stored, read_event, wait_or_defer
-from airflow_provider_flux.execution.outlets import lineage_of, tell_outlets
+from airflow_provider_flux.execution.outlets import openlineage_outputs, record_asset_events
 from airflow_provider_flux.failures import abandoned_job_message, airflow_errors
 from airflow_provider_flux.images.verification import MAX_BYTES
 from airflow_provider_flux.links.flux import FluxImageLink
@@ -123,18 +123,18 @@ class FluxToS3Operator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait for the job, upload its image."""
         from airflow_provider_flux.exceptions import FluxStoreConfigurationError, FluxStoreError
-        from airflow_provider_flux.images.transfer import copy, find, record_expected
+        from airflow_provider_flux.images.transfer import copy, find, record_expected_image
         from airflow_provider_flux.receipts.stores import SidecarReceiptStore
         from airflow_provider_flux.storage import open_store
 
-        if is_nothing(self.generation):
+        if is_unset(self.generation):
             raise AirflowSkipException(
                 "There is no image to store: generation is empty, as it is when the task before was skipped. "
                 "Nothing was billed."
             )
         with self._errors():
             self.timeout = seconds("timeout", self.timeout)
-            self.max_bytes = number_of_bytes("max_bytes", self.max_bytes)
+            self.max_bytes = parse_bytes("max_bytes", self.max_bytes)
             self._left = job = self._job()
             with job_context(job.id):
                 store = self._store()
@@ -148,7 +148,7 @@ class FluxToS3Operator(BaseOperator):
                         return self._stored(image, context)
                     except (FluxStoreError, FluxStoreConfigurationError, FluxBadImageError) as error:
                         self.log.warning("Asking the API for the image instead: %s", error.message)
-                record_expected(store, job, task_identity(context))
+                record_expected_image(store, job, task_identity(context))
             with failure_recorded(SidecarReceiptStore(store), "fail"):
                 result = wait_or_defer(
                     self,
@@ -187,17 +187,17 @@ class FluxToS3Operator(BaseOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Return what OpenLineage is told: the stored image."""
-        return lineage_of([self._image_uri] if self._image_uri else [])
+        return openlineage_outputs([self._image_uri] if self._image_uri else [])
 
     def _upload(self, result: Result, store: S3Store, context: Context) -> dict[str, Any]:
-        from airflow_provider_flux.images.transfer import deliver
+        from airflow_provider_flux.images.transfer import download_and_store
 
-        image = deliver(self._hook.get_conn(), result, store, most_bytes(self.max_bytes, MAX_BYTES))
+        image = download_and_store(self._hook.get_conn(), result, store, bytes_or_default(self.max_bytes, MAX_BYTES))
         return self._paid(self._stored(image, context))
 
     def _paid(self, image: dict[str, Any]) -> dict[str, Any]:
         """Count what was paid, unless the task that waited for the job has."""
-        generation = read_mapping(self.generation) or {}
+        generation = parse_mapping(self.generation) or {}
         if generation.get("reused"):
             shared = {name: generation[name] for name in ("cost", "reused", "paid_by") if name in generation}
             return {**image, **shared}
@@ -229,12 +229,12 @@ class FluxToS3Operator(BaseOperator):
 
     def _tell(self, image: dict[str, Any], context: Context) -> dict[str, Any]:
         self._image_uri = image["uri"]
-        tell_outlets(self, context, image["uri"], image)
+        record_asset_events(self, context, image["uri"], image)
         return image
 
     def _stored_already(self) -> Mapping[str, Any] | None:
         """Return the description of an image that FluxGenerateOperator has stored; None if it has not."""
-        told = read_mapping(self.generation)
+        told = parse_mapping(self.generation)
         return told if told is not None and isinstance(told.get("uri"), str) and told["uri"] else None
 
     def _store(self) -> S3Store:
@@ -278,9 +278,9 @@ class FluxToS3Operator(BaseOperator):
         }
 
     def _read_extra_args(self) -> dict[str, Any] | None:
-        if is_nothing(self.extra_args):
+        if is_unset(self.extra_args):
             return None
-        extra_args = read_mapping(self.extra_args)
+        extra_args = parse_mapping(self.extra_args)
         if extra_args is None:
             raise FluxBadRequestError("extra_args must be a dict of S3 upload arguments.")
         return dict(extra_args)

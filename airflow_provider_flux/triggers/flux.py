@@ -30,7 +30,7 @@ READY = "ready"
 """The job is ready; the worker should store its image."""
 FAILED = "failed"
 """The job has no image; the event says why."""
-GAVE_UP = "gave up"
+HANDED_BACK = "gave up"
 """The triggerer could not wait (no connection there, say); the worker should."""
 
 CAPTURES = 4
@@ -131,17 +131,17 @@ class FluxResultTrigger(BaseTrigger):
             endpoint = await self._endpoint()
         except Exception as error:
             self._log_unusable(error)
-            return {**told, "outcome": GAVE_UP}
+            return {**told, "outcome": HANDED_BACK}
         try:
             result = await self._wait(endpoint)
         except FluxError as error:
             if error.job_id is None:  # no client could be made here: a proxy or a CA file, perhaps not the worker's
                 self.log.warning("The triggerer cannot use the FLUX API, the worker will: %s", error)
-                return {**told, "outcome": GAVE_UP}
+                return {**told, "outcome": HANDED_BACK}
             return {**told, "outcome": FAILED, **error.to_dict()}
         except Exception:
             self.log.exception("Waiting in the triggerer failed; the worker will wait instead.")
-            return {**told, "outcome": GAVE_UP}
+            return {**told, "outcome": HANDED_BACK}
         told["polls"] = result.polls
         if self.store is None:
             return {**told, "outcome": READY}
@@ -176,12 +176,12 @@ class FluxResultTrigger(BaseTrigger):
     async def _hand_over(self, endpoint: Endpoint, result: Result) -> dict[str, Any]:
         def take() -> dict[str, Any]:
             from airflow_provider_flux.client.client import FluxClient
-            from airflow_provider_flux.images.transfer import deliver
+            from airflow_provider_flux.images.transfer import download_and_store
             from airflow_provider_flux.storage import open_store
 
             with FluxClient(endpoint) as client:
                 store = open_store(**(self.store or {}), keep_client=True)
-                return deliver(client, result, store, self.max_bytes)
+                return download_and_store(client, result, store, self.max_bytes)
 
         async with _places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(CAPTURES)):
             # Not asyncio.to_thread: stores look up connections, and in a plain thread that breaks in between the
@@ -194,7 +194,7 @@ class FluxResultTrigger(BaseTrigger):
             return await asyncio.shield(storing)
 
 
-def history_of(event: dict[str, Any]) -> str | None:
+def wait_summary(event: dict[str, Any]) -> str | None:
     """Return the sentence that says what the triggerer did; None if the event, of another version, does not say.
 
     The worker logs it. The event has the facts only, since Airflow logs every event in the triggerer as it is, and

@@ -21,7 +21,7 @@ from airflow_provider_flux.operators.batch import FluxGenerateBatchOperator
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from airflow_provider_flux.storage import open_store
 from airflow_provider_flux.storage import s3 as s3_store
-from airflow_provider_flux.storage.base import ImageStore, Note, NoteConflictError
+from airflow_provider_flux.storage.base import ImageStore, Sidecar, SidecarConflictError
 from tests.integration.running import run
 from tests.servers.seaweed import SeaweedFS
 
@@ -131,13 +131,13 @@ def test_four_batches_at_once_pay_for_each_image_once(folder: str, flux_connecti
 
 
 def test_of_many_writers_one_creates_and_one_replaces(folder: str) -> None:
-    def write(replaces: Note | None, turn: int) -> list[Note]:
-        def one(number: int) -> Note | None:
+    def write(replaces: Sidecar | None, turn: int) -> list[Sidecar]:
+        def one(number: int) -> Sidecar | None:
             store = open_store(f"{folder}/kite.png", "aws_default")
             start.wait()
             try:
-                return store.write_note(json.dumps({"writer": number, "turn": turn}).encode(), replaces)
-            except NoteConflictError:
+                return store.write_sidecar(json.dumps({"writer": number, "turn": turn}).encode(), replaces)
+            except SidecarConflictError:
                 return None
 
         start = threading.Barrier(8)
@@ -146,22 +146,22 @@ def test_of_many_writers_one_creates_and_one_replaces(folder: str) -> None:
 
     store = open_store(f"{folder}/kite.png", "aws_default")
     (created,) = write(None, 1)
-    assert store.read_note(100) == created
+    assert store.read_sidecar(100) == created
     (replaced,) = write(created, 2)
-    assert store.read_note(100) == replaced
+    assert store.read_sidecar(100) == replaced
     assert write(created, 3) == write(None, 4) == []
 
 
 def test_a_deleted_note_is_not_replaced(folder: str, s3: SeaweedFS, tmp_path: Path) -> None:
     store = open_store(f"{folder}/kite.png", "aws_default")
-    note = store.write_note(b"{}", None)
+    note = store.write_sidecar(b"{}", None)
     if folder.startswith("s3"):
         s3.client().delete_object(Bucket=s3.bucket, Key="claims/kite.png.json")
     else:
         (tmp_path / "kite.png.json").unlink()
-    with pytest.raises(NoteConflictError):
-        store.write_note(b"{1}", note)
-    assert store.read_note(100) is None
+    with pytest.raises(SidecarConflictError):
+        store.write_sidecar(b"{1}", note)
+    assert store.read_sidecar(100) is None
 
 
 class Refusing(BaseHTTPRequestHandler):
@@ -228,10 +228,10 @@ def test_a_server_without_conditional_writes_is_warned_of_once_and_used_without(
     monkeypatch.setattr(s3_store, "_unconditional", set())
     proxied.answers = (code, f"<Error><Code>{name}</Code><Message>If-Match</Message></Error>".encode())
     store: ImageStore = open_store(f"s3://{s3.bucket}/kite.png", "aws_default")
-    note = store.write_note(b"{1}", None)
-    assert store.write_note(b"{2}", note) == store.read_note(100)
-    with pytest.raises(NoteConflictError):
-        store.write_note(b"{3}", note)
+    note = store.write_sidecar(b"{1}", None)
+    assert store.write_sidecar(b"{2}", note) == store.read_sidecar(100)
+    with pytest.raises(SidecarConflictError):
+        store.write_sidecar(b"{3}", note)
     assert caplog.text.count("does not support conditional writes") == 1
 
 
@@ -240,7 +240,7 @@ def test_a_passing_error_is_not_taken_for_a_server_without_conditional_writes(
 ) -> None:
     proxied.answers = (400, b"<Error><Code>RequestTimeout</Code><Message>x</Message></Error>")
     with pytest.raises(Exception, match="RequestTimeout"):
-        open_store(f"s3://{s3.bucket}/kite.png", "aws_default").write_note(b"{1}", None)
+        open_store(f"s3://{s3.bucket}/kite.png", "aws_default").write_sidecar(b"{1}", None)
     assert "does not support" not in caplog.text
 
 
@@ -249,8 +249,8 @@ def test_a_conflict_is_not_taken_for_a_server_without_conditional_writes(
     proxied: type[Refusing], s3: SeaweedFS, caplog: pytest.LogCaptureFixture, code: int
 ) -> None:
     proxied.answers = (code, b"<Error><Code>ConditionalRequestConflict</Code><Message>x</Message></Error>")
-    with pytest.raises(NoteConflictError):
-        open_store(f"s3://{s3.bucket}/kite.png", "aws_default").write_note(b"{1}", None)
+    with pytest.raises(SidecarConflictError):
+        open_store(f"s3://{s3.bucket}/kite.png", "aws_default").write_sidecar(b"{1}", None)
     assert "does not support" not in caplog.text
 
 
@@ -258,5 +258,5 @@ def test_a_write_whose_answer_was_lost_is_known_as_ones_own(proxied: type[Refusi
     """The S3 client sends it again, and meets what it has written itself."""
     proxied.loses = True
     store = open_store(f"s3://{s3.bucket}/kite.png", "aws_default")
-    assert store.write_note(b"{1}", None) == store.read_note(100)
+    assert store.write_sidecar(b"{1}", None) == store.read_sidecar(100)
     assert not proxied.loses

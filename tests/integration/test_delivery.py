@@ -207,8 +207,8 @@ def test_an_image_that_was_put_unnoticed_is_found_when_its_link_is_dead(
     with monkeypatch.context() as patch:
         patch.setattr(PathStore, "put", put)
         with pytest.raises(FluxStoreError):
-            transfer.deliver(hook.get_conn(), result, open_store(uri, None))
+            transfer.download_and_store(hook.get_conn(), result, open_store(uri, None))
     flux.fault(on="download", http=403, times=None)
-    image = transfer.deliver(hook.get_conn(), result, open_store(uri, None))
+    image = transfer.download_and_store(hook.get_conn(), result, open_store(uri, None))
     receipt = json.loads((tmp_path / "kite.jpeg.json").read_text())
     assert (receipt["state"], receipt["image"]) == ("stored", image)

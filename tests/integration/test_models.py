@@ -122,7 +122,7 @@ def test_what_we_refuse_the_api_refuses(client: FluxClient, flux_emulator: FluxE
         bodies += [some | {"width": 2048, "height": 2064}, some | {"width": 65552}]
     if MODELS[model].strict or model.startswith("flux-kontext"):
         bodies += [some | {"width": 512}]
-    with httpx.Client(headers=endpoint.auth, trust_env=False) as http:
+    with httpx.Client(headers=endpoint.auth_headers, trust_env=False) as http:
         for body in bodies:
             with pytest.raises(FluxBadRequestError):
                 prepare(model, body, gateway)

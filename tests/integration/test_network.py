@@ -23,12 +23,12 @@ from airflow_provider_flux import exceptions as errors
 from airflow_provider_flux.client.client import CA_VARIABLES, FluxClient, shared_client
 from airflow_provider_flux.client.gateways import make_endpoint
 from airflow_provider_flux.client.jobs import Job
-from airflow_provider_flux.client.responses import Result, State
+from airflow_provider_flux.client.responses import JobState, Result
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.hooks.flux import FluxHook
 from airflow_provider_flux.images import transfer
 from airflow_provider_flux.images.transfer import fetch_image
-from airflow_provider_flux.triggers.flux import GAVE_UP, FluxResultTrigger
+from airflow_provider_flux.triggers.flux import HANDED_BACK, FluxResultTrigger
 from tests.servers.web import Authority, Proxy, Reply, WebServer, running
 
 KITE = {"prompt": "a red kite", "width": 256, "height": 256}
@@ -52,7 +52,7 @@ def image(_path: str) -> Reply:
 
 
 def api(path: str) -> Reply:
-    """Answer as both APIs do, with a link that leads back here."""
+    """ApiResponse as both APIs do, with a link that leads back here."""
     if "get_result" in path:
         body = {"id": "abc", "status": "Ready", "result": {"sample": "/x.png"}}
     elif path == "/x.png":
@@ -110,7 +110,7 @@ def dns(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 
 
 def fetch(path: Path, sample: str, base_url: str | None = None, networks: object = None) -> Any:
-    result = Result(JOB, "Ready", State.READY, sample=sample)
+    result = Result(JOB, "Ready", JobState.READY, sample=sample)
     with FluxClient(make_endpoint(base_url, "key", delivery_networks=networks)) as client:
         return fetch_image(client, result, path / "image")
 
@@ -353,7 +353,7 @@ def test_a_certificate_that_is_not_trusted_is_no_outage(
                 poll(JOB)
         paid = "certificate was refused.*REQUESTS_CA_BUNDLE.*Job abc is finished and was billed"
         with pytest.raises(errors.FluxServiceError, match=paid):
-            fetch_image(client, Result(JOB, "Ready", State.READY, sample="/x.png"), tmp_path / "x")
+            fetch_image(client, Result(JOB, "Ready", JobState.READY, sample="/x.png"), tmp_path / "x")
     assert server.requests == []
 
 
@@ -397,4 +397,4 @@ def test_a_triggerer_without_the_ca_file_leaves_the_job_to_the_worker(
         return [event async for event in FluxResultTrigger(job=job.to_dict(), deadline=time.time() + 20).run()]
 
     (event,) = asyncio.run(end())
-    assert event.payload["outcome"] == GAVE_UP
+    assert event.payload["outcome"] == HANDED_BACK

@@ -21,7 +21,7 @@ from airflow.sdk.execution_time.task_runner import _serialize_outlet_events
 from airflow.utils.state import TaskInstanceState
 
 from airflow_provider_flux.emulator import FluxEmulator
-from airflow_provider_flux.execution.outlets import _dataset, asset_uri, lineage_of, tell_outlets
+from airflow_provider_flux.execution.outlets import _dataset, asset_uri, openlineage_outputs, record_asset_events
 from airflow_provider_flux.links.flux import FluxImageLink
 from airflow_provider_flux.operators.batch import FluxGenerateBatchOperator
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
@@ -140,7 +140,7 @@ def test_an_event_holds_nothing_that_fails_the_task_when_it_has_ended() -> None:
     asset, events = Asset(name="pear", uri="flux://pear"), OutletEventAccessors()
     operator: Any = SimpleNamespace(outlets=[asset])
     told = {"seed": 2**70, "cost": math.inf, "id": "a\0\ud800", "at": datetime(2026, 9, 28), "bytes": 7, "of": [True]}
-    tell_outlets(operator, {"outlet_events": events}, None, told)  # type: ignore[typeddict-item] # the rest is unused
+    record_asset_events(operator, {"outlet_events": events}, None, told)  # type: ignore[typeddict-item] # the rest is unused
     sent = SucceedTask(end_date=datetime.now(UTC), outlet_events=list(_serialize_outlet_events(events)))
     assert json.loads(msgspec.json.encode(msgspec.msgpack.decode(msgspec.msgpack.encode(sent.model_dump(mode="json")))))
     assert events[asset].extra == {
@@ -157,7 +157,7 @@ def test_openlineage_that_cannot_be_told_fails_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "airflow.providers.openlineage.extractors", None)
-    assert lineage_of(["s3://bucket/b.png"]) is None
+    assert openlineage_outputs(["s3://bucket/b.png"]) is None
     assert "Could not make the OpenLineage facets" in caplog.text
 
 

@@ -240,8 +240,8 @@ def test_a_receipt_that_cannot_be_read_is_not_no_receipt(
         raise PermissionError("no access")
 
     with monkeypatch.context() as patch:
-        patch.setattr(S3Store, "read_note", unreadable)
-        patch.setattr(PathStore, "read_note", unreadable)
+        patch.setattr(S3Store, "read_sidecar", unreadable)
+        patch.setattr(PathStore, "read_sidecar", unreadable)
         with pytest.raises(FluxStoreError, match=r"cannot be read .*no access.*Nothing was billed"):
             storing.run("run-2")
     assert flux.stats()["submits"] == 1

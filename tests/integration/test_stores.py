@@ -43,7 +43,7 @@ from airflow_provider_flux.receipts.recipe import fingerprint
 from airflow_provider_flux.receipts.stores import SidecarReceiptStore
 from airflow_provider_flux.receipts.submission import Submission
 from airflow_provider_flux.storage import open_store
-from airflow_provider_flux.storage.base import Note
+from airflow_provider_flux.storage.base import Sidecar
 from airflow_provider_flux.storage.s3 import CONNECTIONS, S3Store
 from tests.servers.seaweed import SeaweedFS
 
@@ -70,7 +70,7 @@ else:
 if what == "image":
     store.put(Path(path), "image/png", {})
 else:
-    store.write_note(Path(path).read_bytes(), store.read_note(1000))
+    store.write_sidecar(Path(path).read_bytes(), store.read_sidecar(1000))
 """
 
 
@@ -181,7 +181,7 @@ def test_a_line_that_breaks_leaves_the_earlier_object_or_none(
     with pytest.raises(Exception, match=r"(?i)connection|timeout"):
         store.put(image, "image/png", {"job-id": "abc"})
     with pytest.raises(Exception, match=r"(?i)connection|timeout"):
-        store.write_note(image.read_bytes(), store.read_note(1000))
+        store.write_sidecar(image.read_bytes(), store.read_sidecar(1000))
     assert line.broken == 2
     assert in_s3(s3) == earlier
     line.carries = 10**9
@@ -252,22 +252,22 @@ def test_a_remote_filesystem_has_the_earlier_file_until_the_new_one_is_whole(tmp
         store.put(image, "image/png", {})
     assert Breaking.store.keys() == {"/images/kite.png"}
     assert Breaking().cat_file("/images/kite.png") == b"an image"
-    store.write_note(b"{1}", store.write_note(b"{}", None))
-    assert store.read_note(100) == Note.of(b"{1}")
+    store.write_sidecar(b"{1}", store.write_sidecar(b"{}", None))
+    assert store.read_sidecar(100) == Sidecar.of(b"{1}")
 
 
 def test_many_threads_share_a_client_and_the_connection_s_own_configuration_stays(
     s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = S3Store(s3.bucket, "kite.png", "aws_default")
-    store.write_note(b"{}", None)
+    store.write_sidecar(b"{}", None)
     threads = READS + SUBMITS + BATCH_CAPTURES
     assert threads > 10  # botocore's own
     barrier = threading.Barrier(threads)
 
     def read(_: int) -> None:
         barrier.wait()
-        store.read_note(10)
+        store.read_sidecar(10)
 
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(5):
@@ -436,8 +436,8 @@ def test_the_connection_in_a_uri_stays_in_it(s3: SeaweedFS, tmp_path: Path) -> N
     for uri in ("s3://mine@flux/a/kite.png", f"file://mine@{tmp_path}/a/kite.png"):
         store = open_store(uri, "aws_default")
         assert store.uri == uri
-        assert store.beside("lot #1?.png").uri == uri.replace("kite.png", "lot #1?.png")
-    assert open_store("s3://flux//kite.png", "aws_default").beside("x.png").uri == "s3://flux//x.png"
+        assert store.sibling("lot #1?.png").uri == uri.replace("kite.png", "lot #1?.png")
+    assert open_store("s3://flux//kite.png", "aws_default").sibling("x.png").uri == "s3://flux//x.png"
 
 
 @pytest.mark.parametrize("before", ["", "file://", "file://localhost", "file:///", "file://mine@", "local://"])
@@ -447,7 +447,7 @@ def test_a_file_is_where_its_uri_says(tmp_path: Path, image: Path, before: str) 
         store = open_store(f"{before}{tmp_path}/images/{name}", None)
         store.check()
         store.put(image, "image/png", {})
-        assert open_store(store.uri, None).holds(image.stat().st_size, hashlib.sha256(image.read_bytes()).hexdigest())
+        assert open_store(store.uri, None).matches(image.stat().st_size, hashlib.sha256(image.read_bytes()).hexdigest())
     assert {path.name for path in (tmp_path / "images").iterdir()} == set(names)
 
 

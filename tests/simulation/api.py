@@ -147,7 +147,7 @@ class Api:
         return BASES[self.gateway]
 
     def serve(self, request: httpx.Request, who: str, attempt: Attempt | None) -> Reply:
-        """Answer a request that has arrived."""
+        """ApiResponse a request that has arrived."""
         url = str(request.url)
         parts = urlsplit(url)
         if parts.hostname == DELIVERY or url in self.links:

@@ -12,7 +12,7 @@ from airflow_provider_flux import results
 from airflow_provider_flux.batch import budget, runner
 from airflow_provider_flux.client import client, polling, responses
 from airflow_provider_flux.client.jobs import Job
-from airflow_provider_flux.client.responses import Answer, Result, State
+from airflow_provider_flux.client.responses import ApiResponse, JobState, Result
 from airflow_provider_flux.exceptions import FluxCreditsError, FluxError, FluxServiceError, FluxUncertainSubmitError
 from airflow_provider_flux.images import transfer
 from airflow_provider_flux.operators import flux as operator
@@ -53,14 +53,14 @@ def _of_poller(final: Callable[[FluxError], bool]) -> Any:
     return feed
 
 
-def _not_found(answer: Answer, job: Job) -> Result:
+def _not_found(answer: ApiResponse, job: Job) -> Result:
     if answer.code == 404:
-        return Result(job, "Task not found", State.NOT_FOUND)
+        return Result(job, "Task not found", JobState.NOT_FOUND)
     return responses.read_result(answer, job)
 
 
 def _write_always(self: stores.SidecarReceiptStore, written: receipt.Receipt) -> None:
-    self._note = self._store.read_note(receipt.MAX_BYTES)
+    self._note = self._store.read_sidecar(receipt.MAX_BYTES)
     _WRITE(self, written)
 
 
@@ -83,7 +83,7 @@ def _whole_cost(image: Any, run: Any, paid_by: Any) -> dict[str, Any]:
     return {**image, "reused": True, "paid_by": paid_by or run}
 
 
-def _any_job(answer: Answer, job: Job) -> Result:
+def _any_job(answer: ApiResponse, job: Job) -> Result:
     with contextlib.suppress(FluxError):
         return responses.read_result(answer, job)
     found = responses._json(answer.body)

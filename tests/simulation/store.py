@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 from airflow_provider_flux.exceptions import FluxImageExistsError, FluxStoreError
-from airflow_provider_flux.storage.base import ImageStore, Note, NoteConflictError
+from airflow_provider_flux.storage.base import ImageStore, Sidecar, SidecarConflictError
 from tests.simulation.dangers import Dangers, step
 from tests.simulation.weather import Weather
 from tests.simulation.world import Thread, World
@@ -125,7 +125,7 @@ class SimStore(ImageStore):
         except StoreTroubleError as error:
             raise FluxStoreError(f"The store cannot be reached for {self.uri} ({error}).") from error
 
-    def beside(self, name: str) -> SimStore:
+    def sibling(self, name: str) -> SimStore:
         other = copy.copy(self)
         other.key = f"{self.key.rpartition('/')[0]}/{name}".lstrip("/")
         other.uri = f"s3://{self.bucket}/{other.key}"
@@ -156,19 +156,19 @@ class SimStore(ImageStore):
     def exists(self) -> bool:
         return self.head() is not None
 
-    def holds(self, size: int, sha256: str) -> bool:
+    def matches(self, size: int, sha256: str) -> bool:
         thing = self.storage.do(f"holds {self.key}", lambda _: self.storage.things.get(self.uri))
         return thing is not None and (len(thing.data), hashlib.sha256(thing.data).hexdigest()) == (size, sha256)
 
-    def read_note(self, max_bytes: int) -> Note | None:
+    def read_sidecar(self, max_bytes: int) -> Sidecar | None:
         def look(thread: Thread) -> Thing | None:
             thread.looks()
             return self.storage.things.get(f"{self.uri}.json")
 
         thing = self.storage.do(f"read {self.key}.json", look)
-        return None if thing is None else Note(thing.data, thing.version)
+        return None if thing is None else Sidecar(thing.data, thing.version)
 
-    def write_note(self, data: bytes, replaces: Note | None) -> Note:
+    def write_sidecar(self, data: bytes, replaces: Sidecar | None) -> Sidecar:
         storage, key = self.storage, f"{self.uri}.json"
 
         def effect(thread: Thread) -> Thing:
@@ -176,11 +176,11 @@ class SimStore(ImageStore):
             there = storage.things.get(key)
             if (there and there.version) != (replaces and replaces.version):
                 storage.world.say(thread.process.name, f"write {self.key}.json: conflict")
-                raise NoteConflictError(f"{key} has been written since.")
+                raise SidecarConflictError(f"{key} has been written since.")
             return storage.note(key, data)
 
         thing = storage.do(f"write {self.key}.json", effect, data)
-        return Note(data, thing.version)
+        return Sidecar(data, thing.version)
 
 
 class TaskState:

@@ -9,18 +9,20 @@ from typing import Any
 import pytest
 
 from airflow_provider_flux import exceptions as errors
-from airflow_provider_flux.client.catalogue.validation import strangers
+from airflow_provider_flux.client.catalogue.validation import unknown_fields
 from airflow_provider_flux.client.gateways import make_endpoint
 from airflow_provider_flux.client.jobs import Job
-from airflow_provider_flux.client.responses import Answer, State, read_refusal, read_result, read_submission
+from airflow_provider_flux.client.responses import ApiResponse, JobState, read_refusal, read_result, read_submission
 
 JOB = Job("abc", submitted_at=1000.0)
 COMET, BFL = make_endpoint(None, "key"), make_endpoint(None, "key", "bfl")
 HTML = b"<!doctype html><html><body>Welcome</body></html>"
 
 
-def answer(code: int, body: Any, content_type: str = "application/json", retry_after: float | None = None) -> Answer:
-    return Answer(code, body if isinstance(body, bytes) else json.dumps(body).encode(), content_type, retry_after)
+def answer(
+    code: int, body: Any, content_type: str = "application/json", retry_after: float | None = None
+) -> ApiResponse:
+    return ApiResponse(code, body if isinstance(body, bytes) else json.dumps(body).encode(), content_type, retry_after)
 
 
 def comet_error(message: str, code: str = "") -> dict[str, Any]:
@@ -30,32 +32,32 @@ def comet_error(message: str, code: str = "") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("code", "body", "state"),
     [
-        (200, {"id": "abc", "status": "Pending", "result": None}, State.WAITING),
-        (200, {"id": "abc", "status": "Reasoning"}, State.WAITING),
-        (200, {"id": "abc", "status": "A word nobody knows"}, State.WAITING),
-        (503, {"status": "Pending"}, State.WAITING),
-        (200, {"status": " ready ", "result": {"sample": "https://d.bfl.ai/x"}}, State.READY),
-        (200, {"id": "abc", "status": "Ready", "result": {}}, State.READY),
-        (200, {"code": "success", "data": {"status": "SUCCESS", "data": {"sample": "https://d/x"}}}, State.READY),
-        (200, {"status": "succeeded", "output": ["https://d/x"]}, State.READY),
-        (200, {"code": "success", "data": {"status": "IN_PROGRESS"}}, State.WAITING),
-        (200, {"code": "success", "data": {"status": "FAILURE", "fail_reason": "no"}}, State.FAILED),
-        (200, {"id": "abc", "status": "Request Moderated"}, State.MODERATED),
-        (200, {"code": "success", "data": {"id": 4711, "task_id": "abc", "status": "FAILURE"}}, State.FAILED),
-        (200, {"status": "Content Moderated", "details": {"Moderation Reasons": ["Violence"]}}, State.MODERATED),
-        (422, {"status": "Error", "details": {"error": "x"}}, State.FAILED),
-        (503, {"status": "Error", "details": {"error": "x"}}, State.FAILED),
-        (404, {"status": "Error", "id": "abc"}, State.FAILED),
-        (429, {"status": "Error", "id": "abc"}, State.FAILED),
-        (429, {"status": "Ready", "result": {"sample": "https://d/x"}}, State.READY),
-        (200, {"id": "abc", "status": "Failed"}, State.FAILED),
-        (200, {"id": "abc", "status": "Task not found"}, State.NOT_FOUND),
-        (404, {"id": "abc", "status": "Task not found"}, State.NOT_FOUND),
-        (404, {"detail": "Task not found"}, State.NOT_FOUND),
-        (404, comet_error("Task not found (request id: 2026)"), State.NOT_FOUND),
+        (200, {"id": "abc", "status": "Pending", "result": None}, JobState.WAITING),
+        (200, {"id": "abc", "status": "Reasoning"}, JobState.WAITING),
+        (200, {"id": "abc", "status": "A word nobody knows"}, JobState.WAITING),
+        (503, {"status": "Pending"}, JobState.WAITING),
+        (200, {"status": " ready ", "result": {"sample": "https://d.bfl.ai/x"}}, JobState.READY),
+        (200, {"id": "abc", "status": "Ready", "result": {}}, JobState.READY),
+        (200, {"code": "success", "data": {"status": "SUCCESS", "data": {"sample": "https://d/x"}}}, JobState.READY),
+        (200, {"status": "succeeded", "output": ["https://d/x"]}, JobState.READY),
+        (200, {"code": "success", "data": {"status": "IN_PROGRESS"}}, JobState.WAITING),
+        (200, {"code": "success", "data": {"status": "FAILURE", "fail_reason": "no"}}, JobState.FAILED),
+        (200, {"id": "abc", "status": "Request Moderated"}, JobState.MODERATED),
+        (200, {"code": "success", "data": {"id": 4711, "task_id": "abc", "status": "FAILURE"}}, JobState.FAILED),
+        (200, {"status": "Content Moderated", "details": {"Moderation Reasons": ["Violence"]}}, JobState.MODERATED),
+        (422, {"status": "Error", "details": {"error": "x"}}, JobState.FAILED),
+        (503, {"status": "Error", "details": {"error": "x"}}, JobState.FAILED),
+        (404, {"status": "Error", "id": "abc"}, JobState.FAILED),
+        (429, {"status": "Error", "id": "abc"}, JobState.FAILED),
+        (429, {"status": "Ready", "result": {"sample": "https://d/x"}}, JobState.READY),
+        (200, {"id": "abc", "status": "Failed"}, JobState.FAILED),
+        (200, {"id": "abc", "status": "Task not found"}, JobState.NOT_FOUND),
+        (404, {"id": "abc", "status": "Task not found"}, JobState.NOT_FOUND),
+        (404, {"detail": "Task not found"}, JobState.NOT_FOUND),
+        (404, comet_error("Task not found (request id: 2026)"), JobState.NOT_FOUND),
     ],
 )
-def test_a_status_decides_before_the_http_code(code: int, body: Any, state: State) -> None:
+def test_a_status_decides_before_the_http_code(code: int, body: Any, state: JobState) -> None:
     assert read_result(answer(code, body), JOB).state is state
 
 
@@ -224,7 +226,7 @@ def test_an_error_of_a_mistyped_model_names_the_one_that_may_be_meant(code: int,
         read_submission(answer(code, body), "flux-pro-1.2", COMET, 5.0)
     assert said in str(caught.value)
     if code != 405:
-        assert strangers("flux-pro-1.2", ())[0][1:] in str(caught.value)
+        assert unknown_fields("flux-pro-1.2", ())[0][1:] in str(caught.value)
         assert "did you mean flux-pro-1.1?" in str(caught.value)
 
 
@@ -320,4 +322,4 @@ def test_a_gateways_error_with_details_in_words_ends_no_job(code: int) -> None:
     for body in ({"status": "error", "details": "upstream busy"}, {"status": "failed", "result": {"code": 500}}):
         with pytest.raises(errors.FluxServiceError):
             read_result(answer(code, body), JOB)
-    assert read_result(answer(code, {"status": "Error", "details": {"error": "x"}}), JOB).state is State.FAILED
+    assert read_result(answer(code, {"status": "Error", "details": {"error": "x"}}), JOB).state is JobState.FAILED

@@ -16,7 +16,7 @@ from airflow_provider_flux.client.client import _answer
 from airflow_provider_flux.client.gateways import make_endpoint
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.polling import Poller
-from airflow_provider_flux.client.responses import Answer, Result, read_result, read_submission
+from airflow_provider_flux.client.responses import ApiResponse, Result, read_result, read_submission
 from airflow_provider_flux.exceptions import FluxError, job_context
 from airflow_provider_flux.execution.deferral import read_event
 
@@ -62,7 +62,7 @@ answers = st.builds(
 
 @given(st.lists(answers, min_size=1, max_size=6), st.floats(0, 600), st.sampled_from([None, 0.1, 5.0]))
 def test_any_answers_end_the_wait_with_a_link_or_an_error_that_names_the_job(
-    told: list[Answer], deadline: float, interval: float | None
+    told: list[ApiResponse], deadline: float, interval: float | None
 ) -> None:
     poller, now, done = Poller(JOB, deadline, interval, 0.0), 0.0, None
     try:
@@ -92,7 +92,7 @@ def test_any_answers_end_the_wait_with_a_link_or_an_error_that_names_the_job(
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=["cometapi", "bfl"])
 @given(answer=answers)
-def test_any_answer_to_a_submit_is_a_job_that_can_be_polled_or_an_error(endpoint: Any, answer: Answer) -> None:
+def test_any_answer_to_a_submit_is_a_job_that_can_be_polled_or_an_error(endpoint: Any, answer: ApiResponse) -> None:
     try:
         job = read_submission(answer, "flux-dev", endpoint, 5.0)
     except FluxError as error:

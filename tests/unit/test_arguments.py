@@ -14,7 +14,7 @@ from hypothesis import strategies as some
 from airflow_provider_flux import arguments
 from airflow_provider_flux.exceptions import FluxBadRequestError
 
-READERS = (arguments.seconds, arguments.count, arguments.number_of_credits, arguments.number_of_bytes)
+READERS = (arguments.seconds, arguments.count, arguments.parse_credits, arguments.parse_bytes)
 
 
 @pytest.mark.parametrize(
@@ -25,9 +25,9 @@ READERS = (arguments.seconds, arguments.count, arguments.number_of_credits, argu
         (arguments.count, " 8 ", 8),
         (arguments.count, "8.0", 8),
         (arguments.count, Decimal(8), 8),
-        (arguments.number_of_credits, "2.5", 2.5),
-        (arguments.number_of_credits, 0, 0),
-        (arguments.number_of_bytes, "1e6", 1_000_000),
+        (arguments.parse_credits, "2.5", 2.5),
+        (arguments.parse_credits, 0, 0),
+        (arguments.parse_bytes, "1e6", 1_000_000),
     ],
 )
 def test_text_is_read_as_its_number(read: Callable[..., Any], value: Any, number: float) -> None:

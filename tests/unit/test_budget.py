@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_flux import exceptions as errors
-from airflow_provider_flux.batch.budget import Budget, Kind, NotSubmittedError, kind_of
+from airflow_provider_flux.batch.budget import Budget, Kind, NotSubmittedError, price_key
 
-DEV, PRO = kind_of("dev", {}), kind_of("pro", {})
+DEV, PRO = price_key("dev", {}), price_key("pro", {})
 
 
 def spend(most: float | None, script: Callable[[Budget], Awaitable[None]]) -> Budget:
@@ -129,7 +129,7 @@ def test_a_job_of_an_earlier_try_is_waited_for_and_counted() -> None:
     [{"width": 2048}, {"resolution": "4k"}, {"input_image": "sha256:a"}, {"images": ["sha256:a", "sha256:b"]}],
 )
 def test_what_makes_a_price(request_: dict[str, Any]) -> None:
-    assert kind_of("pro", request_) != kind_of("pro", {"prompt": "a pear", "seed": 7}) == PRO
+    assert price_key("pro", request_) != price_key("pro", {"prompt": "a pear", "seed": 7}) == PRO
 
 
 def test_without_a_limit_nothing_is_refused() -> None:

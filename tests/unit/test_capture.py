@@ -11,7 +11,7 @@ import PIL.PngImagePlugin
 import pytest
 
 from airflow_provider_flux.exceptions import FluxBadImageError
-from airflow_provider_flux.images.verification import capture
+from airflow_provider_flux.images.verification import save_verified
 
 FORMATS = ["PNG", "JPEG", "WEBP"]
 
@@ -26,7 +26,7 @@ def encode(format_: str, size: tuple[int, int] = (96, 64)) -> bytes:
 @pytest.mark.parametrize("format_", FORMATS)
 def test_what_the_file_is_comes_from_the_file(format_: str, tmp_path: Path) -> None:
     data, path = encode(format_), tmp_path / "x"
-    image = capture(iter([data[:10], data[10:]]), path, "abc")
+    image = save_verified(iter([data[:10], data[10:]]), path, "abc")
     assert (image.format, image.width, image.height) == (format_.lower(), 96, 64)
     assert image.content_type == f"image/{format_.lower()}"
     assert (image.bytes, image.sha256) == (len(data), hashlib.sha256(data).hexdigest())
@@ -39,12 +39,12 @@ def test_a_cut_off_image_is_refused_wherever_it_is_cut(format_: str, missing: fl
     data = encode(format_)
     cut = int(len(data) * missing) if isinstance(missing, float) else missing
     with pytest.raises(FluxBadImageError, match="Job abc is finished and was billed"):
-        capture([data[:-cut]], tmp_path / "x", "abc")
+        save_verified([data[:-cut]], tmp_path / "x", "abc")
 
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_bytes_after_the_end_do_no_harm(format_: str, tmp_path: Path) -> None:
-    assert capture([encode(format_) + b"\n"], tmp_path / "x", "abc").width == 96
+    assert save_verified([encode(format_) + b"\n"], tmp_path / "x", "abc").width == 96
 
 
 def test_nothing_beside_the_pixels_loses_a_paid_image(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_nothing_beside_the_pixels_loses_a_paid_image(tmp_path: Path) -> None:
     # A signature or a phone's video may hold what looks like the begin of a scan.
     for number, data in enumerate([file.getvalue(), encode("JPEG") + b"\xff\xda\0\x0c", encode("JPEG") * 2 + b"\0"]):
         path = tmp_path / str(number)
-        assert capture([data], path, "abc").width == 96
+        assert save_verified([data], path, "abc").width == 96
         assert path.read_bytes() == data
 
 
@@ -62,11 +62,13 @@ def test_a_jpeg_with_a_second_picture_behind_the_first_is_a_jpeg(tmp_path: Path)
     first, second = (PIL.Image.effect_noise((96, 64), sigma).convert("RGB") for sigma in (90, 30))
     file = io.BytesIO()
     first.save(file, "MPO", save_all=True, append_images=[second])
-    image = capture([file.getvalue()], tmp_path / "x", "abc")
+    image = save_verified([file.getvalue()], tmp_path / "x", "abc")
     assert (image.format, image.content_type, image.width) == ("jpeg", "image/jpeg", 96)
-    assert capture([file.getvalue()[:-100]], tmp_path / "x", "abc").width == 96  # every pixel of the first is there
+    assert (
+        save_verified([file.getvalue()[:-100]], tmp_path / "x", "abc").width == 96
+    )  # every pixel of the first is there
     with pytest.raises(FluxBadImageError, match="cut off"):
-        capture([file.getvalue()[:2000]], tmp_path / "x", "abc")
+        save_verified([file.getvalue()[:2000]], tmp_path / "x", "abc")
 
 
 @pytest.mark.parametrize(
@@ -75,19 +77,19 @@ def test_a_jpeg_with_a_second_picture_behind_the_first_is_a_jpeg(tmp_path: Path)
 )
 def test_what_is_no_image_is_refused(data: bytes, tmp_path: Path) -> None:
     with pytest.raises(FluxBadImageError, match="job abc"):
-        capture([data], tmp_path / "x", "abc")
+        save_verified([data], tmp_path / "x", "abc")
 
 
 def test_a_gif_is_not_taken_for_what_the_api_makes(tmp_path: Path) -> None:
     with pytest.raises(FluxBadImageError, match="not a PNG, JPEG or WebP"):
-        capture([encode("GIF")], tmp_path / "x", "abc")
+        save_verified([encode("GIF")], tmp_path / "x", "abc")
 
 
 def test_a_flipped_bit_in_a_png_is_found(tmp_path: Path) -> None:
     data = bytearray(encode("PNG"))
     data[len(data) // 2] ^= 1
     with pytest.raises(FluxBadImageError, match="broken"):
-        capture([bytes(data)], tmp_path / "x", "abc")
+        save_verified([bytes(data)], tmp_path / "x", "abc")
 
 
 def test_more_than_the_cap_is_not_read(tmp_path: Path) -> None:
@@ -96,7 +98,7 @@ def test_more_than_the_cap_is_not_read(tmp_path: Path) -> None:
             yield b"\0" * 1024
 
     with pytest.raises(FluxBadImageError, match="larger than max_bytes=10000"):
-        capture(endless(), tmp_path / "x", "abc", max_bytes=10_000)  # type: ignore[arg-type]
+        save_verified(endless(), tmp_path / "x", "abc", max_bytes=10_000)  # type: ignore[arg-type]
     assert (tmp_path / "x").stat().st_size <= 10_000
 
 
@@ -104,4 +106,4 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
     file = io.BytesIO()
     PIL.Image.new("1", (20_000, 20_000)).save(file, "PNG")
     with pytest.raises(FluxBadImageError, match="broken"):
-        capture([file.getvalue()], tmp_path / "x", "abc")
+        save_verified([file.getvalue()], tmp_path / "x", "abc")

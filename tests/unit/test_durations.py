@@ -7,16 +7,16 @@ import random
 
 import pytest
 
-from airflow_provider_flux.client.estimator import CLOSEST, TYPICAL, WIDEST, Durations, durations_of
+from airflow_provider_flux.client.estimator import CLOSEST, TYPICAL, WIDEST, DurationEstimator, estimator_for
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.polling import Poller
-from airflow_provider_flux.client.responses import Result, State
+from airflow_provider_flux.client.responses import JobState, Result
 from airflow_provider_flux.exceptions import FluxServiceError
 from benchmarks.polling import MEDIANS, SPREADS, cold, draw, wait_for_all, warm
 
 JOB = Job("abc", submitted_at=1000.0)
-PENDING = Result(JOB, "Pending", State.WAITING)
-READY = Result(JOB, "Ready", State.READY, "https://d/x")
+PENDING = Result(JOB, "Pending", JobState.WAITING)
+READY = Result(JOB, "Ready", JobState.READY, "https://d/x")
 
 
 @pytest.fixture(autouse=True)
@@ -24,8 +24,8 @@ def _seed() -> None:
     random.seed(1)
 
 
-def seen(*seconds: float) -> Durations:
-    durations = Durations()
+def seen(*seconds: float) -> DurationEstimator:
+    durations = DurationEstimator()
     for each in seconds:
         durations.add(each, 0.0)
     return durations
@@ -47,14 +47,14 @@ def test_cold_it_never_needs_more_polls_than_a_fixed_interval(median: float, spr
 
 @pytest.mark.parametrize(("before", "after"), [(30, 3), (3, 30)])
 def test_it_learns_anew_when_the_service_changes(before: float, after: float) -> None:
-    durations = Durations()
+    durations = DurationEstimator()
     waits = wait_for_all([*draw(before, 0.15, 100), *draw(after, 0.15, 300)], durations)
     assert durations.schedule().first == pytest.approx(after, rel=0.3)
     assert sum(polls for polls, _ in waits[-100:]) < 800
 
 
 def test_many_that_start_together_teach_the_same_as_one_after_another() -> None:
-    together, apart, jobs = Durations(), Durations(), draw(14, 0.3, 1000)
+    together, apart, jobs = DurationEstimator(), DurationEstimator(), draw(14, 0.3, 1000)
     for takes in sorted(jobs):
         together.add(takes, takes)
     for takes in jobs:
@@ -88,19 +88,19 @@ def test_a_clock_that_is_behind_does_not_put_off_the_first_poll() -> None:
 
 def test_a_duration_is_learnt_only_where_it_is_known() -> None:
     def first_after(*answers: tuple[float, Result | FluxServiceError], began: float = 1000.0) -> float:
-        durations = Durations()
+        durations = DurationEstimator()
         poller = Poller(JOB, math.inf, None, began, durations)
         for now, answer in answers:
             poller.feed(answer, now)
         return durations.schedule().first
 
-    nothing = Durations().schedule().first
+    nothing = DurationEstimator().schedule().first
     assert first_after((5000.0, READY), began=5000.0) == nothing  # it may have been ready for an hour
     assert first_after((1002.0, PENDING), (1500.0, FluxServiceError("HTTP 500")), (5000.0, READY)) == nothing
     assert first_after((1040.0, PENDING), (1041.0, READY)) == pytest.approx(seen(40.5).schedule().first)
 
 
 def test_what_was_seen_is_shared_by_all_who_ask_the_same_api_for_the_same_model() -> None:
-    assert durations_of("https://a", "flux-dev") is durations_of("https://a", "flux-dev")
-    assert durations_of("https://a", "flux-dev") is not durations_of("https://b", "flux-dev")
-    assert durations_of("https://a", "flux-dev") is not durations_of("https://a", None)
+    assert estimator_for("https://a", "flux-dev") is estimator_for("https://a", "flux-dev")
+    assert estimator_for("https://a", "flux-dev") is not estimator_for("https://b", "flux-dev")
+    assert estimator_for("https://a", "flux-dev") is not estimator_for("https://a", None)

@@ -14,10 +14,10 @@ LOCAL = make_endpoint("http://127.0.0.1:8089", "key")
 
 
 def test_the_two_dialects() -> None:
-    assert (COMET.gateway, COMET.auth) == ("cometapi", {"Authorization": "Bearer key"})
+    assert (COMET.gateway, COMET.auth_headers) == ("cometapi", {"Authorization": "Bearer key"})
     assert COMET.submit_url("flux-dev") == "https://api.cometapi.com/flux/v1/flux-dev"
     assert COMET.result_url(Job("a&b")) == "https://api.cometapi.com/flux/v1/get_result?id=a%26b"
-    assert (BFL.gateway, BFL.auth) == ("bfl", {"x-key": "key"})
+    assert (BFL.gateway, BFL.auth_headers) == ("bfl", {"x-key": "key"})
     assert BFL.submit_url("flux-dev") == "https://api.bfl.ai/v1/flux-dev"
     assert BFL.result_url(Job("a")) == "https://api.bfl.ai/v1/get_result?id=a"
     assert "key" not in repr(COMET).replace("api_key", "")
@@ -163,23 +163,23 @@ def test_a_foreign_polling_url_never_gets_the_key(url: str) -> None:
 @pytest.mark.parametrize("endpoint", [COMET, LOCAL], ids=["public", "local"])
 def test_a_delivery_url_into_somebody_s_own_network_is_refused(url: str, endpoint: object) -> None:
     with pytest.raises(FluxUnsafeUrlError, match="Job abc is finished and was billed"):
-        endpoint.check_delivery(url, "abc")  # type: ignore[attr-defined]
+        endpoint.check_download_url(url, "abc")  # type: ignore[attr-defined]
 
 
 def test_delivery_from_a_public_host_or_the_api_s_own_origin() -> None:
     for host in ("93.184.216.34", "[2606:4700::1111]", "[64:ff9b::5db8:d822]"):
-        COMET.check_delivery(f"https://{host}/x?sig=y", "abc")
-    LOCAL.check_delivery("http://127.0.0.1:8089/delivery/x", "abc")
+        COMET.check_download_url(f"https://{host}/x?sig=y", "abc")
+    LOCAL.check_download_url("http://127.0.0.1:8089/delivery/x", "abc")
 
 
 @pytest.mark.parametrize("name", ["2130706433", "127.1", "localhost", "sub.localhost", "[::ffff:127.0.0.1]"])
 def test_an_allowed_network_allows_its_addresses_however_they_are_written(name: str) -> None:
     allowed = make_endpoint(None, "k", delivery_networks="10.0.0.0/8, 127.0.0.0/8")
-    allowed.check_delivery(f"https://{name}/x", "abc")
+    allowed.check_download_url(f"https://{name}/x", "abc")
     with pytest.raises(FluxUnsafeUrlError):
-        allowed.check_delivery(f"http://{name}/x", "abc")
+        allowed.check_download_url(f"http://{name}/x", "abc")
     with pytest.raises(FluxUnsafeUrlError):
-        allowed.check_delivery("https://192.168.0.1/x", "abc")
+        allowed.check_download_url("https://192.168.0.1/x", "abc")
 
 
 @pytest.mark.parametrize(

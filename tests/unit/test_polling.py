@@ -9,19 +9,19 @@ import pytest
 from airflow_provider_flux import exceptions as errors
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.polling import Poller
-from airflow_provider_flux.client.responses import Result, State
+from airflow_provider_flux.client.responses import JobState, Result
 
 JOB = Job("abc", submitted_at=0.0)
 OUTAGE = errors.FluxServiceError("HTTP 500")
 
 
-def result(state: State, word: str = "", sample: str | None = None) -> Result:
+def result(state: JobState, word: str = "", sample: str | None = None) -> Result:
     return Result(JOB, word or state.value, state, sample)
 
 
-READY = result(State.READY, "Ready", "https://d/x")
-PENDING = result(State.WAITING, "Pending")
-MISSING = result(State.NOT_FOUND, "Task not found")
+READY = result(JobState.READY, "Ready", "https://d/x")
+PENDING = result(JobState.WAITING, "Pending")
+MISSING = result(JobState.NOT_FOUND, "Task not found")
 
 
 def run(answer_at: Callable[[float], Result | errors.FluxError], deadline: float = 600.0) -> tuple[Result, float, int]:
@@ -110,17 +110,17 @@ def test_a_long_wait_is_told_of_a_few_times(caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.mark.parametrize(
-    ("state", "error"), [(State.FAILED, errors.FluxJobFailedError), (State.MODERATED, errors.FluxModeratedError)]
+    ("state", "error"), [(JobState.FAILED, errors.FluxJobFailedError), (JobState.MODERATED, errors.FluxModeratedError)]
 )
-def test_final_states_end_at_once(state: State, error: type[Exception]) -> None:
+def test_final_states_end_at_once(state: JobState, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"abc .*Error: the reason"):
         run(lambda now: Result(JOB, "Error", state, reason="the reason"))
 
 
 def test_ready_without_link_is_not_yet_ready() -> None:
-    assert run(lambda now: READY if now > 100 else result(State.READY))[0] == READY
+    assert run(lambda now: READY if now > 100 else result(JobState.READY))[0] == READY
     with pytest.raises(errors.FluxTimeoutError, match="last status 'ready'") as caught:
-        run(lambda now: result(State.READY))
+        run(lambda now: result(JobState.READY))
     assert caught.value.retryable
 
 

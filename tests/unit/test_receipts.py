@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_flux.exceptions import FluxError, FluxReceiptError
 from airflow_provider_flux.receipts.receipt import Receipt, TaskIdentity, new_claim, read_receipt
-from airflow_provider_flux.redaction import public
+from airflow_provider_flux.redaction import redact
 
 WHOLE = Receipt(
     "stored",
@@ -71,14 +71,14 @@ def test_a_receipt_shows_no_secret_and_stays_small() -> None:
         "new_text": '{"signing_secret": "s3cr3t"}',
         "new_words": "see https://store.example/s3cr3t or ftp://s3cr3t@store.example",
     }
-    shown = public(asked)
+    shown = redact(asked)
     assert len(json.dumps(shown)) < 1000
     assert "s3cr3t" not in json.dumps(shown)
     assert shown["prompt"] == asked["prompt"]
     assert shown["nested"]["images"][0].startswith("http://store.example/...sha256:")
     assert shown["input_image"].startswith("https://store.example:8443/...sha256:")
     assert shown["webhook_url"].startswith("https://hooks.example/...sha256:")
-    assert public({"input_image": "https://store.example/y.png"}) != public(
+    assert redact({"input_image": "https://store.example/y.png"}) != redact(
         {"input_image": "https://store.example/z.png"}
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from airflow_provider_flux.batch.limiter import Slots
+from airflow_provider_flux.batch.limiter import AdaptiveLimiter
 from airflow_provider_flux.exceptions import FluxRateLimitError, FluxServiceError
 
 
@@ -37,7 +37,7 @@ class Account:
         self.most = max(self.most, self.active)
 
 
-def use(slots: Slots, account: Account, jobs: int, job: Callable[[], Awaitable[None]]) -> None:
+def use(slots: AdaptiveLimiter, account: Account, jobs: int, job: Callable[[], Awaitable[None]]) -> None:
     async def one() -> None:
         async with front:
             await slots.submit(account.submit)
@@ -57,7 +57,7 @@ async def moment() -> None:
 
 
 def test_a_full_account_is_asked_again_when_a_job_has_ended_and_now_and_then_for_more() -> None:
-    slots, account = Slots(24, patience=60), Account(room=4)
+    slots, account = AdaptiveLimiter(24, patience=60), Account(room=4)
     use(slots, account, 200, moment)
     assert account.most == 4
     assert account.refusals == slots.refusals < 50
@@ -65,7 +65,7 @@ def test_a_full_account_is_asked_again_when_a_job_has_ended_and_now_and_then_for
 
 
 def test_it_finds_its_way_back() -> None:
-    slots, account = Slots(8, patience=60), Account(room=2)
+    slots, account = AdaptiveLimiter(8, patience=60), Account(room=2)
     use(slots, account, 20, moment)
     account.room = 100
     use(slots, account, 100, moment)
@@ -73,27 +73,27 @@ def test_it_finds_its_way_back() -> None:
 
 
 def test_never_more_than_asked_for() -> None:
-    slots, account = Slots(3, patience=60), Account(room=100)
+    slots, account = AdaptiveLimiter(3, patience=60), Account(room=100)
     use(slots, account, 30, moment)
     assert (account.most, account.refusals) == (3, 0)
 
 
 def test_what_the_api_asks_of_one_binds_all() -> None:
     account = Account(room=100, retry_after=0.3, after=1)
-    use(Slots(24, patience=60), account, 8, moment)
+    use(AdaptiveLimiter(24, patience=60), account, 8, moment)
     (refused,) = account.refused
     later = [asked for asked in account.asked if asked > refused]
     assert min(later) >= refused + 0.3
 
 
 def test_a_job_that_ends_renews_the_patience() -> None:
-    slots, account = Slots(24, patience=1), Account(room=1)
+    slots, account = AdaptiveLimiter(24, patience=1), Account(room=1)
     use(slots, account, 15, lambda: asyncio.sleep(0.1))
     assert account.active == 0
 
 
 def test_it_gives_up_while_nothing_moves() -> None:
-    slots = Slots(24, patience=0.0)
+    slots = AdaptiveLimiter(24, patience=0.0)
     with pytest.raises(FluxRateLimitError):
         asyncio.run(slots.submit(Account(room=0).submit))
 
@@ -108,6 +108,6 @@ def test_what_fails_gives_its_place_back() -> None:
                 await slots.submit(fail)
         await slots.submit(Account(room=1).submit)
 
-    slots = Slots(1, patience=60)
+    slots = AdaptiveLimiter(1, patience=60)
     asyncio.run(run())
     assert slots.active == 1

@@ -113,7 +113,7 @@ class StoreStub:
     def exists(self) -> bool:
         return self._holds is True
 
-    def holds(self, size: int, sha256: str) -> bool:
+    def matches(self, size: int, sha256: str) -> bool:
         assert (size, sha256) == (IMAGE["bytes"], IMAGE["sha256"])
         if isinstance(self._holds, Exception):
             raise self._holds

@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 
 from airflow_provider_flux.client.catalogue.constraints import largest
 from airflow_provider_flux.client.catalogue.models import output_format
-from airflow_provider_flux.client.catalogue.validation import prepare, strangers
+from airflow_provider_flux.client.catalogue.validation import prepare, unknown_fields
 from airflow_provider_flux.client.gateways import BFL, COMETAPI
 from airflow_provider_flux.exceptions import FluxBadRequestError
 
@@ -238,8 +238,8 @@ def test_strict_refuses_what_is_not_known() -> None:
 
 
 def test_strangers_are_told_by_name_alone() -> None:
-    assert strangers("flux-dev", {"prompt": "x", "seed": 1}) == []
-    assert strangers("flux-dev", {"sparkle": "secret"}) == ["sparkle is not known here"]
+    assert unknown_fields("flux-dev", {"prompt": "x", "seed": 1}) == []
+    assert unknown_fields("flux-dev", {"sparkle": "secret"}) == ["sparkle is not known here"]
 
 
 @given(

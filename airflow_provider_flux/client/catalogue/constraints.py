@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider_flux.arguments import read_list
+from airflow_provider_flux.arguments import parse_list
 from airflow_provider_flux.client.catalogue.models import BASE64, URL, Kind, Model, Parameter
 
 _TRUE = ("true", "yes", "on", "1")
@@ -221,7 +221,7 @@ def _is_base64(text: str) -> bool:
 
 
 def _read_images(parameter: Parameter, value: Any) -> list[str]:
-    images = [value] if (listed := read_list(value)) is None else listed
+    images = [value] if (listed := parse_list(value)) is None else listed
     if len(images) > (parameter.high or math.inf):
         raise ValueError
     return [_read_image(parameter, image) for image in images]

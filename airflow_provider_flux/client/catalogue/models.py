@@ -234,7 +234,7 @@ def output_format(model: str, parameters: Mapping[str, Any]) -> str:
     return asked or (known.default if known else "jpeg")
 
 
-def takes(model: str, name: str) -> bool:
+def accepts(model: str, name: str) -> bool:
     """Tell whether ``model`` may be given the parameter; of an unknown model everything is believed."""
     return model not in MODELS or name in MODELS[model].parameters
 

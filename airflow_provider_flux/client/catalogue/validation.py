@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from airflow_provider_flux.arguments import is_blank, read_list
+from airflow_provider_flux.arguments import is_blank, parse_list
 from airflow_provider_flux.client.catalogue.constraints import parse, prompt_text, read, too_large
 from airflow_provider_flux.client.catalogue.models import MODELS, Model, Parameter, check_model
 from airflow_provider_flux.client.gateways import COMETAPI
@@ -58,7 +58,7 @@ def prepare(
         body, wrong = _read_what_can_be_read(given), []
     named = tuple(f"{name} " for name in parameters if any(said.startswith(f"{name} ") for said in problems))
     wrong = [said for said in wrong if not named or not said.startswith(named)]
-    wrong = [*problems, *wrong, *(strangers(model, given) if strict else [])]
+    wrong = [*problems, *wrong, *(unknown_fields(model, given) if strict else [])]
     if wrong:
         cannot = f"Cannot ask {model} for an image"
         faults = [f"{cannot}: {fault}." for fault in wrong]
@@ -89,7 +89,7 @@ def _is_content(name: str) -> bool:
 
 
 def _has_blank_item(name: str, value: Any) -> bool:
-    return name != "prompt" and any(is_blank(item) for item in read_list(value) or ())
+    return name != "prompt" and any(is_blank(item) for item in parse_list(value) or ())
 
 
 def image_forms(model: str, name: str, gateway: str) -> tuple[str, ...] | None:
@@ -100,7 +100,7 @@ def image_forms(model: str, name: str, gateway: str) -> tuple[str, ...] | None:
     return parameter.on(gateway).forms
 
 
-def strangers(model: str, names: Iterable[str]) -> list[str]:
+def unknown_fields(model: str, names: Iterable[str]) -> list[str]:
     """Say which of model and parameters the catalogue does not know, and what was perhaps meant."""
     said = [] if model in MODELS else [f"the model {model} is not known here{_did_you_mean(model, MODELS)}"]
     if model in MODELS and MODELS[model].strict:

@@ -36,7 +36,7 @@ with DAG("e2e_gallery", schedule=None):
     def many() -> list[dict[str, Any]]:
         """Images made by hand: 50 in one task."""
         from airflow_provider_flux.hooks.flux import FluxHook
-        from airflow_provider_flux.images.transfer import deliver
+        from airflow_provider_flux.images.transfer import download_and_store
         from airflow_provider_flux.storage import open_store
 
         hook, told = FluxHook(), []
@@ -47,7 +47,7 @@ with DAG("e2e_gallery", schedule=None):
             ]
             for job in jobs:
                 store = open_store(f"s3://flux/gallery/many/{job.id}.jpeg", "aws_default")
-                told.append(deliver(hook.get_conn(), hook.wait(job, timeout=60), store))
+                told.append(download_and_store(hook.get_conn(), hook.wait(job, timeout=60), store))
         return told
 
     @task
