@@ -50,7 +50,7 @@ from tests.servers.seaweed import SeaweedFS
 WRITER = """
 import os, shutil, signal, sys
 from pathlib import Path
-from airflow_provider_flux.storage.base import open_store
+from airflow_provider_flux.storage import open_store
 
 def die(*arguments):
     os.kill(os.getpid(), signal.SIGKILL)
