@@ -1,6 +1,6 @@
-"""What the operators count in Airflow's metrics (StatsD or OpenTelemetry, as Airflow is configured).
+"""The metrics that the operators emit through Airflow (to StatsD or OpenTelemetry, as Airflow is configured).
 
-Each name is tagged with ``model`` and ``gateway``; without tags, as with plain StatsD, it is the name alone.
+Each metric has the tags ``model`` and ``gateway``; plain StatsD ignores tags.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_flux.best_effort import best_effort
-from airflow_provider_flux.client.jobs import unix_time
 
 if TYPE_CHECKING:
     from airflow_provider_flux.hooks.flux import FluxHook
+    from airflow_provider_flux.results import ImageResult
 
 _guarded = best_effort("emit metrics")
 
@@ -24,10 +24,10 @@ def tags(model: str, gateway: str) -> dict[str, str]:
 
 
 def tags_of(model: Any, hook: FluxHook) -> dict[str, str]:
-    """Return the tags of what is asked through ``hook``, also where its connection cannot be used."""
+    """Return the tags of a request through ``hook``, also if its connection cannot be used."""
     try:
         gateway = hook.endpoint.gateway
-    except Exception:  # whatever it is, it is not to hide what is being counted
+    except Exception:  # it must not hide what is counted
         gateway = "unknown"
     return tags(str(model or "unknown"), gateway)
 
@@ -40,30 +40,30 @@ def submitted(tags: dict[str, str]) -> None:
 
 @_guarded
 def reused(tags: dict[str, str]) -> None:
-    """Count an image that was paid for before: ``flux.reused``."""
+    """Count an image that is reused: ``flux.reused``."""
     _stats().incr("flux.reused", tags=tags)
 
 
 @_guarded
-def ready(told: dict[str, Any], tags: dict[str, str]) -> None:
-    """Count an image that is there, as its task tells of it.
+def ready(image: ImageResult, tags: dict[str, str]) -> None:
+    """Count an image that is ready.
 
-    ``flux.ready``; ``flux.cost`` in credits, as far as the API told; ``flux.duration``: how long the API worked;
-    ``flux.wait``: from the submit to now.
+    ``flux.ready``; ``flux.cost`` in credits, as far as the API reports it; ``flux.duration``: generation time;
+    ``flux.wait``: time from the submit until now.
     """
     stats = _stats()
     stats.incr("flux.ready", tags=tags)
-    if told.get("cost"):
-        stats.incr("flux.cost", told["cost"], tags=tags)
-    if told.get("duration") is not None:
-        stats.timing("flux.duration", timedelta(seconds=told["duration"]), tags=tags)
-    if (submitted_at := unix_time(told.get("submitted_at"))) is not None:
+    if image.cost:
+        stats.incr("flux.cost", image.cost, tags=tags)
+    if image.duration is not None:
+        stats.timing("flux.duration", timedelta(seconds=image.duration), tags=tags)
+    if (submitted_at := image.job.submitted_at) is not None:
         stats.timing("flux.wait", timedelta(seconds=max(0.0, time.time() - submitted_at)), tags=tags)
 
 
 @_guarded
 def failed(reason: str, tags: dict[str, str]) -> None:
-    """Count a try that ended without an image: ``flux.failed``, tagged with the error's class as ``reason``."""
+    """Count an attempt that ended without an image: ``flux.failed``, with the error's class as the tag ``reason``."""
     _stats().incr("flux.failed", tags={**tags, "reason": reason})
 
 

@@ -21,7 +21,7 @@ from airflow_provider_flux.receipts.recipe import fingerprint
 
 if TYPE_CHECKING:
     from airflow_provider_flux.client.client import FluxClient
-    from airflow_provider_flux.receipts.receipt import TaskIdentity
+    from airflow_provider_flux.identity import TaskIdentity
     from airflow_provider_flux.storage.base import ImageStore
 
 log = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ def _read_item(
         raise FluxBadRequestError("no model: give one to the operator or to the request.")
     model, gateway = check_model(model), client.endpoint.gateway
     # An image that lies in a store is read when its request's turn has come.
-    named, problems = InputImages(model, client, None, unread=True).name(fields)
+    named, problems = InputImages(model, client, None, unread=True).tokenize(fields)
     body = prepare(model, named, gateway, strict, [*left_empty(fields), *problems])
     has_images = any(image_forms(model, name, gateway) is not None for name in body)
     name = _file_name(file_name, output_format(model, body)) or _own_name(model, body, seen)

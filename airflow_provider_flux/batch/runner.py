@@ -13,15 +13,14 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow_provider_flux import metrics
 from airflow_provider_flux.batch.budget import Budget, Charge, MaxCostError, NotSubmittedError, price_key
 from airflow_provider_flux.batch.limiter import AdaptiveLimiter
 from airflow_provider_flux.batch.progress import Progress
 from airflow_provider_flux.client.catalogue.validation import prepare
-from airflow_provider_flux.client.jobs import job_from
 from airflow_provider_flux.exceptions import (
     FluxAuthenticationError,
     FluxConfigurationError,
@@ -35,19 +34,19 @@ from airflow_provider_flux.exceptions import (
 )
 from airflow_provider_flux.images.inputs import InputImages
 from airflow_provider_flux.images.transfer import download_and_store
-from airflow_provider_flux.receipts.lifecycle import PAID_STATES, failure_recorded
-from airflow_provider_flux.receipts.receipt import Receipt
+from airflow_provider_flux.receipts.lifecycle import failure_recorded
+from airflow_provider_flux.receipts.receipt import PAID_STATES, Receipt
 from airflow_provider_flux.receipts.stores import SidecarReceiptStore
 from airflow_provider_flux.receipts.submission import InSubmission, Submission
 from airflow_provider_flux.redaction import shown_prompt
-from airflow_provider_flux.results import describe_reused
+from airflow_provider_flux.results import ImageResult
 
 if TYPE_CHECKING:
     from airflow_provider_flux.batch.requests import Item
     from airflow_provider_flux.client.client import AsyncFluxClient
     from airflow_provider_flux.client.responses import Result
     from airflow_provider_flux.hooks.flux import FluxHook
-    from airflow_provider_flux.receipts.receipt import TaskIdentity
+    from airflow_provider_flux.identity import TaskIdentity
     from airflow_provider_flux.receipts.stores import ReceiptStore
     from airflow_provider_flux.storage.base import ImageStore
 
@@ -67,7 +66,7 @@ OF_THE_ACCOUNT = (FluxAuthenticationError, FluxConfigurationError, FluxCreditsEr
 
 T = TypeVar("T")
 
-Found = tuple["Result | dict[str, Any]", "dict[str, Any] | None"]
+Found = tuple["Result | ImageResult", "TaskIdentity | None"]
 """The result of a finished job, or the description of a stored image; and the task that paid, if it is another one."""
 
 
@@ -164,16 +163,16 @@ class BatchRun:
             if receipt is None or receipt.state not in (*PAID_STATES, "expired"):
                 continue
             self._charges[index] = self._charge_of(receipt)
-            self._counted.add(receipt.paid_job().id)
+            self._counted.add(receipt.paid_job.id)
             if receipt.state in PAID_STATES:
                 states[index] = receipt.state
         return states
 
     def _charge_of(self, receipt: Receipt) -> Charge:
         charge = self._budget_of(receipt).count(price_key(receipt.model, receipt.parameters or {}))
-        charge.tell(receipt.paid_job().cost)
+        charge.tell(receipt.paid_job.cost)
         if receipt.image is not None:
-            charge.finish(job_from(receipt.image).cost)
+            charge.finish(receipt.image.cost)
         elif receipt.state == "stored":
             charge.finish(None)
         if receipt.state != "submitted":
@@ -182,7 +181,7 @@ class BatchRun:
 
     def _count_unused(self, receipt: Receipt) -> None:
         """Count the jobs that this run pays for and does not use, each once."""
-        for job, run in receipt.unused_jobs():
+        for job, run in receipt.duplicates:
             if run.is_same_run(self.run) and job.id not in self._counted:
                 self._counted.add(job.id)
                 charge = self._budget.count(price_key(job.model, {}))
@@ -227,23 +226,27 @@ class BatchRun:
             what = f"{type(error).__name__}: {error}"
             self._fail(item, FluxServiceError(what, billing="Its receipt tells what was paid."))
         else:
-            (metrics.reused(tags) if image.get("reused") else metrics.ready(image, tags))
-            self._end(item, STORED, **{name: value for name, value in image.items() if name not in ("status", "model")})
+            (metrics.reused(tags) if image.reused else metrics.ready(image, tags))
+            self._end(
+                item,
+                STORED,
+                **{name: value for name, value in image.to_dict().items() if name not in ("status", "model")},
+            )
 
-    async def _image(self, item: Item, client: AsyncFluxClient, is_paid: bool) -> dict[str, Any]:
+    async def _image(self, item: Item, client: AsyncFluxClient, is_paid: bool) -> ImageResult:
         """Return the description of the image.
 
         :raises NotSubmittedError: if it was not submitted.
         """
         found = await self._find(item, client) if is_paid else None
         result, paid_by = found or await self._buy_patiently(item, client)
-        if isinstance(result, dict):
-            return describe_reused(result, asdict(self.run), paid_by)
+        if isinstance(result, ImageResult):
+            return result.as_reused(self.run, paid_by)
         try:
             image = await self._store_patiently(item, result)
         finally:
             self._backlog.release()
-        return image if paid_by is None else describe_reused(image, asdict(self.run), paid_by)
+        return image if paid_by is None else image.as_reused(self.run, paid_by)
 
     async def _find(self, item: Item, client: AsyncFluxClient) -> Found | None:
         """Return the image that is there, or the result of the job that is paid for, if so."""
@@ -257,10 +260,10 @@ class BatchRun:
                 return None
             if found.state == "stored":
                 # Another process has stored it since the receipts were read.
-                self._charges[item.index].finish(job_from(found.image).cost)
-                return found.image or {}, found.payer_beside(self.run)
+                self._charges[item.index].finish(found.image and found.image.cost)
+                return cast("ImageResult", found.image), found.paid_by_other_than(self.run)
             with self._slots.taken():
-                return await self._result(item, client, found), found.payer_beside(self.run)
+                return await self._result(item, client, found), found.paid_by_other_than(self.run)
 
     async def _buy_patiently(self, item: Item, client: AsyncFluxClient) -> Found:
         """Submit the request, or wait until another process has submitted it."""
@@ -281,9 +284,9 @@ class BatchRun:
                 held.callback(self._slots.release)
             if isinstance(receipt, InSubmission):
                 return receipt
-            paid_by = receipt.payer_beside(self.run)
+            paid_by = receipt.paid_by_other_than(self.run)
             if receipt.state == "stored":
-                return receipt.image or {}, paid_by
+                return cast("ImageResult", receipt.image), paid_by
             return await self._result(item, client, receipt), paid_by
 
     async def _submit(self, item: Item, submission: Submission, held: contextlib.ExitStack) -> Receipt | InSubmission:
@@ -301,7 +304,9 @@ class BatchRun:
                 raise
             if isinstance(receipt, Receipt):
                 self._count_unused(receipt)
-            is_own = isinstance(receipt, Receipt) and receipt.state != "stored" and not receipt.payer_beside(self.run)
+            is_own = (
+                isinstance(receipt, Receipt) and receipt.state != "stored" and not receipt.paid_by_other_than(self.run)
+            )
             if not is_own:
                 charge.refund()
                 if isinstance(receipt, Receipt):
@@ -315,14 +320,14 @@ class BatchRun:
         receipt = submission.attempt(self.hook)
         if isinstance(receipt, Receipt):
             # Noted in the thread: its answer counts even if nothing waits for it any more.
-            self.in_flight[item.index] = receipt.paid_job().id
+            self.in_flight[item.index] = receipt.paid_job.id
         return receipt
 
     def _submission(self, item: Item) -> Submission:
         rules, store = self.rules, self.folder.sibling(item.file_name)
         images, request = InputImages(item.model, self.hook.get_conn(), rules.aws_conn_id), item.request
         if request is None:
-            fields, problems = images.name(item.fields)
+            fields, problems = images.tokenize(item.fields)
             request = prepare(item.model, fields, self.hook.endpoint.gateway, rules.strict, problems)
         policies = (rules.reuse, rules.on_orphan, rules.on_expired, rules.replace)
         receipts = self._receipts(item)
@@ -335,7 +340,7 @@ class BatchRun:
 
     async def _result(self, item: Item, client: AsyncFluxClient, receipt: Receipt) -> Result:
         """Wait for the job, and for room among those whose images are to be stored: their links live ten minutes."""
-        job = receipt.paid_job()
+        job = receipt.paid_job
         self.in_flight[item.index] = job.id
         self._charges[item.index].tell(job.cost)
         began = time.time() if job.submitted_at is None else job.submitted_at
@@ -350,7 +355,7 @@ class BatchRun:
         await self._backlog.acquire()
         return result
 
-    async def _store_patiently(self, item: Item, result: Result) -> dict[str, Any]:
+    async def _store_patiently(self, item: Item, result: Result) -> ImageResult:
         """Store the image, now or a little later: the retry of a long batch comes when its link is dead."""
         for pause in (*STORE_AGAIN, None):
             try:
@@ -362,7 +367,7 @@ class BatchRun:
                 await asyncio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
-    def _store(self, item: Item, result: Result) -> dict[str, Any]:
+    def _store(self, item: Item, result: Result) -> ImageResult:
         store = self.folder.sibling(item.file_name)
         with failure_recorded(self._receipts(item), self.rules.on_expired, seed=result.seed):
             return download_and_store(self.hook.get_conn(), result, store, self.rules.max_bytes)

@@ -1,4 +1,4 @@
-"""``@task.flux``: a function returns a prompt, or the fields of a request, and its task makes the image."""
+"""``@task.flux``: a function returns a prompt or the fields of a request, and its task generates the image."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ except ImportError:  # before Airflow 3.2
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_flux.execution.capacity import CapacityWait
+
 
 class FluxDecoratedOperator(DecoratedOperator, FluxGenerateOperator):
-    """FluxGenerateOperator whose request is what a function returns.
+    """FluxGenerateOperator whose request is the return value of a function.
 
-    The function is called again in each try, and after each wait for room at the API (HTTP 429); one that returns
-    something else then asks for another image.
+    The function is called again in every attempt, and after every wait for capacity at the API (HTTP 429); if it then
+    returns something else, another image is requested.
     """
 
     template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *FluxGenerateOperator.template_fields)
@@ -46,19 +48,22 @@ class FluxDecoratedOperator(DecoratedOperator, FluxGenerateOperator):
         op_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        # The task returns one image's description, whatever the function's own annotation says.
+        # The task returns the result of one image, whatever the function's own annotation says.
         kwargs["multiple_outputs"] = False
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, **kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Call the function, then make the image."""
+        """Call the function, then generate the image."""
+        return FluxGenerateOperator.execute(self, context)
+
+    def _submit_and_wait(self, context: Context, waited: CapacityWait) -> dict[str, Any]:
         context_merge(context, self.op_kwargs)
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)
         returned = self.python_callable(*self.op_args, **kwargs)
         with self._errors():
             self.parameters = {**self._own_parameters(), **_fields(returned)}
             self._rendered_whole |= {"parameters"}
-        return FluxGenerateOperator.execute(self, context)
+        return super()._submit_and_wait(context, waited)
 
 
 def _fields(returned: Any) -> dict[str, Any]:
@@ -72,7 +77,7 @@ def _fields(returned: Any) -> dict[str, Any]:
 
 
 def flux_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
-    """Make a task of a function that returns a prompt, or a dict of a request's fields.
+    """Turn a function that returns a prompt, or a dict of a request's fields, into a task.
 
     :param python_callable: The function.
     :param kwargs: Arguments of FluxGenerateOperator, such as ``model`` and ``output_uri``.

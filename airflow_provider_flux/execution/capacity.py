@@ -1,15 +1,14 @@
-"""Wait in the triggerer for room at the API: the account has as many active jobs as it may have (HTTP 429)."""
+"""Wait in the triggerer for capacity: the account has as many active jobs as it may have (HTTP 429)."""
 
 from __future__ import annotations
 
 import random
 import time
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-from airflow.providers.common.compat.sdk import TaskDeferred
-
-from airflow_provider_flux.execution.deferral import DEFERRAL_MARGIN, resume_delay
+from airflow_provider_flux.execution.deferral import DEFERRAL_MARGIN, WaitOptions, resume_delay
 from airflow_provider_flux.triggers.pause import PauseTrigger
 
 if TYPE_CHECKING:
@@ -18,35 +17,36 @@ if TYPE_CHECKING:
     from airflow_provider_flux.exceptions import FluxRateLimitError
 
 
-class Queued(NamedTuple):
-    """How long a task has been waiting for room.
+@dataclass(frozen=True, slots=True)
+class CapacityWait:
+    """How long a task has been waiting for capacity.
 
-    :param give_up: Unix time in seconds at which it waits no longer.
+    :param deadline: Unix time in seconds until which it may wait; None: it has not waited yet.
     :param refusals: How often it was refused before.
     """
 
-    give_up: float
+    deadline: float | None = None
     refusals: int = 0
 
-    @classmethod
-    def read(cls, event: dict[str, Any] | None) -> Queued | None:
-        """Return what the trigger's event says; None if it says nothing that can be understood."""
-        give_up, refusals = ((event or {}).get(name) for name in cls._fields)
-        if isinstance(give_up, (int, float)) and isinstance(refusals, int):
-            return cls(give_up, refusals)
-        return None
 
+def defer_until_capacity(
+    operator: BaseOperator, error: FluxRateLimitError, waited: CapacityWait, options: WaitOptions
+) -> None:
+    """Defer ``operator`` to its ``resume_submit``; return if it has waited long enough.
 
-def defer_submit(operator: BaseOperator, error: FluxRateLimitError, queued: Queued) -> None:
-    """Defer ``operator`` to ``execute_queued``, which submits again; return if it has waited long enough."""
+    :param error: The refusal.
+    """
     now = time.time()
-    # Jobs end at any time, and others wait too: ask at moments of one's own.
-    wait = max(error.retry_after or 0.0, resume_delay(), min(60.0, 5.0 * 2**queued.refusals) * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-    if now + wait > queued.give_up:
+    deadline = options.deadline(operator, None) if waited.deadline is None else waited.deadline
+    # Jobs end at any time, and other tasks wait, too: each asks at a moment of its own.
+    backoff = min(60.0, 5.0 * 2**waited.refusals) * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
+    wait = max(error.retry_after or 0.0, resume_delay(), backoff)
+    if now + wait > deadline:
         return
-    operator.log.info("%s Submitting again in %.0f s; until then no worker is held.", error, wait)
-    raise TaskDeferred(
-        trigger=PauseTrigger(now + wait, Queued(queued.give_up, queued.refusals + 1)._asdict()),
-        method_name="execute_queued",
+    operator.log.info("%s Submitting again in %.0f s; no worker is occupied until then.", error, wait)
+    operator.defer(
+        trigger=PauseTrigger(now + wait),
+        method_name="resume_submit",
+        kwargs={"deadline": deadline, "refusals": waited.refusals + 1},
         timeout=timedelta(seconds=wait + DEFERRAL_MARGIN),
     )

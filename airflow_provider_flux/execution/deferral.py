@@ -1,122 +1,109 @@
-"""Wait for a job as a task should: shortly on the worker, then in the triggerer."""
+"""Wait for a job: shortly on the worker, then in the triggerer; and resume from the trigger's event."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import TaskDeferred
-
-from airflow_provider_flux.client.jobs import Job, job_from
-from airflow_provider_flux.exceptions import FluxServiceError, FluxTimeoutError, error_from_dict
+from airflow_provider_flux.exceptions import FluxServiceError, FluxTimeoutError
 from airflow_provider_flux.images.verification import MAX_BYTES
-from airflow_provider_flux.triggers.flux import (
-    FAILED,
-    HANDED_BACK,
-    READY,
-    STORED,
-    FluxResultTrigger,
-    told_image,
-    wait_summary,
-)
+from airflow_provider_flux.results import FAILED, WaitEvent
+from airflow_provider_flux.triggers.flux import FluxResultTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
+    from airflow_provider_flux.client.jobs import Job
     from airflow_provider_flux.client.responses import Result
     from airflow_provider_flux.hooks.flux import FluxHook
+    from airflow_provider_flux.results import ImageResult
 
 DEFAULT_DEFER_AFTER = 5.0
-"""Seconds to wait on the worker first: about what a deferral costs, which is also a chance to fail."""
-LAST_LOOK = 5.0
+"""Seconds to wait on the worker first: about the cost of a deferral, which is also a chance to fail."""
+FINAL_CHECK_TIMEOUT = 5.0
 """Seconds that the worker waits for a job for which the triggerer has waited in full."""
+MIN_RESUMED_TIMEOUT = 60.0
+"""Least seconds that the worker waits for a job that the triggerer leaves to it."""
 DEFERRAL_MARGIN = 60.0
 """Seconds after the deadline at which Airflow itself ends a deferral whose trigger never fired."""
 
 
-_PERHAPS_PAID = "The job it waited for may be finished and paid for."
+@dataclass(frozen=True, slots=True)
+class WaitOptions:
+    """How a task waits for its job.
 
-
-class Waited(NamedTuple):
-    """What a trigger's event says.
-
-    :param image: What the task should return, if the triggerer has stored the image; None: the worker does.
-    :param timeout: Seconds that the worker may still wait.
-    :param paid_by: The task that has paid for the job, if it is another one.
-    :param unused_cost: Credits of further jobs that the task pays for and does not use.
+    :param timeout: Seconds after the submit at which waiting ends.
+    :param deferrable: Whether to wait in the triggerer.
+    :param defer_after: Seconds to wait on the worker before deferring.
+    :param poll_interval: Seconds between polls; None: estimated from how long such jobs take.
+    :param max_bytes: Largest accepted image, in bytes.
     """
 
-    job: Job
-    image: dict[str, Any] | None
     timeout: float
-    paid_by: dict[str, Any] | None
-    unused_cost: float
+    deferrable: bool = True
+    defer_after: float = DEFAULT_DEFER_AFTER
+    poll_interval: float | None = None
+    max_bytes: int = MAX_BYTES
 
+    def deadline(self, operator: BaseOperator, submitted_at: float | None) -> float:
+        """Return the Unix time in seconds at which waiting ends.
 
-def deadline_for(operator: BaseOperator, submitted_at: float | None, timeout: float) -> float:
-    """Return the Unix time at which waiting ends.
+        ``timeout`` counts from the submit, and the task's ``execution_timeout``, which Airflow does not apply while a
+        task is deferred, from now. An attempt that finds an old job has a few seconds to poll it.
 
-    ``timeout`` counts from the submit, and the task's ``execution_timeout``, which Airflow does not apply while a
-    task is deferred, from now. A try that finds an old job has at least its defer_after to look at it.
-    """
-    now = time.time()
-    deadline = max((submitted_at or now) + timeout, now + DEFAULT_DEFER_AFTER)
-    if operator.execution_timeout is not None:
-        deadline = min(deadline, now + operator.execution_timeout.total_seconds())
-    return deadline
+        :param submitted_at: Unix time of the submit; None: now.
+        """
+        now = time.time()
+        deadline = max((submitted_at or now) + self.timeout, now + DEFAULT_DEFER_AFTER)
+        if operator.execution_timeout is not None:
+            deadline = min(deadline, now + operator.execution_timeout.total_seconds())
+        return deadline
 
 
 def wait_or_defer(
     operator: BaseOperator,
     hook: FluxHook,
     job: Job,
-    *,
+    options: WaitOptions,
     deadline: float,
-    deferrable: bool,
-    defer_after: float = DEFAULT_DEFER_AFTER,
-    poll_interval: float | None = None,
-    store: dict[str, Any] | None = None,
-    max_bytes: int = MAX_BYTES,
+    *,
+    store: dict[str, Any] | None,
     has_receipt: bool = True,
-    paid_by: dict[str, Any] | None = None,
-    unused_cost: float = 0.0,
+    state: dict[str, Any] | None = None,
 ) -> Result:
-    """Return the finished result of ``job``, or defer ``operator`` to ``execute_complete``.
+    """Return the finished result of ``job``, or defer ``operator`` to its ``execute_complete``.
 
     :param deadline: Unix time in seconds at which waiting ends.
-    :param defer_after: Seconds to wait on the worker before deferring.
-    :param store: Where the triggerer is to store the image, as :func:`open_store` takes it; None: nowhere.
-    :param max_bytes: Largest image that is taken, in bytes.
-    :param has_receipt: Whether another attempt of the task will find the job.
-    :param paid_by: The task that has paid for the job, if it is another one.
-    :param unused_cost: Credits of further jobs that the task pays for and does not use.
-    :raises FluxError: if the job ends in another way.
+    :param store: Where the triggerer stores the image, as arguments of :func:`open_store`; None: nowhere.
+    :param has_receipt: Whether another attempt of the task can find the job.
+    :param state: Further arguments of ``execute_complete``: JSON, nothing secret.
+    :raises FluxError: if the job ends without an image.
     """
     left = deadline - time.time()
-    if not deferrable:
-        return hook.wait(job, left, poll_interval)
+    if not options.deferrable:
+        return hook.wait(job, left, options.poll_interval)
     try:
-        return hook.wait(job, min(defer_after, left), poll_interval)
+        return hook.wait(job, min(options.defer_after, left), options.poll_interval)
     except FluxTimeoutError:
-        if time.time() >= deadline:
+        if (now := time.time()) >= deadline:
             raise
     operator.log.info("Job %s is not ready yet; the triggerer waits for it.", job.id)
-    now = time.time()
-    raise TaskDeferred(
-        trigger=FluxResultTrigger(
-            flux_conn_id=hook.flux_conn_id,
-            job=job.to_dict(),
-            deadline=deadline,
-            poll_interval=poll_interval,
-            store=store,
-            max_bytes=max_bytes,
-            not_before=now + resume_delay(),
-            has_receipt=has_receipt,
-            paid_by=paid_by,
-            unused_cost=unused_cost,
-        ),
+    trigger = FluxResultTrigger(
+        flux_conn_id=hook.flux_conn_id,
+        job=job.to_dict(),
+        deadline=deadline,
+        poll_interval=options.poll_interval,
+        store=store,
+        max_bytes=options.max_bytes,
+        not_before=now + resume_delay(),
+        has_receipt=has_receipt,
+    )
+    return operator.defer(
+        trigger=trigger,
         method_name="execute_complete",
+        kwargs=state or {},
         timeout=timedelta(seconds=deadline - now + DEFERRAL_MARGIN),
     )
 
@@ -132,50 +119,45 @@ def resume_delay() -> float:
     return conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0) + 1.0
 
 
-def event_uri(event: dict[str, Any] | None) -> str | None:
-    """Return where the trigger was told to store the image; templates may render to something else by now."""
-    uri = event.get("uri") if isinstance(event, dict) else None
-    return uri if isinstance(uri, str) else None
+def read_event(data: Any, log: Any) -> WaitEvent:
+    """Return the trigger's event, if the job ended well or still may.
 
-
-_LOGGED = {"id": str, "uri": str, "width": int, "height": int, "format": str, "bytes": int}
-
-
-def log_stored(log: Any, image: dict[str, Any]) -> None:
-    """Log the one line that tells where an image lies."""
-    log.info(
-        "Stored the image of job %s at %s (%dx%d %s, %d bytes).",
-        *(image[name] for name in _LOGGED),
-    )
-
-
-def read_event(event: dict[str, Any] | None, log: Any) -> Waited:
-    """Return what the trigger's event says, if the job ended well or may still do.
-
-    :param log: Gets the line that says what the triggerer did; the triggerer's own log may get lost.
-    :raises FluxError: the job's outcome, if it is not an image.
+    :param data: The payload that Airflow delivers.
+    :param log: Receives the line that says what the triggerer did; the triggerer's own log may be lost.
+    :raises FluxError: the job's outcome, if it has no image.
     """
-    outcome = event.get("outcome") if isinstance(event, dict) else None
-    if event is None or outcome not in (STORED, READY, FAILED, HANDED_BACK):
-        raise FluxServiceError(f"The trigger told nothing that can be understood ({event!r}).", billing=_PERHAPS_PAID)
-    if history := wait_summary(event):
-        log.info("%s", history)
-    paid_by = event.get("paid_by") if isinstance(event.get("paid_by"), dict) else None
-    unused = event.get("unused_cost")
-    unused_cost = float(unused) if isinstance(unused, (int, float)) else 0.0
-    if outcome == FAILED:
-        error = error_from_dict({"job_id": event.get("id"), "money": _PERHAPS_PAID, **event})
-        if not isinstance(error, FluxTimeoutError) or error.job_id is None:
-            raise error
-        # The task was in a queue since, and the job may be ready by now.
-        log.info("%s It is asked for once more.", error.message)
-        return Waited(job_from(event), None, LAST_LOOK, paid_by, unused_cost)
-    # An event of another version may tell less; the worker then stores the image.
-    is_whole = all(isinstance(event.get(name), kind) for name, kind in _LOGGED.items())
-    image = told_image(event) if outcome == STORED and is_whole else None
-    deadline = event.get("deadline")
-    left = deadline - time.time() if isinstance(deadline, (int, float)) and abs(deadline) < 1e12 else 0.0
     try:
-        return Waited(job_from(event), image, max(60.0, left), paid_by, unused_cost)
+        event = WaitEvent.from_dict(data)
     except ValueError as error:
-        raise FluxServiceError(f"The trigger's event names no job ({error}).", billing=_PERHAPS_PAID) from None
+        raise FluxServiceError(
+            f"The trigger returned an unrecognised event ({error}).",
+            billing="The job that it waited for may be finished and billed.",
+        ) from None
+    if (summary := event.summary) is not None:
+        log.info("%s", summary)
+    if event.error is not None:
+        if not isinstance(event.error, FluxTimeoutError) or event.error.job_id is None:
+            raise event.error
+        # The task has waited for a worker since, and the job may be ready now.
+        log.info("%s The worker polls once more.", event.error.message)
+    return event
+
+
+def resumed_timeout(event: WaitEvent) -> float:
+    """Return the seconds that the worker may still wait for the job of ``event``."""
+    if event.outcome == FAILED:
+        return FINAL_CHECK_TIMEOUT
+    return max(MIN_RESUMED_TIMEOUT, event.deadline - time.time())
+
+
+def log_stored(log: Any, image: ImageResult) -> None:
+    """Log where the image is stored."""
+    log.info(
+        "Stored the image of job %s at %s (%sx%s %s, %s bytes).",
+        image.id,
+        image.uri,
+        image.width,
+        image.height,
+        image.format,
+        image.bytes,
+    )

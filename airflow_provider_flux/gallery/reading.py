@@ -80,7 +80,7 @@ def read_recipe(image: Image) -> Receipt | None:
     except Exception as error:
         _log(error, f"{image.place}.json")
         raise UnreadableError("The receipt could not be read by the API server; its log says more.") from error
-    return receipt if receipt and (receipt.job or {}).get("id") == image.job_id else None
+    return receipt if receipt and receipt.job and receipt.job.id == image.job_id else None
 
 
 def content_type_of(data: bytes) -> tuple[str, str]:

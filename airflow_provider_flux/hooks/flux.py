@@ -160,11 +160,11 @@ class FluxHook(BaseHook):
         :raises FluxBadImageError: if it is not one whole image, or its link has expired.
         :raises FluxServiceError: if the delivery host does not answer.
         """
-        from airflow_provider_flux.images.transfer import fetch_image
+        from airflow_provider_flux.images.download import download_image
 
         with self._errors(), tempfile.TemporaryDirectory(prefix="flux-") as folder:
             path = Path(folder) / "image"
-            image = fetch_image(self._client, result, path, max_bytes)
+            image = download_image(self._client, result, path, max_bytes)
             if isinstance(file, (str, os.PathLike)):
                 shutil.copyfile(path, file)
             else:

@@ -72,7 +72,7 @@ class InputImages:
         self._readers: dict[str, Callable[[], bytes]] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
 
-    def name(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    def tokenize(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Return ``fields`` with a token for each input image, and what is wrong with those that cannot be one.
 
         :raises FluxStoreError: if a store fails or cannot be reached; nothing was paid.
@@ -88,7 +88,7 @@ class InputImages:
                 named[name] = ImageToken("")
         return named, problems
 
-    def fill(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def embed(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return the body to send: ``request`` with the images themselves.
 
         :raises FluxBadRequestError: if one cannot be used; nothing was paid.
@@ -100,9 +100,9 @@ class InputImages:
                 continue
             try:
                 body[name] = (
-                    [self._sent(token, forms) for token in value]
+                    [self._encode(token, forms) for token in value]
                     if isinstance(value, list)
-                    else self._sent(value, forms)
+                    else self._encode(value, forms)
                 )
             except ValueError as error:
                 raise FluxBadRequestError(f"{name} {error}.") from None
@@ -160,7 +160,7 @@ class InputImages:
         self._readers[token] = lambda: data
         return token
 
-    def _sent(self, token: str, forms: tuple[str, ...]) -> str:
+    def _encode(self, token: str, forms: tuple[str, ...]) -> str:
         """Return the image as the API takes it."""
         if token not in self._readers or (token.lower().startswith(_WEB) and URL in forms):
             return str(token)
@@ -196,12 +196,12 @@ class InputImages:
         return data
 
     def _read_job(self, told: Mapping[str, Any]) -> bytes:
-        from airflow_provider_flux.images.transfer import fetch_job
+        from airflow_provider_flux.images.download import download_job_image
 
         with tempfile.TemporaryDirectory(prefix="flux-") as folder:
             path = Path(folder) / "image"
             try:
-                fetch_job(self._client, job_from(told), path, JOB_PATIENCE, MAX_BYTES)
+                download_job_image(self._client, job_from(told), path, JOB_PATIENCE, MAX_BYTES)
             except FluxError as error:
                 if not error.retryable:
                     raise ValueError(f"cannot be fetched: {error.message}") from None

@@ -19,9 +19,10 @@ from airflow_provider_flux.exceptions import FluxBadRequestError, FluxBatchError
 from airflow_provider_flux.execution.outlets import openlineage_outputs, record_asset_events
 from airflow_provider_flux.execution.templates import TemplatedOperator
 from airflow_provider_flux.failures import airflow_errors
+from airflow_provider_flux.identity import task_identity
 from airflow_provider_flux.images.verification import MAX_BYTES
 from airflow_provider_flux.links.flux import FluxImageLink
-from airflow_provider_flux.receipts.submission import check_policies, task_identity
+from airflow_provider_flux.receipts.submission import check_policies
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg

@@ -3,46 +3,43 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_flux import metrics
 from airflow_provider_flux.arguments import bytes_or_default, parse_bytes, seconds
-from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.exceptions import FluxBadRequestError, FluxError, FluxModeratedError, FluxRateLimitError
-from airflow_provider_flux.execution.capacity import Queued, defer_submit
+from airflow_provider_flux.execution.capacity import CapacityWait, defer_until_capacity
 from airflow_provider_flux.execution.deferral import (
     DEFAULT_DEFER_AFTER,
-    deadline_for,
-    event_uri,
+    WaitOptions,
     log_stored,
     read_event,
+    resumed_timeout,
     wait_or_defer,
 )
-from airflow_provider_flux.execution.outlets import openlineage_outputs, record_asset_events
-from airflow_provider_flux.execution.templates import TemplatedOperator
-from airflow_provider_flux.failures import abandoned_job_message, airflow_errors, retry_sentence
+from airflow_provider_flux.failures import abandoned_job_message, retry_sentence
+from airflow_provider_flux.identity import TaskIdentity, task_identity
 from airflow_provider_flux.images.verification import MAX_BYTES
-from airflow_provider_flux.links.flux import FluxImageLink
+from airflow_provider_flux.operators.base import FluxBaseOperator
 from airflow_provider_flux.receipts.lifecycle import failure_recorded, mark_ready
 from airflow_provider_flux.receipts.recipe import image_name
-from airflow_provider_flux.receipts.submission import Submission, check_policies, task_identity
-from airflow_provider_flux.results import describe, describe_job, describe_reused, with_unused
+from airflow_provider_flux.receipts.submission import Submission, check_policies
+from airflow_provider_flux.results import ImageResult
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
+    from airflow_provider_flux.client.jobs import Job
     from airflow_provider_flux.client.responses import Result
-    from airflow_provider_flux.hooks.flux import FluxHook
     from airflow_provider_flux.images.inputs import InputImages
+    from airflow_provider_flux.receipts.receipt import Receipt
     from airflow_provider_flux.receipts.stores import ReceiptStore
-    from airflow_provider_flux.storage.base import ImageStore
+    from airflow_provider_flux.storage import ImageStore
 
 REQUEST_FIELDS = (
     "prompt",
@@ -61,7 +58,7 @@ REQUEST_FIELDS = (
 )
 
 
-class FluxGenerateOperator(TemplatedOperator):
+class FluxGenerateOperator(FluxBaseOperator):
     """Generate one image with a FLUX model, and store it if told where.
 
     Submits a paid job on the worker, waits for it shortly there and then in the triggerer, and returns a
@@ -138,8 +135,6 @@ class FluxGenerateOperator(TemplatedOperator):
         "on_moderated",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"prompt": "text", "parameters": "json"}
-    operator_extra_links = (FluxImageLink(),)
-    ui_color = "#e8e4f3"
 
     def __init__(
         self,
@@ -199,7 +194,7 @@ class FluxGenerateOperator(TemplatedOperator):
         self.flux_conn_id = flux_conn_id
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
-        # Numbers from here on only when the task runs: until then, each may be a template.
+        # Each may be a template, and is a number only once the task runs.
         self.defer_after: Any = defer_after
         self.timeout: Any = timeout
         self.poll_interval: Any = poll_interval
@@ -209,10 +204,7 @@ class FluxGenerateOperator(TemplatedOperator):
         self.on_expired = on_expired
         self.on_moderated = on_moderated
         self._job: Job | None = None
-        self._queued: Queued | None = None
-        self._is_submitting = self._is_running = False
-        self._image_uri: str | None = None
-        self._unused_cost = 0.0
+        self._is_submitting = False
         self._has_receipt = True
 
     @property
@@ -229,75 +221,39 @@ class FluxGenerateOperator(TemplatedOperator):
             mask_secret(value)
         self._webhook_secret = value
 
-    @cached_property
-    def _hook(self) -> FluxHook:
-        from airflow_provider_flux.hooks.flux import FluxHook
-
-        return FluxHook(self.flux_conn_id, log_errors=False)
-
     def execute(self, context: Context) -> dict[str, Any]:
-        """Find the job of an earlier try or submit one, wait for it, store the image."""
-        with self._errors():
-            (request, images), store = self._request(), None
-            if uri := self._uri(request, context):
-                store = self._store(uri)
-                store.check()
-            receipts = self._receipt_store(store, context)
-            submission = self._submission(request, images, store, receipts, context)
-            self._is_submitting = True
-            try:
-                receipt = submission.get_or_submit(self._hook)
-            except FluxRateLimitError as error:
-                if self.deferrable:
-                    defer_submit(self, error, self._queued or Queued(deadline_for(self, None, self.timeout)))
-                raise
-            self._is_submitting = False
-            paid_by, self._unused_cost = receipt.payer_beside(submission.run), receipt.unused_cost(submission.run)
-            if receipt.state == "stored":
-                return self._reused(receipt.image or {}, paid_by, context)
-            self._job = job = receipt.paid_job()
-            if not self.wait_for_completion:
-                return self._not_awaited(job, paid_by, context)
-            with failure_recorded(receipts, self.on_expired):
-                result = wait_or_defer(
-                    self,
-                    self._hook,
-                    job,
-                    deadline=deadline_for(self, job.submitted_at, self.timeout),
-                    deferrable=self.deferrable,
-                    defer_after=self.defer_after,
-                    poll_interval=self.poll_interval,
-                    store={"uri": uri, "aws_conn_id": self.aws_conn_id} if uri else None,
-                    max_bytes=self.max_bytes,
-                    has_receipt=self._has_receipt,
-                    paid_by=paid_by,
-                    unused_cost=self._unused_cost,
-                )
-            return self._finish(result, store, receipts, paid_by, context)
+        """Find the job of an earlier attempt or submit one, wait for it, store its image."""
+        return self._submit_and_wait(context, CapacityWait())
 
-    def execute_queued(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Submit again, after waiting in the triggerer for room at the API."""
-        self._queued = Queued.read(event)
-        return self.execute(context)
+    def resume_submit(
+        self, context: Context, event: Any = None, *, deadline: float | None = None, refusals: int = 0
+    ) -> dict[str, Any]:
+        """Submit again, after waiting in the triggerer for capacity at the API."""
+        return self._submit_and_wait(context, CapacityWait(deadline, refusals))
 
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Go on after the triggerer has waited."""
+    def execute_complete(
+        self,
+        context: Context,
+        event: dict[str, Any] | None = None,
+        *,
+        paid_by: dict[str, Any] | None = None,
+        unused_cost: float = 0.0,
+    ) -> dict[str, Any]:
+        """Resume after the triggerer has waited for the job."""
         with self._errors():
-            # An event of another version may not name the place.
-            uri = event_uri(event) or self._uri_without_recipe()
-            store = self._store(uri) if uri else None
-            receipts = self._receipt_store(store, context)
-            with failure_recorded(receipts, self.on_expired):
-                self._job, image, timeout, paid_by, self._unused_cost = read_event(event, self.log)
-                if image is not None:
-                    return self._stored(image, paid_by, context)
-                result = self._hook.wait(self._job, timeout)
-            return self._finish(result, store, receipts, paid_by, context)
+            attempt = self._resume(context, event, {"paid_by": paid_by, "unused_cost": unused_cost})
+            with failure_recorded(attempt.receipts, self.on_expired):
+                waited = read_event(event, self.log)
+                self._job = waited.job
+                if waited.image is not None:
+                    return self._finish_stored(waited.image, attempt)
+                result = self._hook.wait(waited.job, resumed_timeout(waited))
+            return self._store(result, attempt)
 
     def on_kill(self) -> None:
-        """Log what becomes of the job, which the API cannot cancel.
+        """Log what happens to the job, which the API cannot cancel.
 
-        Airflow calls it at the end of an execution_timeout, and on SIGTERM, after which the task may well go on.
+        Airflow calls it at the end of an execution_timeout, and on SIGTERM, after which the task may well continue.
         """
         if self._job is not None:
             message = abandoned_job_message(self._job.id, self._has_receipt, self._is_running)
@@ -309,105 +265,62 @@ class FluxGenerateOperator(TemplatedOperator):
                 self.on_orphan,
             )
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
-        """Return what OpenLineage is told: the stored image."""
-        return openlineage_outputs([self._image_uri] if self._image_uri else [])
+    def _submit_and_wait(self, context: Context, waited: CapacityWait) -> dict[str, Any]:
+        with self._errors():
+            self._check_templates()
+            options = self._options()
+            request, images = self._request()
+            attempt = self._begin(context, self._uri(request, context))
+            if attempt.store is not None:
+                attempt.store.check()
+            receipt = self._submit(self._submission(request, images, attempt), options, waited)
+            attempt = attempt.of(receipt)
+            if receipt.state == "stored" and receipt.image is not None:
+                return self._finish_already_stored(receipt.image, attempt)
+            self._job = job = receipt.paid_job
+            if not self.wait_for_completion:
+                return self._finish_unawaited(job, attempt)
+            result = self._wait(job, options, attempt)
+            return self._store(result, attempt)
 
-    def _finish(
-        self,
-        result: Result,
-        store: ImageStore | None,
-        receipts: ReceiptStore,
-        paid_by: dict[str, Any] | None,
-        context: Context,
-    ) -> dict[str, Any]:
-        from airflow_provider_flux.images.transfer import download_and_store
-
-        if store is None:
-            self.log.info(
-                "Job %s is ready. output_uri is not set, so the image is not stored; its URL expires in minutes.",
-                result.job.id,
-            )
-            is_counted = not mark_ready(receipts, result.job)
-            return self._returned(describe(result), paid_by, context, is_counted)
-        with failure_recorded(receipts, self.on_expired, seed=result.seed):
-            image = download_and_store(
-                self._hook.get_conn(), result, store, bytes_or_default(self.max_bytes, MAX_BYTES)
-            )
-            return self._stored(image, paid_by, context)
-
-    def _stored(self, image: dict[str, Any], paid_by: dict[str, Any] | None, context: Context) -> dict[str, Any]:
-        log_stored(self.log, image)
-        return self._returned(image, paid_by, context, is_counted=False)
-
-    def _reused(self, image: dict[str, Any], paid_by: dict[str, Any] | None, context: Context) -> dict[str, Any]:
-        self.log.info("The image of job %s is already stored at %s.", image["id"], image["uri"])
-        return self._returned(image, paid_by, context, is_counted=True)
-
-    def _returned(
-        self, image: dict[str, Any], paid_by: dict[str, Any] | None, context: Context, is_counted: bool
-    ) -> dict[str, Any]:
-        """Return what the task returns of an image; log, count and announce it.
-
-        :param paid_by: The task that paid for it, if it is another one.
-        :param is_counted: Whether an earlier try of this run has counted what it paid.
-        """
-        if paid_by is not None:
-            self.log.info("Nothing is paid for job %s: run %s paid for it.", image["id"], paid_by["run_id"])
-        elif image.get("cost") is not None:
-            by = "An earlier try of this run paid" if is_counted else "Paid"
-            self.log.info("%s %s credits for job %s.", by, image["cost"], image["id"])
-        if is_counted or paid_by is not None:
-            image = describe_reused(image, asdict(task_identity(context)), paid_by)
-            metrics.reused(self._tags)
-        else:
-            metrics.ready(image, self._tags)
-        image = with_unused(image, self._unused_cost)
-        self._image_uri = image.get("uri")
-        record_asset_events(self, context, self._image_uri, image)
-        return image
-
-    def _not_awaited(self, job: Job, paid_by: dict[str, Any] | None, context: Context) -> dict[str, Any]:
-        described = describe_job(job)
-        if paid_by is not None:
-            described = describe_reused(described, asdict(task_identity(context)), paid_by)
-        record_asset_events(self, context, None, described)
-        return described
-
-    def _request(self) -> tuple[dict[str, Any], InputImages]:
-        """Return the request's fields as the API takes them, and its images; or fail before money is spent."""
-        # Here, so that a DAG file does not wait for the catalogue.
-        from airflow_provider_flux.client.catalogue.models import check_model
-        from airflow_provider_flux.client.catalogue.validation import left_empty, prepare
-        from airflow_provider_flux.images.inputs import InputImages
-
-        self._check_templates()
+    def _options(self) -> WaitOptions:
+        """Return how to wait, and check the policies; raises before anything is billed."""
         check_policies(
             reuse=self.reuse,
             on_orphan=self.on_orphan,
             on_expired=self.on_expired,
             on_moderated=self.on_moderated,
         )
-        self.defer_after = seconds("defer_after", self.defer_after, least=0.0)
-        self.timeout = seconds("timeout", self.timeout)
-        if self.poll_interval is not None:
-            self.poll_interval = seconds("poll_interval", self.poll_interval, least=0.1)
-        self.max_bytes = parse_bytes("max_bytes", self.max_bytes)
         if self.reuse == "always" and not self.output_uri:
             raise FluxBadRequestError("reuse='always' needs an output_uri, where the image can be found again.")
+        return WaitOptions(
+            timeout=seconds("timeout", self.timeout),
+            deferrable=self.deferrable,
+            defer_after=seconds("defer_after", self.defer_after, least=0.0),
+            poll_interval=None if self.poll_interval is None else seconds("poll_interval", self.poll_interval, 0.1),
+            max_bytes=parse_bytes("max_bytes", self.max_bytes),
+        )
+
+    def _request(self) -> tuple[dict[str, Any], InputImages]:
+        """Return the request's fields as the API accepts them, and its images; raises before anything is billed."""
+        # Imported late, so that a DAG file does not load the catalogue.
+        from airflow_provider_flux.client.catalogue.models import check_model
+        from airflow_provider_flux.client.catalogue.validation import left_empty, prepare
+        from airflow_provider_flux.images.inputs import InputImages
+
         fields = {name: getattr(self, name) for name in REQUEST_FIELDS}
         given = {name: value for name, value in fields.items() if value is not None or self._is_mapped_image(name)}
         parameters = self._own_parameters()
         if twice := sorted(given.keys() & parameters.keys()):
-            raise FluxBadRequestError(f"Given twice, as argument and in parameters: {', '.join(twice)}.")
+            raise FluxBadRequestError(f"Given twice, as an argument and in parameters: {', '.join(twice)}.")
         images = InputImages(check_model(self.model), self._hook.get_conn(), self.aws_conn_id)
         fields = {**parameters, **given}
-        named, problems = images.name(fields)
+        request, problems = images.tokenize(fields)
         problems = [*left_empty(fields), *problems]
-        return prepare(self.model, named, self._hook.endpoint.gateway, self.strict, problems), images
+        return prepare(self.model, request, self._hook.endpoint.gateway, self.strict, problems), images
 
     def _is_mapped_image(self, name: str) -> bool:
-        """Return whether what the image is made of comes from a mapped argument, so that None is no default."""
+        """Return whether the image is made from a mapped argument, so that its None is not a default."""
         return name in ("prompt", "image_prompt") and self._comes_mapped and name in self._given
 
     def _uri(self, request: dict[str, Any], context: Context) -> str | None:
@@ -420,26 +333,35 @@ class FluxGenerateOperator(TemplatedOperator):
         uri = str(self.output_uri or "").strip()
         return None if uri.endswith("/") else uri or None
 
-    def _store(self, uri: str) -> ImageStore:
+    def _begin(self, context: Context, uri: str | None) -> _Attempt:
+        """Open the stores of the image and of its receipt.
+
+        :param uri: Where the image is to be stored; None: nowhere.
+        """
+        from airflow_provider_flux.receipts.stores import NullReceiptStore, open_receipt_store
         from airflow_provider_flux.storage import open_store
 
-        return open_store(uri, self.aws_conn_id)
-
-    def _receipt_store(self, store: ImageStore | None, context: Context) -> ReceiptStore:
-        from airflow_provider_flux.receipts.stores import NullReceiptStore, open_receipt_store
-
+        store = None if uri is None else open_store(uri, self.aws_conn_id)
         receipts = open_receipt_store(store, context.get("task_state_store"))
         self._has_receipt = self.reuse != "never" and not isinstance(receipts, NullReceiptStore)
-        return receipts
+        return _Attempt(context, task_identity(context), store, receipts)
 
-    def _submission(
-        self,
-        request: dict[str, Any],
-        images: InputImages,
-        store: ImageStore | None,
-        receipts: ReceiptStore,
-        context: Context,
-    ) -> Submission:
+    def _resume(self, context: Context, event: Any, state: dict[str, Any]) -> _Attempt:
+        """Return the attempt that was deferred.
+
+        :param state: What it passed on to itself; earlier versions passed it on in the event.
+        """
+        earlier = {} if not isinstance(event, dict) else event
+        # An event of another version may not name the destination; templates may render differently now.
+        uri = earlier["uri"] if isinstance(earlier.get("uri"), str) else self._uri_without_recipe()
+        unused_cost = state["unused_cost"] or earlier.get("unused_cost")
+        return replace(
+            self._begin(context, uri),
+            paid_by=TaskIdentity.from_dict(state["paid_by"] or earlier.get("paid_by")),
+            unused_cost=unused_cost if isinstance(unused_cost, (int, float)) else 0.0,
+        )
+
+    def _submission(self, request: dict[str, Any], images: InputImages, attempt: _Attempt) -> Submission:
         if not self._has_receipt and self.reuse != "never":
             self.log.warning(
                 "No receipt can be saved: set output_uri, or use Airflow 3.3 or newer. Without one, a retry submits "
@@ -449,9 +371,9 @@ class FluxGenerateOperator(TemplatedOperator):
             self.model,
             request,
             images,
-            task_identity(context),
-            receipts,
-            store,
+            attempt.run,
+            attempt.receipts,
+            attempt.store,
             self.reuse,
             self.on_orphan,
             self.on_expired,
@@ -459,25 +381,117 @@ class FluxGenerateOperator(TemplatedOperator):
             wait_for_capacity=not self.deferrable,
         )
 
-    def _retry(self, error: FluxError) -> str:
-        return retry_sentence(error, self._has_receipt, self.on_orphan)
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        self._is_running = True
+    def _submit(self, submission: Submission, options: WaitOptions, waited: CapacityWait) -> Receipt:
+        """Return the receipt of an existing job or of a new one; defers while the account has no capacity."""
+        self._is_submitting = True
         try:
-            with airflow_errors(self._retry):
-                try:
-                    yield
-                except FluxError as error:
-                    metrics.failed(type(error).__name__, self._tags)
-                    if isinstance(error, FluxModeratedError) and self.on_moderated == "skip":
-                        # Inside, so that the log has no ERROR for what is only a skip.
-                        raise AirflowSkipException(str(error)) from None
-                    raise
-        finally:
-            self._is_running = False
+            receipt = submission.get_or_submit(self._hook)
+        except FluxRateLimitError as error:
+            if self.deferrable:
+                defer_until_capacity(self, error, waited, options)
+            raise
+        self._is_submitting = False
+        return receipt
+
+    def _wait(self, job: Job, options: WaitOptions, attempt: _Attempt) -> Result:
+        """Return the finished job's result; defers if it takes longer than ``defer_after``."""
+        uri = None if attempt.store is None else attempt.store.uri
+        with failure_recorded(attempt.receipts, self.on_expired):
+            return wait_or_defer(
+                self,
+                self._hook,
+                job,
+                options,
+                options.deadline(self, job.submitted_at),
+                store={"uri": uri, "aws_conn_id": self.aws_conn_id} if uri else None,
+                has_receipt=self._has_receipt,
+                state={
+                    "paid_by": attempt.paid_by and attempt.paid_by.to_dict(),
+                    "unused_cost": attempt.unused_cost,
+                },
+            )
+
+    def _store(self, result: Result, attempt: _Attempt) -> dict[str, Any]:
+        """Store the image of a finished job, if it has a destination."""
+        from airflow_provider_flux.images.transfer import download_and_store
+
+        if attempt.store is None:
+            self.log.info(
+                "Job %s is ready. output_uri is not set, so the image is not stored; its URL expires in minutes.",
+                result.job.id,
+            )
+            is_first = mark_ready(attempt.receipts, result.job)
+            return self._finish(ImageResult.of_result(result), attempt, was_counted=not is_first)
+        with failure_recorded(attempt.receipts, self.on_expired, seed=result.seed):
+            max_bytes = bytes_or_default(self.max_bytes, MAX_BYTES)
+            image = download_and_store(self._hook.get_conn(), result, attempt.store, max_bytes)
+            return self._finish_stored(image, attempt)
+
+    def _finish_stored(self, image: ImageResult, attempt: _Attempt) -> dict[str, Any]:
+        log_stored(self.log, image)
+        return self._finish(image, attempt, was_counted=False)
+
+    def _finish_already_stored(self, image: ImageResult, attempt: _Attempt) -> dict[str, Any]:
+        self.log.info("The image of job %s is already stored at %s.", image.id, image.uri)
+        return self._finish(image, attempt, was_counted=True)
+
+    def _finish_unawaited(self, job: Job, attempt: _Attempt) -> dict[str, Any]:
+        image = ImageResult.of_job(job)
+        if attempt.paid_by is not None:
+            image = image.as_reused(attempt.run, attempt.paid_by)
+        self._announce(attempt.context, [], None, image.to_dict())
+        return image.to_dict()
+
+    def _finish(self, image: ImageResult, attempt: _Attempt, was_counted: bool) -> dict[str, Any]:
+        """Log and count what was paid, announce the image, and return the task's result.
+
+        :param was_counted: Whether an earlier attempt of this run has counted what it paid.
+        """
+        if attempt.paid_by is not None:
+            self.log.info("Job %s is not billed to this run: run %s paid for it.", image.id, attempt.paid_by.run_id)
+        elif image.cost is not None:
+            payer = "An earlier attempt of this run paid" if was_counted else "Paid"
+            self.log.info("%s %s credits for job %s.", payer, image.cost, image.id)
+        if was_counted or attempt.paid_by is not None:
+            image = image.as_reused(attempt.run, attempt.paid_by)
+            metrics.reused(self._metric_tags)
+        else:
+            metrics.ready(image, self._metric_tags)
+        result = image.with_unused_cost(attempt.unused_cost).to_dict()
+        self._announce(attempt.context, [image.uri] if image.uri else [], image.uri, result)
+        return result
 
     @property
-    def _tags(self) -> dict[str, str]:
-        return metrics.tags_of(self.model, self._hook)
+    def _requested_model(self) -> str | None:
+        return self.model
+
+    def _retry_sentence(self, error: FluxError) -> str:
+        return retry_sentence(error, self._has_receipt, self.on_orphan)
+
+    def _handle_error(self, error: FluxError) -> None:
+        super()._handle_error(error)
+        if isinstance(error, FluxModeratedError) and self.on_moderated == "skip":
+            raise AirflowSkipException(str(error)) from None
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One attempt of the task, from the submit to the image.
+
+    :param run: The task instance.
+    :param store: Where the image is stored; None: nowhere.
+    :param receipts: Where its receipt is stored.
+    :param paid_by: The other task that paid for the job, if so.
+    :param unused_cost: Credits of further jobs that the task pays for and does not use.
+    """
+
+    context: Context
+    run: TaskIdentity
+    store: ImageStore | None
+    receipts: ReceiptStore
+    paid_by: TaskIdentity | None = None
+    unused_cost: float = 0.0
+
+    def of(self, receipt: Receipt) -> _Attempt:
+        """Return the attempt of the job that ``receipt`` names."""
+        return replace(self, paid_by=receipt.paid_by_other_than(self.run), unused_cost=receipt.unused_cost(self.run))

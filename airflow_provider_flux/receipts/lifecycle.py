@@ -1,7 +1,7 @@
 """Every transition of a receipt: claimed, submitted, ready, stored, failed, expired.
 
-Each one is a conditional write. A receipt that has a job never goes back to one that has none, and no process changes
-the receipt of another one's job.
+Each one is a conditional write. A receipt that has a job never loses it, and no process changes the receipt of another
+process's job.
 """
 
 from __future__ import annotations
@@ -14,33 +14,37 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.client.responses import Result
 from airflow_provider_flux.exceptions import (
     FluxError,
     FluxImageExpiredError,
     FluxJobFailedError,
     FluxJobNotFoundError,
     FluxModeratedError,
+    FluxReceiptError,
+    FluxStoreConfigurationError,
+    FluxStoreError,
 )
-from airflow_provider_flux.receipts.receipt import Receipt, State, new_claim
+from airflow_provider_flux.identity import TaskIdentity
+from airflow_provider_flux.receipts.receipt import PAID_STATES, Receipt, ReceiptState, new_claim
 from airflow_provider_flux.receipts.stores import ReceiptConflictError, ReceiptStore, update
+from airflow_provider_flux.redaction import redact
 
 log = logging.getLogger(__name__)
 
-PAID_STATES = ("submitted", "stored")
-"""States of a receipt whose image need not be paid for again."""
 CLAIM_RECHECK = 3.0
-"""Seconds after which a claim is renewed before the request goes out: the process may have been stopped meanwhile."""
+"""Age in seconds from which a claim is renewed before the request is sent: the process may have been suspended."""
 _MAX_RENEWALS = 5
-"""Renewals in a row, each of which takes longer than that: the store is slow, and a request goes out all the same."""
+"""Consecutive renewals that each take longer than that: the store is merely slow, and the request is sent."""
 
 
 class HeldClaim:
-    """The right to submit one recipe: taken, renewed right before each request, given up.
+    """The right to submit one recipe: taken, renewed right before each request, released.
 
-    :param receipts: Where the receipt is kept; read before.
-    :param intent: What is about to be submitted.
-    :param seconds: How long one request may take.
-    :raises ReceiptConflictError: from each method but :meth:`release`, if another process has taken the right.
+    :param receipts: Where the receipt is stored; already read.
+    :param intent: The receipt of what is about to be submitted.
+    :param seconds: Longest duration of one request.
+    :raises ReceiptConflictError: from each method but :meth:`release`, if another process has claimed the submit.
     """
 
     def __init__(self, receipts: ReceiptStore, intent: Receipt, seconds: float) -> None:
@@ -49,38 +53,38 @@ class HeldClaim:
         self.receipt = intent.with_state("intent")
 
     def take(self) -> None:
-        """Write the intent, unless another process has written since the receipt was read."""
-        # Before the write: a process that is stopped within it has an old claim afterwards.
+        """Write the intent, unless another process wrote after the receipt was read."""
+        # Before the write: a process that is suspended during it has an old claim afterwards.
         self._written_at = time.time()
         self.receipt = replace(self.receipt, claim=new_claim(self._seconds))
         self._receipts.write(self.receipt)
 
     def renew(self) -> None:
-        """Make sure that this process still has the claim; to be called right before a request."""
+        """Ensure that this process still has the claim; called right before a request."""
         for _ in range(_MAX_RENEWALS):
             if time.time() - self._written_at <= CLAIM_RECHECK:
                 return
-            # Again if the process was stopped within this write too.
+            # Once more if the process was suspended during this write, too.
             self.take()
 
-    def release(self, state: State = "intent", reason: str = "") -> None:
-        """Say that the submit is over, without a job that is known."""
-        given_up = self.receipt.with_state(state, reason=reason, claim=None)
+    def release(self, state: ReceiptState = "intent", reason: str = "") -> None:
+        """Record that the submit ended without a known job."""
+        released = self.receipt.with_state(state, reason=reason, claim=None)
         try:
-            self._receipts.write(replace(given_up, times=self.receipt.times) if state == "intent" else given_up)
+            self._receipts.write(replace(released, times=self.receipt.times) if state == "intent" else released)
         except ReceiptConflictError:
-            log.warning("%s belongs to another process by now.", self._receipts.location)
+            log.warning("%s belongs to another process now.", self._receipts.location)
 
 
 def record_submitted(
     receipts: ReceiptStore, submitted: Receipt, may_reuse: Callable[[Receipt], bool], is_claimed: bool
 ) -> Receipt:
-    """Write down the job that was accepted; return the receipt of the job whose image is to be used.
+    """Record the job that was accepted; return the receipt of the job whose image is used.
 
-    That is another job only if this process was stopped for so long that another one submitted in its place.
+    That is another job only if this process was suspended for so long that another one submitted in its place.
 
-    :param may_reuse: Returns whether the image of a receipt may be taken instead.
-    :param is_claimed: Whether what was read or written last is this process's own claim.
+    :param may_reuse: Returns whether the image of a receipt may be used instead.
+    :param is_claimed: Whether the receipt that was read or written last is this process's own claim.
     """
     if is_claimed:
         with contextlib.suppress(ReceiptConflictError):
@@ -90,43 +94,116 @@ def record_submitted(
     def change(present: Receipt | None) -> Receipt | None:
         if present is None:
             return submitted
-        if (present.job or {}).get("id") == (submitted.job or {}).get("id"):
+        if present.is_of(submitted.paid_job):
             return present
         if not may_reuse(present):
             return None
         if present.state in PAID_STATES:
-            return present.with_unused(submitted.job, submitted.run)
+            return present.with_unused(submitted.paid_job, submitted.run)
         return submitted
 
     used = update(receipts, change)
-    job_id = submitted.paid_job().id
+    job = submitted.paid_job
     if used is None:
-        log.warning("%s belongs to another job by now, and does not name job %s.", receipts.location, job_id)
+        log.warning("%s belongs to another job now and does not name job %s.", receipts.location, job.id)
         return submitted
-    if used.paid_job().id != job_id:
+    if not used.is_of(job):
         log.warning(
-            "Job %s (%s credits) was submitted a second time for one image: this process was stopped, and another one "
+            "Job %s (%s credits) is the second submit for one image: this process was suspended, and another one "
             "submitted job %s meanwhile. The image of job %s is used; both jobs are billed.",
-            job_id,
-            submitted.paid_job().cost,
-            used.paid_job().id,
-            used.paid_job().id,
+            job.id,
+            job.cost,
+            used.paid_job.id,
+            used.paid_job.id,
         )
     return used
 
 
-def record_image(receipts: ReceiptStore, receipt: Receipt) -> Receipt | None:
-    """Write down the image that is about to be stored, so that a crash does not hide it.
+def readable_receipt(receipts: ReceiptStore, job: Job) -> tuple[bool, Receipt | None]:
+    """Return whether a receipt of ``job`` may be written, and the present receipt.
 
-    :param receipt: With the image's description.
-    :return: What was written, which is ``stored`` if another process has stored the image meanwhile; None if the
-        receipt belongs to another job by now, and is kept as it is.
+    A document that is not a receipt is kept: the image of a paid job is then stored without one.
+    """
+    try:
+        return True, receipts.read()
+    except FluxReceiptError as error:
+        log.error("%s The file is kept; the image of job %s is stored without a receipt.", error.message, job.id)
+        return False, None
+
+
+def record_expected(receipts: ReceiptStore, job: Job, run: TaskIdentity, uri: str) -> None:
+    """Record a job whose image is about to be stored at ``uri``; a document that is not a receipt is kept.
+
+    :raises FluxStoreConfigurationError: if another process stores the image of another job there at this moment.
+    """
+    is_first = True
+
+    def change(present: Receipt | None) -> Receipt | None:
+        nonlocal is_first
+        if present is not None and present.is_of(job):
+            return None
+        if not is_first and present is not None:
+            check_not_replaced(present, job, uri)
+        is_first = False
+        return Receipt("submitted", f"job {job.id}", job.model, run=run, job=job).with_state("submitted")
+
+    try:
+        update(receipts, change)
+    except FluxReceiptError as error:
+        log.error("%s The file is kept; the image of job %s is stored without a receipt.", error.message, job.id)
+
+
+def receipt_of_finished_job(result: Result, earlier: Receipt | None) -> Receipt | None:
+    """Return the receipt of a finished job; None if its place belongs to a later job or submit.
+
+    :param earlier: The present receipt.
+    """
+    job = result.job
+    if earlier is not None and not earlier.may_be_of(job):
+        if earlier.state in PAID_STATES or earlier.is_being_submitted:
+            return None
+        earlier = None
+    if earlier is None:
+        earlier = Receipt("submitted", f"job {job.id}", job.model)
+    known = {"prompt": result.prompt, "seed": result.seed}
+    parameters = earlier.parameters or redact({name: value for name, value in known.items() if value is not None})
+    # A receipt without a job is the intent whose job could not be recorded: its recipe is this image's.
+    return replace(
+        earlier,
+        state="submitted",
+        job=job if result.cost is None else replace(job, cost=result.cost),
+        parameters=parameters or None,
+        claim=None,
+    )
+
+
+def check_not_replaced(present: Receipt, job: Job, uri: str) -> None:
+    """Check that the image at ``uri`` has not been replaced by another one.
+
+    :param present: The receipt there, which names an image right before it is stored.
+    :raises FluxStoreConfigurationError: if it belongs to another job.
+    """
+    if present.state in PAID_STATES and present.image is not None and not present.may_be_of(job):
+        raise FluxStoreConfigurationError(
+            f"The image of job {job.id} is not stored: {uri} holds that of job {present.paid_job.id} ({present.run}) "
+            "now. Two runs or tasks share this destination; give each its own, for example with {{ run_id }} in it.",
+            job_id=job.id,
+            billing=FluxStoreError.billing_note(job.id),
+        )
+
+
+def record_image(receipts: ReceiptStore, receipt: Receipt) -> Receipt | None:
+    """Record the image that is about to be stored, so that it is found after a crash.
+
+    :param receipt: Contains the image.
+    :return: The receipt that was written, which is ``stored`` if another process has stored the image meanwhile; None
+        if the receipt belongs to another job now, and is kept unchanged.
     """
 
     def change(present: Receipt | None) -> Receipt | None:
         if present is None:
             return receipt
-        if not present.may_be_of(receipt.paid_job()):
+        if not present.may_be_of(receipt.paid_job):
             return None if present.state in PAID_STATES or present.is_being_submitted else receipt
         if present.state == "stored":
             return present
@@ -139,10 +216,10 @@ def record_image(receipts: ReceiptStore, receipt: Receipt) -> Receipt | None:
 
 
 def record_stored(receipts: ReceiptStore, receipt: Receipt) -> None:
-    """Write down that the image is stored."""
+    """Record that the image is stored."""
 
     def change(present: Receipt | None) -> Receipt | None:
-        if present is None or (present.may_be_of(receipt.paid_job()) and present.state != "stored"):
+        if present is None or (present.may_be_of(receipt.paid_job) and present.state != "stored"):
             return replace(present or receipt, job=receipt.job, image=receipt.image).with_state("stored")
         return None
 
@@ -153,33 +230,34 @@ def record_stored(receipts: ReceiptStore, receipt: Receipt) -> None:
 
 
 def mark_ready(receipts: ReceiptStore, job: Job) -> bool:
-    """Write down that a job whose image is not stored is ready; return whether that is news.
+    """Record that a job whose image is not stored is ready; return whether this is the first time.
 
-    What was counted as paid once is not counted again.
+    So a job is counted as paid once.
     """
 
     def change(present: Receipt | None) -> Receipt | None:
         if present is not None and present.job is None and present.may_be_of(job):
-            present = present.with_state("submitted", job=job.to_dict(), claim=None)
-        is_news = present is not None and (present.job or {}).get("id") == job.id and "ready" not in present.times
-        return present.with_timestamp("ready") if present is not None and is_news else None
+            present = present.with_state("submitted", job=job, claim=None)
+        if present is None or not present.is_of(job) or "ready" in present.times:
+            return None
+        return present.with_timestamp("ready")
 
     try:
         if update(receipts, change) is not None:
             return True
         present = receipts.read()
     except FluxError as error:
-        log.warning("The receipt does not show that the image was ready: %s", error.message)
+        log.warning("The receipt does not record that the image was ready: %s", error.message)
         return True
-    return present is None or (present.job or {}).get("id") != job.id
+    return present is None or not present.is_of(job)
 
 
 @contextlib.contextmanager
 def failure_recorded(receipts: ReceiptStore, on_expired: str, seed: int | None = None) -> Iterator[None]:
-    """Write down how a job ended, if it ends without an image.
+    """Record how a job ended, if it ends without an image.
 
     :param on_expired: Whether a retry may pay for a lost image again (``"resubmit"``) or not (``"fail"``).
-    :param seed: The seed it was made with, if known.
+    :param seed: The seed that the image was generated with, if known.
     """
     try:
         yield
@@ -193,13 +271,14 @@ def failure_recorded(receipts: ReceiptStore, on_expired: str, seed: int | None =
         raise
 
 
-def _record_failure(receipts: ReceiptStore, error: FluxError, state: State, **changes: Any) -> None:
+def _record_failure(receipts: ReceiptStore, error: FluxError, state: ReceiptState, **changes: Any) -> None:
     def change(present: Receipt | None) -> Receipt | None:
-        # An image that another process has stored meanwhile is there, whatever the API says by now.
-        is_news = present is not None and (present.job or {}).get("id") == error.job_id and present.state != "stored"
-        return present.with_state(state, reason=error.message, **changes) if present is not None and is_news else None
+        # An image that another process has stored meanwhile exists, whatever the API returns now.
+        if present is None or present.job is None or present.job.id != error.job_id or present.state == "stored":
+            return None
+        return present.with_state(state, reason=error.message, **changes)
 
     try:
         update(receipts, change)
     except FluxError as unwritten:
-        log.error("The receipt does not show how job %s ended: %s", error.job_id, unwritten)
+        log.error("The receipt does not record how job %s ended: %s", error.job_id, unwritten)

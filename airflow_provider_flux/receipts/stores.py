@@ -1,7 +1,7 @@
-"""Where a receipt is kept: beside its image, in Airflow's task state store, or nowhere.
+"""Where a receipt is stored: beside its image, in Airflow's task state store, or nowhere.
 
-A receipt store remembers what it has read or written last, and replaces nothing else: of two processes that want to
-write, one is refused and reads again.
+A receipt store remembers the document that it read or wrote last, and replaces no other: of two processes that write,
+one is refused and reads again.
 """
 
 from __future__ import annotations
@@ -11,34 +11,37 @@ import json
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from airflow_provider_flux.exceptions import FluxStoreError
+from airflow_provider_flux.exceptions import FluxError, FluxStoreError
 from airflow_provider_flux.receipts.receipt import MAX_BYTES, Receipt, read_receipt
 from airflow_provider_flux.storage.base import ImageStore, Sidecar, SidecarConflictError
 
 _MAX_CONFLICTS = 20
-"""Conflicts in a row after which something other than a few other processes is at work."""
+"""Consecutive conflicts that a few competing processes cannot explain."""
 
 
 class ReceiptConflictError(Exception):
-    """Another process has written the receipt since this one read it."""
+    """Another process wrote the receipt after this one read it."""
 
 
 class ReceiptStore(Protocol):
-    """Where one receipt is kept."""
+    """Where one receipt is stored.
+
+    :param location: The place, for messages.
+    """
 
     location: str
 
     def read(self) -> Receipt | None:
-        """Return the receipt; None if there certainly is none.
+        """Return the receipt; None if it certainly does not exist.
 
-        :raises FluxReceiptError: if what is there is no receipt.
+        :raises FluxReceiptError: if the document is not a readable receipt.
         :raises FluxStoreError: if it cannot be read.
         """
 
     def write(self, receipt: Receipt) -> None:
-        """Keep the receipt in place of the one that was read or written last.
+        """Store the receipt in place of the one that was read or written last.
 
-        :raises ReceiptConflictError: if another process has written since.
+        :raises ReceiptConflictError: if another process wrote after that.
         :raises FluxStoreError: if it cannot be written.
         """
 
@@ -55,7 +58,7 @@ class SidecarReceiptStore:
         try:
             self._note = self._store.read_sidecar(MAX_BYTES)
         except Exception as error:
-            # Whatever the store's library says: "cannot be read" is not "there is none".
+            # Each store's library has errors of its own, and an unreadable receipt is not a missing one.
             raise FluxStoreError(
                 f"The receipt {self.location} cannot be read ({type(error).__name__}: {error})."
             ) from error
@@ -70,15 +73,15 @@ class SidecarReceiptStore:
         except Exception as error:
             if self._has_written(data):
                 return
-            job_id = (receipt.job or {}).get("id")
+            job_id = None if receipt.job is None else receipt.job.id
             raise FluxStoreError(
                 f"The receipt {self.location} of job {job_id} cannot be written ({type(error).__name__}: {error}).",
                 job_id=job_id,
-                billing=f"Job {job_id} was accepted and is billed if it finishes." if job_id else None,
+                billing=FluxError.billing_note(job_id) if job_id else None,
             ) from error
 
     def _has_written(self, data: bytes) -> bool:
-        """Return whether a write that failed has taken effect, as one has whose answer was lost."""
+        """Return whether a failed write took effect nevertheless, because only its response was lost."""
         with contextlib.suppress(Exception):
             note = self._store.read_sidecar(MAX_BYTES)
             if note is not None and note.data == data:
@@ -90,7 +93,7 @@ class SidecarReceiptStore:
 class TaskStateReceiptStore:
     """The receipt is in Airflow's task state store (3.3 and later), which all attempts of a task share.
 
-    That store has no conditional writes: a look just before each write has to do.
+    That store has no conditional writes, so the document is compared right before each write.
     """
 
     KEY = "flux_receipt"
@@ -108,7 +111,7 @@ class TaskStateReceiptStore:
         from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
         if self._get() != self._document:
-            raise ReceiptConflictError(f"{self.location} was written by another process.")
+            raise ReceiptConflictError(f"{self.location} was changed by another process.")
         document = json.loads(receipt.to_json())
         try:
             self._state.set(self.KEY, document, retention=NEVER_EXPIRE)
@@ -118,7 +121,7 @@ class TaskStateReceiptStore:
         self._document = document
 
     def _has_written(self, document: Any) -> bool:
-        """Return whether a write that failed has taken effect, as one has whose answer was lost."""
+        """Return whether a failed write took effect nevertheless, because only its response was lost."""
         with contextlib.suppress(FluxStoreError):
             return bool(self._get() == document)
         return False
@@ -131,7 +134,7 @@ class TaskStateReceiptStore:
 
 
 class NullReceiptStore:
-    """No place for a receipt: an Airflow before 3.3, and no place for the image."""
+    """Stores no receipt: the Airflow version has no task state store, and the image is not stored."""
 
     location = "nowhere"
 
@@ -139,14 +142,14 @@ class NullReceiptStore:
         return None
 
     def write(self, receipt: Receipt) -> None:
-        """Forget it."""
+        """Discard the receipt."""
 
 
 def open_receipt_store(store: ImageStore | None, task_state_store: Any) -> ReceiptStore:
-    """Return the place where a task's receipt is kept.
+    """Return the store of a task's receipt.
 
-    :param store: Where the image goes; None: nowhere.
-    :param task_state_store: Airflow's task state store; None where there is none.
+    :param store: Where the image is stored; None: nowhere.
+    :param task_state_store: Airflow's task state store; None before Airflow 3.3.
     """
     if store is not None:
         return SidecarReceiptStore(store)
@@ -154,10 +157,10 @@ def open_receipt_store(store: ImageStore | None, task_state_store: Any) -> Recei
 
 
 def update(receipts: ReceiptStore, change: Callable[[Receipt | None], Receipt | None]) -> Receipt | None:
-    """Change the receipt as it is at this moment, whoever else writes; return what was written.
+    """Change the current receipt, also while other processes write; return the receipt that was written.
 
-    :param change: Returns the new receipt of the present one; None: leave that alone.
-    :raises FluxReceiptError: if what is there is no receipt.
+    :param change: Maps the current receipt to the new one; None: keep the current one.
+    :raises FluxReceiptError: if the document is not a readable receipt.
     :raises FluxStoreError: if it cannot be read or written.
     """
     for _ in range(_MAX_CONFLICTS):
@@ -169,4 +172,4 @@ def update(receipts: ReceiptStore, change: Callable[[Receipt | None], Receipt | 
         except ReceiptConflictError:
             continue
         return changed
-    raise FluxStoreError(f"{receipts.location} is written by other processes all the time.")
+    raise FluxStoreError(f"{receipts.location} is changed by other processes too often to be written.")

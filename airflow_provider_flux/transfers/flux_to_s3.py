@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cached_property
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
-from airflow.sdk import BaseOperator
 
 from airflow_provider_flux import metrics
 from airflow_provider_flux.arguments import bytes_or_default, is_unset, parse_bytes, parse_mapping, seconds
 from airflow_provider_flux.client.jobs import Job, job_from
-from airflow_provider_flux.exceptions import FluxBadImageError, FluxBadRequestError, FluxError, job_context
-from airflow_provider_flux.execution.deferral import deadline_for, log_stored, read_event, wait_or_defer
-from airflow_provider_flux.execution.outlets import openlineage_outputs, record_asset_events
-from airflow_provider_flux.failures import abandoned_job_message, airflow_errors
+from airflow_provider_flux.exceptions import (
+    FluxBadImageError,
+    FluxBadRequestError,
+    FluxError,
+    FluxStoreConfigurationError,
+    FluxStoreError,
+    job_context,
+)
+from airflow_provider_flux.execution.deferral import (
+    WaitOptions,
+    log_stored,
+    read_event,
+    resumed_timeout,
+    wait_or_defer,
+)
+from airflow_provider_flux.failures import SAME_JOB_AGAIN, abandoned_job_message
+from airflow_provider_flux.identity import task_identity
 from airflow_provider_flux.images.verification import MAX_BYTES
-from airflow_provider_flux.links.flux import FluxImageLink
+from airflow_provider_flux.operators.base import FluxBaseOperator
 from airflow_provider_flux.receipts.lifecycle import failure_recorded
-from airflow_provider_flux.receipts.submission import task_identity
+from airflow_provider_flux.results import ImageResult
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
     from airflow_provider_flux.client.responses import Result
-    from airflow_provider_flux.hooks.flux import FluxHook
     from airflow_provider_flux.storage.s3 import S3Store
 
 
@@ -37,7 +49,7 @@ _URL = re.compile(r"(?i)(?:s3[an]?|(?P<http>https?))://")
 """What the amazon provider takes for a full URL; any other text with a colon in it is a key."""
 
 
-class FluxToS3Operator(BaseOperator):
+class FluxToS3Operator(FluxBaseOperator):
     """Upload the image of a FLUX job to S3, waiting for the job if it is not ready.
 
     The object gets the image's content type, and the metadata ``job-id``, ``model``, ``seed``, ``sha256``,
@@ -75,8 +87,6 @@ class FluxToS3Operator(BaseOperator):
         "timeout",
         "max_bytes",
     )
-    operator_extra_links = (FluxImageLink(),)
-    ui_color = "#e8e4f3"
 
     def __init__(
         self,
@@ -110,132 +120,135 @@ class FluxToS3Operator(BaseOperator):
         self.deferrable = deferrable
         self.timeout: Any = timeout
         self.max_bytes: Any = max_bytes
-        self._left: Job | None = None
-        self._is_running = False
-        self._image_uri: str | None = None
-
-    @cached_property
-    def _hook(self) -> FluxHook:
-        from airflow_provider_flux.hooks.flux import FluxHook
-
-        return FluxHook(self.flux_conn_id, log_errors=False)
+        self._job: Job | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Wait for the job, upload its image."""
-        from airflow_provider_flux.exceptions import FluxStoreConfigurationError, FluxStoreError
-        from airflow_provider_flux.images.transfer import copy, find, record_expected_image
-        from airflow_provider_flux.receipts.stores import SidecarReceiptStore
-        from airflow_provider_flux.storage import open_store
-
+        """Find the image where it is stored already, or wait for its job; store it in S3."""
         if is_unset(self.generation):
             raise AirflowSkipException(
-                "There is no image to store: generation is empty, as it is when the task before was skipped. "
-                "Nothing was billed."
+                "There is no image to store: generation is empty, as it is after a skipped task. Nothing was billed."
             )
         with self._errors():
-            self.timeout = seconds("timeout", self.timeout)
-            self.max_bytes = parse_bytes("max_bytes", self.max_bytes)
-            self._left = job = self._job()
+            options = self._options()
+            self._job = job = self._read_job()
             with job_context(job.id):
                 store = self._store()
                 store.check()
-                if (there := find(store, job)) is not None:
-                    self.log.info("The image of job %s is at %s already.", job.id, store.uri)
-                    return self._tell(there, context)
-                if (told := self._stored_already()) is not None:
-                    try:
-                        image = copy(told, open_store(told["uri"], self.aws_conn_id), store, self.max_bytes)
-                        return self._stored(image, context)
-                    except (FluxStoreError, FluxStoreConfigurationError, FluxBadImageError) as error:
-                        self.log.warning("Asking the API for the image instead: %s", error.message)
-                record_expected_image(store, job, task_identity(context))
-            with failure_recorded(SidecarReceiptStore(store), "fail"):
-                result = wait_or_defer(
-                    self,
-                    self._hook,
-                    job,
-                    deadline=deadline_for(self, None, self.timeout),
-                    deferrable=self.deferrable,
-                    store=self._store_for_triggerer(store),
-                    max_bytes=self.max_bytes,
-                )
-                return self._upload(result, store, context)
+                if (image := self._find_stored_image(job, store, options)) is not None:
+                    return self._finish(image, context)
+            result = self._wait(job, store, options, context)
+            return self._download_and_store(result, store, context)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Go on after the triggerer has waited."""
-        from airflow_provider_flux.receipts.stores import SidecarReceiptStore
-
+        """Resume after the triggerer has waited for the job."""
         with self._errors():
             store = self._store()
-            with failure_recorded(SidecarReceiptStore(store), "fail"):
-                self._left, image, timeout, *_ = read_event(event, self.log)
-                if image is not None:
-                    return self._paid(self._stored(image, context))
-                return self._upload(self._hook.wait(self._left, timeout), store, context)
+            with self._failure_recorded(store):
+                waited = read_event(event, self.log)
+                self._job = waited.job
+                if waited.image is not None:
+                    log_stored(self.log, waited.image)
+                    return self._finish(self._counted(waited.image), context)
+                result = self._hook.wait(waited.job, resumed_timeout(waited))
+            return self._download_and_store(result, store, context)
 
     def on_kill(self) -> None:
-        """Log what becomes of the job, which the API cannot cancel."""
-        if self._left is not None:
-            message = abandoned_job_message(self._left.id, is_running=self._is_running)
+        """Log what happens to the job, which the API cannot cancel."""
+        if self._job is not None:
+            message = abandoned_job_message(self._job.id, is_running=self._is_running)
             self.log.log(logging.INFO if self._is_running else logging.WARNING, message)
 
-    def _job(self) -> Job:
+    def _options(self) -> WaitOptions:
+        """Return how to wait; raises before anything is done."""
+        return WaitOptions(
+            timeout=seconds("timeout", self.timeout),
+            deferrable=self.deferrable,
+            max_bytes=parse_bytes("max_bytes", self.max_bytes),
+        )
+
+    def _read_job(self) -> Job:
         try:
             return job_from(self.generation)
         except ValueError as error:
-            raise FluxBadRequestError(f"generation cannot be used: {error}.") from None
+            raise FluxBadRequestError(f"generation is invalid: {error}.") from None
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
-        """Return what OpenLineage is told: the stored image."""
-        return openlineage_outputs([self._image_uri] if self._image_uri else [])
+    def _find_stored_image(self, job: Job, store: S3Store, options: WaitOptions) -> ImageResult | None:
+        """Return the image if an earlier attempt, or the task that generated it, has stored it already."""
+        from airflow_provider_flux.images.object_metadata import find_uploaded_image
+        from airflow_provider_flux.images.transfer import copy_stored_image
+        from airflow_provider_flux.storage import open_store
 
-    def _upload(self, result: Result, store: S3Store, context: Context) -> dict[str, Any]:
+        if (image := find_uploaded_image(store, job)) is not None:
+            self.log.info("The image of job %s is already stored at %s.", job.id, store.uri)
+            return image
+        image = self._generated
+        if image is None or not image.uri:
+            return None
+        try:
+            source = open_store(image.uri, self.aws_conn_id)
+            image = copy_stored_image(image, source, store, options.max_bytes)
+        except (FluxStoreError, FluxStoreConfigurationError, FluxBadImageError) as error:
+            self.log.warning("The stored image cannot be copied, so the API is asked for it: %s", error.message)
+            return None
+        log_stored(self.log, image)
+        return image
+
+    def _wait(self, job: Job, store: S3Store, options: WaitOptions, context: Context) -> Result:
+        """Return the finished job's result; defers if it takes longer than a few seconds."""
+        from airflow_provider_flux.receipts.lifecycle import record_expected
+        from airflow_provider_flux.receipts.stores import SidecarReceiptStore
+
+        with job_context(job.id):
+            record_expected(SidecarReceiptStore(store), job, task_identity(context), store.uri)
+        with self._failure_recorded(store):
+            deadline = options.deadline(self, None)
+            arguments = self._store_arguments_for_triggerer(store)
+            return wait_or_defer(self, self._hook, job, options, deadline, store=arguments)
+
+    def _download_and_store(self, result: Result, store: S3Store, context: Context) -> dict[str, Any]:
         from airflow_provider_flux.images.transfer import download_and_store
 
-        image = download_and_store(self._hook.get_conn(), result, store, bytes_or_default(self.max_bytes, MAX_BYTES))
-        return self._paid(self._stored(image, context))
+        with self._failure_recorded(store):
+            max_bytes = bytes_or_default(self.max_bytes, MAX_BYTES)
+            image = download_and_store(self._hook.get_conn(), result, store, max_bytes)
+            log_stored(self.log, image)
+            return self._finish(self._counted(image), context)
 
-    def _paid(self, image: dict[str, Any]) -> dict[str, Any]:
-        """Count what was paid, unless the task that waited for the job has."""
-        generation = parse_mapping(self.generation) or {}
-        if generation.get("reused"):
-            shared = {name: generation[name] for name in ("cost", "reused", "paid_by") if name in generation}
-            return {**image, **shared}
-        if generation.get("status") != "Ready":
-            if image.get("cost") is not None:
-                self.log.info("Paid %s credits for job %s.", image["cost"], image["id"])
-            metrics.ready(image, self._tags)
+    def _failure_recorded(self, store: S3Store) -> AbstractContextManager[None]:
+        from airflow_provider_flux.receipts.stores import SidecarReceiptStore
+
+        return failure_recorded(SidecarReceiptStore(store), "fail")
+
+    def _counted(self, image: ImageResult) -> ImageResult:
+        """Log and count what was paid, unless the task that waited for the job has."""
+        generated = self._generated
+        if generated is not None and generated.reused:
+            return replace(image, cost=generated.cost, reused=True, paid_by=generated.paid_by)
+        if generated is None or generated.status != "Ready":
+            if image.cost is not None:
+                self.log.info("Paid %s credits for job %s.", image.cost, image.id)
+            metrics.ready(image, self._metric_tags)
         return image
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        self._is_running = True
-        try:
-            with airflow_errors(_retry):
-                yield
-        except FluxError as error:
-            metrics.failed(type(error).__name__, self._tags)
-            raise
-        finally:
-            self._is_running = False
+    def _finish(self, image: ImageResult, context: Context) -> dict[str, Any]:
+        result = image.to_dict()
+        self._announce(context, [image.uri] if image.uri else [], image.uri, result)
+        return result
 
     @property
-    def _tags(self) -> dict[str, str]:
-        return metrics.tags_of(self._left and self._left.model, self._hook)
+    def _generated(self) -> ImageResult | None:
+        """The result of the task that generated the image; None if only the job's id is known."""
+        with contextlib.suppress(ValueError):
+            if (generation := parse_mapping(self.generation)) is not None:
+                return ImageResult.from_dict(generation)
+        return None
 
-    def _stored(self, image: dict[str, Any], context: Context) -> dict[str, Any]:
-        log_stored(self.log, image)
-        return self._tell(image, context)
+    @property
+    def _requested_model(self) -> str | None:
+        return None if self._job is None else self._job.model
 
-    def _tell(self, image: dict[str, Any], context: Context) -> dict[str, Any]:
-        self._image_uri = image["uri"]
-        record_asset_events(self, context, image["uri"], image)
-        return image
-
-    def _stored_already(self) -> Mapping[str, Any] | None:
-        """Return the description of an image that FluxGenerateOperator has stored; None if it has not."""
-        told = parse_mapping(self.generation)
-        return told if told is not None and isinstance(told.get("uri"), str) and told["uri"] else None
+    def _retry_sentence(self, error: FluxError) -> str:
+        return SAME_JOB_AGAIN if error.retryable else ""
 
     def _store(self) -> S3Store:
         from airflow_provider_flux.storage import open_store
@@ -285,17 +298,13 @@ class FluxToS3Operator(BaseOperator):
             raise FluxBadRequestError("extra_args must be a dict of S3 upload arguments.")
         return dict(extra_args)
 
-    def _store_for_triggerer(self, store: S3Store) -> dict[str, Any] | None:
-        """Return what the triggerer needs to store the image; None if that must not be written down."""
+    def _store_arguments_for_triggerer(self, store: S3Store) -> dict[str, Any] | None:
+        """Return the store's arguments for the triggerer; None if they must not be stored in Airflow's database."""
         if any("SSECustomer" in name for name in self._read_extra_args() or {}):
             return None
-        told = {"uri": store.uri, "aws_conn_id": self.aws_conn_id, **self._s3_arguments()}
+        arguments = {"uri": store.uri, "aws_conn_id": self.aws_conn_id, **self._s3_arguments()}
         try:
-            json.dumps(told)
+            json.dumps(arguments)
         except (TypeError, ValueError):
             return None
-        return told
-
-
-def _retry(error: FluxError) -> str:
-    return "A retry of this task resumes the same job and is not billed again." if error.retryable else ""
+        return arguments

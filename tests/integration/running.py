@@ -43,9 +43,15 @@ def fire(trigger: BaseTrigger) -> dict[str, Any]:
         return events[0].payload
 
     event: dict[str, Any] = json.loads(json.dumps(asyncio.run(first())))
-    nested = [name for name, value in event.items() if isinstance(value, (dict, list))]
-    assert nested in ([], ["paid_by"]), "the event is flat, but for a task's identity"
+    nested = [name for name, value in (event or {}).items() if isinstance(value, (dict, list))]
+    assert not nested, "the event is flat"
     return event
+
+
+def resumed_with(deferral: TaskDeferred) -> dict[str, Any]:
+    """Fire the trigger of a deferral; return the arguments with which Airflow resumes the task."""
+    kwargs: dict[str, Any] = json.loads(json.dumps(deferral.kwargs or {}))
+    return {**kwargs, "event": fire(deferral.trigger)}
 
 
 def run(operator: Any, map_index: int = -1, **about: Any) -> tuple[dict[str, Any], bool]:
@@ -56,5 +62,5 @@ def run(operator: Any, map_index: int = -1, **about: Any) -> tuple[dict[str, Any
         try:
             return method(context(map_index, **about), **event), deferred
         except TaskDeferred as deferral:
-            method, event = getattr(operator, deferral.method_name), {"event": fire(deferral.trigger)}
+            method, event = getattr(operator, deferral.method_name), resumed_with(deferral)
             deferred = True

@@ -17,7 +17,7 @@ from airflow_provider_flux.client.client import FluxClient, shared_client
 from airflow_provider_flux.client.gateways import make_endpoint
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.emulator import FluxEmulator
-from airflow_provider_flux.images.transfer import fetch_image
+from airflow_provider_flux.images.download import download_image
 
 KITE = {"prompt": "a red kite", "width": 256, "height": 256, "seed": 7}
 
@@ -42,7 +42,7 @@ def soon() -> float:
 def test_submit_wait_fetch(client: FluxClient, flux_emulator: FluxEmulator, tmp_path: Path) -> None:
     job = client.submit("flux-pro-1.1", KITE)
     result = client.wait(job, soon())
-    image = fetch_image(client, result, tmp_path / "kite")
+    image = download_image(client, result, tmp_path / "kite")
     assert (image.format, image.width, image.height, result.seed) == ("jpeg", 256, 256, 7)
     stats = flux_emulator.stats()
     assert (stats["submits"], stats["downloads"], stats["credential_leaks"]) == (1, 1, 0)
@@ -238,10 +238,10 @@ def test_a_broken_delivery_is_fetched_again(
 ) -> None:
     result = comet.wait(comet.submit("flux-dev", KITE), soon(), 0.1)
     flux_emulator.fault(on="download", **fault)
-    assert fetch_image(comet, result, tmp_path / "x").width == 256
+    assert download_image(comet, result, tmp_path / "x").width == 256
     flux_emulator.fault(on="download", times=None, **fault)
     with pytest.raises(errors.FluxError, match=f"[Jj]ob {result.job.id} is finished and was billed"):
-        fetch_image(comet, result, tmp_path / "x")
+        download_image(comet, result, tmp_path / "x")
 
 
 def test_a_delivery_slower_than_the_read_timeout_is_fetched_again(flux_emulator: FluxEmulator, tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_a_delivery_slower_than_the_read_timeout_is_fetched_again(flux_emulator:
         result = client.wait(client.submit("flux-dev", KITE), soon(), 0.1)
         flux_emulator.fault(on="download", delay=30)
         flux_emulator.fault(on="download", drip=30)
-        assert fetch_image(client, result, tmp_path / "x").width == 256
+        assert download_image(client, result, tmp_path / "x").width == 256
     assert [fault["hits"] for fault in flux_emulator.faults()] == [1, 1]
 
 
@@ -258,9 +258,9 @@ def test_a_dead_link_is_asked_for_anew_once(client: FluxClient, flux_emulator: F
     result = client.wait(client.submit("flux-dev", KITE), soon(), 0.1)
     time.sleep(0.3)
     with pytest.raises(errors.FluxImageExpiredError, match="has expired"):
-        fetch_image(client, result, tmp_path / "x")
+        download_image(client, result, tmp_path / "x")
     flux_emulator.settings(link_ttl=600, renew_links=True)
-    assert fetch_image(client, result, tmp_path / "x").width == 256
+    assert download_image(client, result, tmp_path / "x").width == 256
 
 
 @pytest.mark.parametrize("target", ["http://169.254.169.254/latest", "http://localhost:1/x", "file:///etc/passwd"])
@@ -271,10 +271,10 @@ def test_a_delivery_that_leads_elsewhere_is_refused(
     result = comet.wait(job, soon(), 0.1)
     flux_emulator.fault(on="download", redirect=target, times=None)
     with pytest.raises(errors.FluxUnsafeUrlError, match="was not fetched"):
-        fetch_image(comet, result, tmp_path / "x")
+        download_image(comet, result, tmp_path / "x")
     flux_emulator.fault(on="poll", sample=target)
     with pytest.raises(errors.FluxUnsafeUrlError, match="was not fetched"):
-        fetch_image(comet, comet.wait(job, soon(), 0.1), tmp_path / "x")
+        download_image(comet, comet.wait(job, soon(), 0.1), tmp_path / "x")
 
 
 def test_a_redirect_within_the_rules_is_followed(
@@ -283,10 +283,10 @@ def test_a_redirect_within_the_rules_is_followed(
     result = comet.wait(comet.submit("flux-dev", KITE), soon(), 0.1)
     assert result.sample is not None
     flux_emulator.fault(on="download", redirect=result.sample)
-    assert fetch_image(comet, result, tmp_path / "x").width == 256
+    assert download_image(comet, result, tmp_path / "x").width == 256
     flux_emulator.fault(on="download", redirect=result.sample, times=None)
     with pytest.raises(errors.FluxBadImageError, match="redirects without end"):
-        fetch_image(comet, result, tmp_path / "x")
+        download_image(comet, result, tmp_path / "x")
 
 
 def test_a_foreign_polling_url_is_not_polled(flux_emulator: FluxEmulator) -> None:
@@ -303,7 +303,7 @@ def test_the_http_library_does_not_log_our_urls_but_still_logs_others(
     import httpx
 
     caplog.set_level(logging.DEBUG)
-    fetch_image(comet, comet.wait(comet.submit("flux-dev", KITE), soon(), 0.1), tmp_path / "x")
+    download_image(comet, comet.wait(comet.submit("flux-dev", KITE), soon(), 0.1), tmp_path / "x")
     assert "sig=" not in caplog.text
     assert "get_result" not in caplog.text
     logging.getLogger("httpx").setLevel(logging.INFO)

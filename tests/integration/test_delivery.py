@@ -21,7 +21,7 @@ from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.exceptions import FluxStoreError
 from airflow_provider_flux.hooks.flux import FluxHook
-from airflow_provider_flux.images import transfer
+from airflow_provider_flux.images import download, transfer
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from airflow_provider_flux.storage import open_store
 from airflow_provider_flux.storage.path import PathStore
@@ -95,9 +95,9 @@ def test_a_delivery_slower_than_the_read_timeout(
 ) -> None:
     flux.fault(on="download", times=None, **fault)
     refused(take, flux, tmp_path, errors.FluxServiceError)
-    assert hits(flux) >= transfer.ATTEMPTS
+    assert hits(flux) >= download.ATTEMPTS
     flux.clear_faults()
-    flux.fault(on="download", times=transfer.ATTEMPTS - 1, **fault)
+    flux.fault(on="download", times=download.ATTEMPTS - 1, **fault)
     assert take()["bytes"] == (tmp_path / "kite.jpeg").stat().st_size
     assert flux.stats()["submits"] == 1
 
@@ -153,7 +153,7 @@ def test_links_that_are_all_dead_are_not_asked_for_without_end(take: Take, flux:
     flux.fault(on="download", http=403, times=None)
     error = refused(take, flux, tmp_path, errors.FluxBadImageError)
     assert not isinstance(error, AirflowFailException)
-    assert hits(flux) <= 2 * transfer.ATTEMPTS
+    assert hits(flux) <= 2 * download.ATTEMPTS
     flux.clear_faults()
     take()
     assert flux.stats()["submits"] == 1

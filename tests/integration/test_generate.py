@@ -18,7 +18,7 @@ from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.operators.flux import REQUEST_FIELDS, FluxGenerateOperator
 from airflow_provider_flux.triggers.flux import FluxResultTrigger
 from airflow_provider_flux.triggers.pause import PauseTrigger
-from tests.integration.running import context, fire, run
+from tests.integration.running import context, fire, resumed_with, run
 from tests.servers.seaweed import SeaweedFS
 
 PROMPT = "a red kite over the sea"
@@ -357,31 +357,24 @@ def test_without_room_at_the_api_no_worker_is_held(
         operator.execute(context())
     assert isinstance(deferral.value.trigger, PauseTrigger)
     with pytest.raises(TaskDeferred) as again:
-        getattr(operator, again_method(deferral.value))(context(), fire(deferral.value.trigger))
-    assert fire(again.value.trigger)["refusals"] == 2
+        operator.resume_submit(context(), **resumed_with(deferral.value))
+    assert (again.value.method_name, (again.value.kwargs or {})["refusals"]) == ("resume_submit", 2)
     assert flux.stats()["submit_requests"] == 2
     flux.settings(max_active=24)
     resumed = generate(output_uri=f"file://{tmp_path}/kite.jpeg")  # a new process
-    told = resumed.execute_queued(context(), fire(again.value.trigger))
+    told = resumed.resume_submit(context(), **resumed_with(again.value))
     assert (told["status"], flux.stats()["submits"]) == ("Ready", 1)
-
-
-def again_method(deferral: TaskDeferred) -> str:
-    assert deferral.method_name == "execute_queued"
-    return deferral.method_name
 
 
 def test_waiting_for_room_ends_at_the_timeout(flux: FluxEmulator) -> None:
     flux.settings(max_active=0)
-    with pytest.raises(
-        errors.FluxRateLimitError, match=r"Nothing was billed.* A retry of this task tries again"
-    ) as caught:
+    with pytest.raises(errors.FluxRateLimitError, match=r"Nothing was billed.* A retry starts over") as caught:
         run(generate(timeout=0.5))
     assert not isinstance(caught.value, AirflowFailException)
     with pytest.raises(errors.FluxRateLimitError):
-        generate().execute_queued(context(), {"give_up": 1.0, "refusals": 3})
+        generate().resume_submit(context(), deadline=1.0, refusals=3)
 
 
 @pytest.mark.parametrize("event", [None, {}, {"give_up": "soon", "refusals": 1}])
-def test_an_odd_event_starts_the_wait_anew(flux: FluxEmulator, event: Any) -> None:
-    assert generate().execute_queued(context(), event)["status"] == "Ready"
+def test_a_resumed_submit_ignores_the_event(flux_connection: FluxEmulator, event: Any) -> None:
+    assert generate().resume_submit(context(), event)["status"] == "Ready"

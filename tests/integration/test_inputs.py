@@ -87,9 +87,11 @@ def test_base64_is_read_however_it_was_written(flux: FluxEmulator) -> None:
     ]
     for given in forms:
         images = InputImages("flux-2-pro", FluxHook().get_conn(), None)
-        named, problems = images.name({"input_image": given})
-        assert (problems, images.fill(named)) == ([], {"input_image": text}), given
-    _, problems = InputImages("flux-2-pro", FluxHook().get_conn(), None).name({"input_image": text[: len(text) // 2]})
+        named, problems = images.tokenize({"input_image": given})
+        assert (problems, images.embed(named)) == ([], {"input_image": text}), given
+    _, problems = InputImages("flux-2-pro", FluxHook().get_conn(), None).tokenize(
+        {"input_image": text[: len(text) // 2]}
+    )
     assert problems == ["input_image is a broken or truncated image"]
 
 
@@ -104,7 +106,7 @@ def test_an_image_is_sent_untouched_whatever_it_has_beside_its_pixels(flux: Flux
     }[kind]()
     run(edit(input_image=text_of(data)))
     images = InputImages("flux-2-pro", FluxHook().get_conn(), None)
-    assert images.fill(images.name({"input_image": text_of(data)})[0]) == {"input_image": text_of(data)}
+    assert images.embed(images.tokenize({"input_image": text_of(data)})[0]) == {"input_image": text_of(data)}
 
 
 def test_a_url_is_passed_on_where_the_api_takes_one(flux: FluxEmulator) -> None:
@@ -181,9 +183,9 @@ def test_an_unknown_model_may_take_what_is_no_image(flux: FluxEmulator) -> None:
     client = FluxHook().get_conn()
     fields = {"prompt": "x", "image": "asset-123", "mask": "asset123", "images": ["asset-1"]}
     images = InputImages("flux-9-unheard-of", client, None)
-    named, problems = images.name(fields)
-    assert (images.fill(named), problems) == (fields, [])
-    _, problems = images.name({"image": "file:///missing.png"})
+    named, problems = images.tokenize(fields)
+    assert (images.embed(named), problems) == (fields, [])
+    _, problems = images.tokenize({"image": "file:///missing.png"})
     assert problems == ["image cannot be read: file:///missing.png does not exist"]
 
 

@@ -27,8 +27,9 @@ from airflow_provider_flux.client.responses import JobState, Result
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.hooks.flux import FluxHook
 from airflow_provider_flux.images import transfer
-from airflow_provider_flux.images.transfer import fetch_image
-from airflow_provider_flux.triggers.flux import HANDED_BACK, FluxResultTrigger
+from airflow_provider_flux.images.download import download_image
+from airflow_provider_flux.results import HANDED_BACK
+from airflow_provider_flux.triggers.flux import FluxResultTrigger
 from tests.servers.web import Authority, Proxy, Reply, WebServer, running
 
 KITE = {"prompt": "a red kite", "width": 256, "height": 256}
@@ -112,7 +113,7 @@ def dns(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 def fetch(path: Path, sample: str, base_url: str | None = None, networks: object = None) -> Any:
     result = Result(JOB, "Ready", JobState.READY, sample=sample)
     with FluxClient(make_endpoint(base_url, "key", delivery_networks=networks)) as client:
-        return fetch_image(client, result, path / "image")
+        return download_image(client, result, path / "image")
 
 
 @pytest.mark.parametrize(
@@ -251,11 +252,11 @@ def test_links_without_a_host_lead_to_the_api(flux_emulator: FluxEmulator, tmp_p
         path = result.sample.removeprefix(flux_emulator.url)
         for sample in (path, path[1:], f"//{flux_emulator.url.partition('//')[2]}{path}"):
             flux_emulator.fault(on="poll", sample=sample)
-            assert fetch_image(client, client.get_result(result.job), tmp_path / "x").width == 256
+            assert download_image(client, client.get_result(result.job), tmp_path / "x").width == 256
         for sample in ("//localhost/x.png", "//169.254.169.254/x.png"):
             flux_emulator.fault(on="poll", sample=sample)
             with pytest.raises(errors.FluxUnsafeUrlError):
-                fetch_image(client, client.get_result(result.job), tmp_path / "x")
+                download_image(client, client.get_result(result.job), tmp_path / "x")
     assert flux_emulator.stats()["credential_leaks"] == 0
 
 
@@ -273,10 +274,10 @@ def test_a_link_that_holds_the_image_itself(flux_emulator: FluxEmulator, tmp_pat
         client.wait(job, time.time() + 20, 0.1)
         flux_emulator.fault(on="poll", sample=sample, times=None)
         result = client.get_result(job)
-        assert fetch_image(client, result, tmp_path / "x").width == 64
+        assert download_image(client, result, tmp_path / "x").width == 64
         assert (tmp_path / "x").read_bytes() == PNG
         with pytest.raises(errors.FluxImageTooLargeError):
-            fetch_image(client, result, tmp_path / "x", len(PNG) - 1)
+            download_image(client, result, tmp_path / "x", len(PNG) - 1)
 
 
 @pytest.mark.parametrize("sample", ["data:image/png;base64,%%%", "data:image/png", "data:;base64,aGVsbG8="])
@@ -324,7 +325,7 @@ def test_every_request_says_who_sends_it(tmp_path: Path, serve: Serve) -> None:
     with FluxClient(endpoint) as client:
         result = client.wait(client.submit("flux-dev", KITE), time.time() + 20, 0.1)
         asyncio.run(wait())
-        fetch_image(client, result, tmp_path / "x")
+        download_image(client, result, tmp_path / "x")
     agents = [headers["user-agent"] for _, _, headers in server.requests]
     assert agents == [f"airflow-provider-flux/{airflow_provider_flux.__version__}"] * 4
 
@@ -353,7 +354,7 @@ def test_a_certificate_that_is_not_trusted_is_no_outage(
                 poll(JOB)
         paid = "certificate was refused.*REQUESTS_CA_BUNDLE.*Job abc is finished and was billed"
         with pytest.raises(errors.FluxServiceError, match=paid):
-            fetch_image(client, Result(JOB, "Ready", JobState.READY, sample="/x.png"), tmp_path / "x")
+            download_image(client, Result(JOB, "Ready", JobState.READY, sample="/x.png"), tmp_path / "x")
     assert server.requests == []
 
 
@@ -365,7 +366,7 @@ def test_the_environment_names_the_ca(
     server = serve(api)
     endpoint = make_endpoint(server.url, "key")
     with FluxClient(endpoint) as client:
-        assert fetch_image(client, client.get_result(client.submit("flux-dev", KITE)), tmp_path / "x").width == 64
+        assert download_image(client, client.get_result(client.submit("flux-dev", KITE)), tmp_path / "x").width == 64
     assert ask(endpoint).sample == "/x.png"
 
 

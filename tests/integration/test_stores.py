@@ -29,6 +29,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_flux.batch.runner import CAPTURES as BATCH_CAPTURES
 from airflow_provider_flux.batch.runner import READS, SUBMITS
+from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.exceptions import (
     FluxImageExistsError,
@@ -37,8 +38,9 @@ from airflow_provider_flux.exceptions import (
     FluxStoreError,
 )
 from airflow_provider_flux.hooks.flux import FluxHook
+from airflow_provider_flux.identity import TaskIdentity
 from airflow_provider_flux.images.inputs import InputImages
-from airflow_provider_flux.receipts.receipt import Receipt, TaskIdentity
+from airflow_provider_flux.receipts.receipt import Receipt
 from airflow_provider_flux.receipts.recipe import fingerprint
 from airflow_provider_flux.receipts.stores import SidecarReceiptStore
 from airflow_provider_flux.receipts.submission import Submission
@@ -202,7 +204,7 @@ def buy(s3: SeaweedFS) -> Receipt:
 def test_a_receipt_that_s3_does_not_tell_stops_the_purchase(
     s3: SeaweedFS, flux_connection: FluxEmulator, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    receipt = Receipt("submitted", fingerprint("flux-dev", {"prompt": "a red kite"}), job={"id": "abc"}).to_json()
+    receipt = Receipt("submitted", fingerprint("flux-dev", {"prompt": "a red kite"}), job=Job("abc")).to_json()
     newer = json.dumps({**json.loads(receipt), "version": 2})
     body = {"foreign": '{"caption": "mine"}', "newer": newer, "cut off": receipt[:-20]}.get(why, receipt)
     s3.client().put_object(Bucket=s3.bucket, Key="kite.png.json", Body=body.encode())
@@ -211,7 +213,7 @@ def test_a_receipt_that_s3_does_not_tell_stops_the_purchase(
         "refused": r"cannot be read \(ClientError: .*SignatureDoesNotMatch",
         "silent": r"cannot be read \(ReadTimeoutError",
         "foreign": "is not a receipt of this provider",
-        "newer": "is a receipt of version 2, which is not known here",
+        "newer": "is a receipt of the unknown version 2",
         "cut off": "is not JSON",
     }[why]
     error = FluxStoreError if why in ("refused", "silent") else FluxReceiptError
@@ -385,7 +387,7 @@ def test_an_input_image_without_credentials_is_no_outage(
     no_credentials: SeaweedFS, flux_connection: FluxEmulator
 ) -> None:
     images = InputImages("flux-kontext-pro", FluxHook().get_conn(), "aws_default")
-    _, problems = images.name({"input_image": "s3://flux/kite.png"})
+    _, problems = images.tokenize({"input_image": "s3://flux/kite.png"})
     assert len(problems) == 1
     assert "Unable to locate credentials" in problems[0]
 

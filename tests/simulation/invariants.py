@@ -55,8 +55,8 @@ class Invariants:
             now = read_receipt(new, place)
         except Exception as error:
             return self.world.violate(RECEIPTS, f"{place} cannot be read: {error}")
-        for told in (now.job, *now.duplicates):
-            if told is not None and (job := self.api.jobs.get(told["id"])) is not None:
+        for named in (now.job, *(unused.job for unused in now.duplicates)):
+            if named is not None and (job := self.api.jobs.get(named.id)) is not None:
                 job.attempt.is_open = False
                 job.written_at = self.world.now if job.written_at is None else job.written_at
         if old is None or self.plan.policies["reuse"] == "never" or self._may_race(place):
@@ -66,7 +66,7 @@ class Invariants:
             return None
         if now.job is None:
             self.world.violate(RECEIPTS, f"{place} goes back from {before.job} to none")
-        elif now.job["id"] != (before.job or {})["id"]:
+        elif not before.is_of(now.job):
             self.world.violate(RECEIPTS, f"{place} forgets {before.job}")
         return None
 
@@ -95,7 +95,7 @@ class Invariants:
         # An event that says how the job ended leaves nothing to ask, unless it has just not ended in time.
         if isinstance(event, dict) and event.get("outcome") == "failed" and event.get("error") != "FluxTimeoutError":
             return []
-        known = {receipt.job["id"] for receipt in self._receipts(task) if receipt.job is not None}
+        known = {receipt.job.id for receipt in self._receipts(task) if receipt.job is not None}
         if task.task_id == "upload":
             # Its place may have the image of a job that was paid for before that one.
             known = {str((paint.result or {}).get("id")) for paint in self.airflow.tasks if paint.downstream is task}
@@ -274,7 +274,7 @@ class Invariants:
         # Images that were lost may be told of, and jobs that took the place of no image; an orphan is not known of.
         most = sum(job.charge for job in mine)
         # What becomes of a job that is not used is never asked: a batch counts it as paid.
-        unused = {job.id for receipt in self._receipts(task) for job, _ in receipt.unused_jobs()}
+        unused = {job.id for receipt in self._receipts(task) for job, _ in receipt.duplicates}
         most += sum(self.api.jobs[job_id].charge for job_id in unused if self.api.jobs[job_id].fate != READY)
         told_cost = task.result.get("cost") or 0.0
         if not least - 1e-6 <= told_cost <= most + 1e-6:

@@ -52,6 +52,7 @@ class Row:
     path: str
     kwargs: str
     method: str
+    next_kwargs: str
     is_active: bool = True
 
 
@@ -93,7 +94,7 @@ class Airflow:
             self.world.say("airflow", f"a second event for {row.task.name} is dropped")
             return
         row.is_active = False
-        row.task.resume(row.method, event)
+        row.task.resume(row.method, {**json.loads(row.next_kwargs), "event": event})
 
 
 class TaskInstance:
@@ -147,14 +148,14 @@ class TaskInstance:
         most = 3.0 if self.airflow.dangers.are_over else self.airflow.habits.queue
         return self.world.rng.uniform(0.0, most)
 
-    def resume(self, method: str, event: Any) -> None:
+    def resume(self, method: str, arguments: dict[str, Any]) -> None:
         """Go on after a deferral."""
         self.state, ticket = "scheduled", object()
         self._ticket = ticket
 
         def start() -> None:
             if self._ticket is ticket:
-                self._start(method, event)
+                self._start(method, arguments)
 
         self.world.after(self._queue(), start)
 
@@ -181,12 +182,12 @@ class TaskInstance:
             self.row.is_active = False
         self.row = None
 
-    def _start(self, method: str, event: Any) -> None:
+    def _start(self, method: str, arguments: dict[str, Any] | None) -> None:
         self.state = "running"
-        self.process = process = Process(self.world, f"{self.name}#{self.try_number}{'' if event is None else '+'}")
+        self.process = process = Process(self.world, f"{self.name}#{self.try_number}{'' if arguments is None else '+'}")
         process.may_be_interrupted = True
         process.on_doom = lambda kind: self._doomed(process, kind)
-        process.start(lambda: self._live(process, method, event))
+        process.start(lambda: self._live(process, method, arguments or {}))
 
     def _context(self) -> Any:
         airflow = self.airflow
@@ -202,13 +203,13 @@ class TaskInstance:
         state = TaskState(airflow.storage, self.name) if airflow.habits.has_state else None
         return {"ti": ti, "outlet_events": None, "task_state_store": state}
 
-    def _live(self, process: Process, method: str, event: Any) -> None:
+    def _live(self, process: Process, method: str, arguments: dict[str, Any]) -> None:
         operator = self.make()
         self.world.say(process.name, f"{method} begins")
-        began, known = self.world.now, self.airflow.invariants.known_at_start(self, event)
+        began, known = self.world.now, self.airflow.invariants.known_at_start(self, arguments.get("event"))
         try:
             try:
-                value = getattr(operator, method)(self._context(), **({} if event is None else {"event": event}))
+                value = getattr(operator, method)(self._context(), **arguments)
             except Interrupted:
                 operator.on_kill()
                 raise
@@ -232,11 +233,12 @@ class TaskInstance:
     def _deferred(self, process: Process, deferral: TaskDeferred) -> None:
         path, kwargs = deferral.trigger.serialize()
         text = json.dumps(kwargs)
-        self.airflow.written.append(text)
+        next_kwargs = json.dumps(deferral.kwargs or {})
+        self.airflow.written += [text, next_kwargs]
         self.world.say(process.name, f"defers to {path.rpartition('.')[2]}")
         if self._is_current(process):
             self.state = "deferred"
-            self.row = row = Row(self, path, text, deferral.method_name)
+            self.row = row = Row(self, path, text, deferral.method_name, next_kwargs)
             self.airflow.defer(row)
             if deferral.timeout is not None:
                 self.world.after(deferral.timeout.total_seconds(), lambda: self._never_fired(row))

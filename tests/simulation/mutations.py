@@ -8,15 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
-from airflow_provider_flux import results
-from airflow_provider_flux.batch import budget, runner
+from airflow_provider_flux.batch import budget
 from airflow_provider_flux.client import client, polling, responses
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.responses import ApiResponse, JobState, Result
 from airflow_provider_flux.exceptions import FluxCreditsError, FluxError, FluxServiceError, FluxUncertainSubmitError
-from airflow_provider_flux.images import transfer
-from airflow_provider_flux.operators import flux as operator
 from airflow_provider_flux.receipts import lifecycle, receipt, stores
+from airflow_provider_flux.results import ImageResult
 from tests.simulation.invariants import ENDS, MONEY, ONE_JOB, OWN_WORD, RECEIPTS, SECRETS, STORED
 
 
@@ -75,12 +73,12 @@ def _submit_again(self: client.FluxClient, model: str, body: dict[str, Any]) -> 
         raise FluxServiceError(error.message) from error
 
 
-def _with_link(result: Result) -> dict[str, Any]:
-    return {**_DESCRIBE(result), "sample": result.sample}
+def _with_link(result: Result) -> ImageResult:
+    return replace(_OF_RESULT(result), polling_url=result.sample)
 
 
-def _whole_cost(image: Any, run: Any, paid_by: Any) -> dict[str, Any]:
-    return {**image, "reused": True, "paid_by": paid_by or run}
+def _whole_cost(self: ImageResult, run: Any, paid_by: Any) -> ImageResult:
+    return replace(self, reused=True, paid_by=paid_by or run)
 
 
 def _any_job(answer: ApiResponse, job: Job) -> Result:
@@ -95,7 +93,7 @@ def _any_job(answer: ApiResponse, job: Job) -> Result:
 _WRITE = stores.SidecarReceiptStore.write
 _FINISH = budget.Charge.finish
 _SUBMIT = client.FluxClient._submit_once
-_DESCRIBE = results.describe
+_OF_RESULT = ImageResult.of_result
 _BEING_SUBMITTED = property(lambda self: False)
 
 MUTATIONS = {
@@ -120,8 +118,6 @@ MUTATIONS = {
         (ONE_JOB,), ((client.FluxClient, "_submit_once", _submit_again),)
     ),
     "a batch keeps what the submit told of the cost": Mutation((MONEY,), ((budget.Charge, "finish", _keep_estimate),)),
-    "whoever reuses an image says that it paid": Mutation(
-        (MONEY,), ((operator, "describe_reused", _whole_cost), (runner, "describe_reused", _whole_cost))
-    ),
-    "the image's link is told": Mutation((SECRETS,), ((transfer, "describe", _with_link),)),
+    "whoever reuses an image says that it paid": Mutation((MONEY,), ((ImageResult, "as_reused", _whole_cost),)),
+    "the image's link is told": Mutation((SECRETS,), ((ImageResult, "of_result", staticmethod(_with_link)),)),
 }

@@ -16,6 +16,7 @@ import pytest
 from airflow.sdk.bases.xcom import BaseXCom
 from fastapi.testclient import TestClient
 
+from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.gallery import app as gallery
 from airflow_provider_flux.gallery import pages, thumbnails
 from airflow_provider_flux.gallery import queries as runs
@@ -85,7 +86,7 @@ def test_a_seed_is_shown_and_copied_to_its_last_digit(
     place = tmp_path / "k.png"
     for asked in ({"prompt": "a pear"}, {"prompt": "a pear", "seed": seed}):
         told = {**STORED, "uri": place.as_uri(), "seed": seed}
-        job = {"id": "job", "model": "flux-dev", "gateway": "bfl"}
+        job = Job("job", "flux-dev")
         receipt = Receipt("submitted", "f", "flux-dev", asked, job=job)
         place.with_name("k.png.json").write_text(receipt.to_json())
         monkeypatch.setattr(runs, "returned", lambda *_, told=told: [Returned("task", -1, told, BEGIN)])

@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.exceptions import FluxError, FluxReceiptError
-from airflow_provider_flux.receipts.receipt import Receipt, TaskIdentity, new_claim, read_receipt
+from airflow_provider_flux.identity import TaskIdentity
+from airflow_provider_flux.receipts.receipt import Receipt, new_claim, read_receipt
 from airflow_provider_flux.redaction import redact
+from airflow_provider_flux.results import ImageResult
 
 WHOLE = Receipt(
     "stored",
@@ -19,12 +22,12 @@ WHOLE = Receipt(
     "flux-dev",
     {"prompt": "ein Schlüssel"},
     TaskIdentity("dag", "task", "run", 3),
-    {"id": "abc", "model": "flux-dev", "polling_url": None, "cost": 4.0, "submitted_at": 1.5},
-    {"id": "abc", "uri": "s3://b/k.png", "bytes": 7, "sha256": "beef"},
+    Job("abc", "flux-dev", cost=4.0, submitted_at=1.5),
+    ImageResult(id="abc", uri="s3://b/k.png", bytes=7, sha256="beef"),
     orphans=1,
     claim=new_claim(60),
 ).with_state("stored")
-WHOLE = WHOLE.with_unused({"id": "def"}, WHOLE.run)
+WHOLE = WHOLE.with_unused(Job("def"), WHOLE.run)
 
 
 def test_what_was_written_is_read() -> None:
@@ -55,9 +58,9 @@ def test_a_damaged_field_is_found(field: str, value: Any) -> None:
 @pytest.mark.parametrize("run", [{"dag_id": 1}, {"map_index": "3"}, {"run_id": ["run"]}])
 def test_a_damaged_run_is_not_another_run(run: dict[str, Any]) -> None:
     whole = json.loads(WHOLE.to_json())
-    with pytest.raises(FluxReceiptError, match="its run cannot be right"):
+    with pytest.raises(FluxReceiptError, match="invalid run"):
         read_receipt(json.dumps({**whole, "run": {**whole["run"], **run}}), "here")
-    with pytest.raises(FluxReceiptError, match="its job cannot be right"):
+    with pytest.raises(FluxReceiptError, match="invalid job"):
         read_receipt(json.dumps({**whole, "job": [["id", "abc"]]}), "here")
 
 
@@ -97,7 +100,7 @@ def test_any_json_is_a_receipt_or_an_error(changes: dict[str, Any]) -> None:
     except FluxError as error:
         assert str(error)
     else:
-        assert receipt.state == "intent" or receipt.job is None or receipt.paid_job().id
+        assert receipt.state == "intent" or receipt.job is None or receipt.paid_job.id
 
 
 @given(st.binary(max_size=60))

@@ -17,22 +17,22 @@ from airflow_provider_flux.client.client import FluxClient
 from airflow_provider_flux.client.gateways import make_endpoint
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.exceptions import FluxImageExistsError, FluxReceiptError, FluxStoreError
+from airflow_provider_flux.identity import TaskIdentity
 from airflow_provider_flux.images.inputs import InputImages
 from airflow_provider_flux.receipts.lifecycle import failure_recorded
-from airflow_provider_flux.receipts.receipt import Receipt, TaskIdentity, new_claim, read_receipt
+from airflow_provider_flux.receipts.receipt import Receipt, new_claim, read_receipt
 from airflow_provider_flux.receipts.recipe import fingerprint
 from airflow_provider_flux.receipts.stores import ReceiptConflictError
 from airflow_provider_flux.receipts.submission import Submission
+from airflow_provider_flux.results import ImageResult
 
 CLIENT = FluxClient(make_endpoint(None, "key"))
 REQUEST = {"prompt": "a red kite"}
 RUN = TaskIdentity("dag", "generate", "run-1", 3)
 SAME_RUNS = [RUN, replace(RUN, map_index=4)]  # its place in a mapped list may change between tries
 OTHER_RUNS = [replace(RUN, run_id="run-2"), replace(RUN, task_id="upload"), replace(RUN, dag_id="other")]
-IMAGE = {"id": "old", "uri": "memory", "bytes": 7, "sha256": "beef"}
-EARLIER = Receipt(
-    "failed", fingerprint("flux-dev", REQUEST), "flux-dev", REQUEST, RUN, Job("old").to_dict(), seed=7, orphans=2
-)
+IMAGE = ImageResult(id="old", uri="memory", bytes=7, sha256="beef")
+EARLIER = Receipt("failed", fingerprint("flux-dev", REQUEST), "flux-dev", REQUEST, RUN, Job("old"), seed=7, orphans=2)
 
 # found: no submit; buy: one submit, as if nothing had been found; again: one submit, which knows of the orphans before;
 # orphan and lost: so too, if on_orphan and on_expired allow it.
@@ -114,7 +114,7 @@ class StoreStub:
         return self._holds is True
 
     def matches(self, size: int, sha256: str) -> bool:
-        assert (size, sha256) == (IMAGE["bytes"], IMAGE["sha256"])
+        assert (size, sha256) == (IMAGE.bytes, IMAGE.sha256)
         if isinstance(self._holds, Exception):
             raise self._holds
         return self._holds
@@ -155,7 +155,7 @@ def test_submit_decision_table(state: str, reuse: str, run: str, end: str, on_or
             assert read_receipt(receipts.text or "", "here") == earlier(state, found_run)
             continue
         receipt = wanted.get_or_submit(hook)
-        assert receipt.paid_job().id == ("old" if end == "found" else "new")
+        assert receipt.paid_job.id == ("old" if end == "found" else "new")
         wanted_request = REQUEST if end == "buy" else {"seed": 7, **REQUEST}
         assert hook.requests == ([] if end == "found" else [wanted_request])
         assert receipt.state == ("stored" if state == "stored" and end == "found" else "submitted")
@@ -183,13 +183,13 @@ def test_what_another_run_has_in_this_place_is_named_before_it_goes_or_stays(
     caplog: pytest.LogCaptureFixture, found: str, says: str, print_: str
 ) -> None:
     other = replace(earlier(found, replace(RUN, run_id="run-2")), fingerprint=print_)
-    other = replace(other, job={**(other.job or {}), "cost": 2.5})
+    other = replace(other, job=replace(other.paid_job, cost=2.5))
     named = rf"memory {says} job old \(task generate of DAG dag, run run-2, 2.5 credits\).*"
     hook, receipts = Hook(), Receipts(other.to_json())
     with pytest.raises(FluxImageExistsError, match=rf"{named}replace=False keeps it\. Nothing was billed"):
         submission(receipts, replace=False).get_or_submit(hook)
     assert (hook.requests, receipts.text, caplog.text) == ([], other.to_json(), "")
-    assert submission(receipts).get_or_submit(hook).paid_job().id == "new"
+    assert submission(receipts).get_or_submit(hook).paid_job.id == "new"
     assert len(re.findall(f"{named}This task replaces it", caplog.text)) == 1
 
 
@@ -210,13 +210,13 @@ def test_another_recipe_or_none_is_bought_whatever_the_policies(found: str | Non
     other = replace(earlier(found), fingerprint="f00d") if found else None
     hook, receipts = Hook(), Receipts(other.to_json() if other else None)
     receipt = submission(receipts, reuse=reuse, on_orphan="fail", on_expired="fail").get_or_submit(hook)
-    assert (hook.requests, receipt.paid_job().id, receipt.orphans) == ([REQUEST], "new", 0)
+    assert (hook.requests, receipt.paid_job.id, receipt.orphans) == ([REQUEST], "new", 0)
 
 
 def test_an_image_that_is_not_where_its_receipt_says_is_taken_from_its_job() -> None:
     hook = Hook()
     receipt = submission(Receipts(earlier("stored").to_json()), holds=False).get_or_submit(hook)
-    assert (receipt.state, receipt.paid_job().id, hook.requests) == ("submitted", "old", [])
+    assert (receipt.state, receipt.paid_job.id, hook.requests) == ("submitted", "old", [])
     with pytest.raises(
         FluxStoreError,
         match=r"Could not check whether the image is stored at memory.*Job old is finished and was billed",
@@ -274,7 +274,7 @@ def test_the_receipt_of_a_paid_job_is_written_before_anything_else(monkeypatch: 
     monkeypatch.setattr(metrics, "submitted", lambda tags: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         submission(receipts).get_or_submit(Hook())
-    assert read_receipt(receipts.text or "", "here").paid_job().id == "new"
+    assert read_receipt(receipts.text or "", "here").paid_job.id == "new"
 
 
 ALWAYS: dict[str, Any] = {"reuse": "always", "on_orphan": "fail"}
@@ -303,7 +303,7 @@ def test_a_fresh_claim_of_another_process_is_waited_for(monkeypatch: pytest.Monk
         monkeypatch.setattr(time, "sleep", sleep)
         hook = Hook()
         found = submission(receipts, **ALWAYS).get_or_submit(hook)
-        assert (found.state, found.paid_job().id, hook.requests) == ("submitted", "old", [])
+        assert (found.state, found.paid_job.id, hook.requests) == ("submitted", "old", [])
         assert len(waits) == 3
 
 
@@ -352,7 +352,7 @@ def test_a_claim_that_was_lost_is_noticed_before_the_request_goes_out(monkeypatc
     thawed.submit = frozen  # type: ignore[method-assign]  # a stub
     found = submission(receipts, reuse="always").get_or_submit(thawed)
     assert (len(hook.requests), len(thawed.requests)) == (1, 0)
-    assert found.payer_beside(RUN) == vars_of(OTHER)
+    assert found.paid_by_other_than(RUN) == OTHER
 
 
 def test_a_job_that_comes_out_of_a_frozen_request_is_kept_beside_the_one_that_took_its_place(
@@ -365,10 +365,10 @@ def test_a_job_that_comes_out_of_a_frozen_request_is_kept_beside_the_one_that_to
         receipts.place[0] = taken.to_json()
 
     found = submission(receipts, reuse="always").get_or_submit(Meanwhile(take_over))
-    assert found.paid_job().id == "old"
+    assert found.paid_job.id == "old"
     kept = read_receipt(receipts.text or "", "here")
-    assert [(job.id, job.cost, run) for job, run in kept.unused_jobs()] == [("new", 4.0, RUN)]
-    assert "Job new (4.0 credits) was submitted a second time" in caplog.text
+    assert [(job.id, job.cost, run) for job, run in kept.duplicates] == [("new", 4.0, RUN)]
+    assert "Job new (4.0 credits) is the second submit for one image" in caplog.text
     assert (found.unused_cost(RUN), found.unused_cost(OTHER)) == (4.0, 0)
 
 
@@ -380,8 +380,8 @@ def test_a_job_takes_the_place_of_a_claim_that_overtook_it() -> None:
         receipts.place[0] = replace(earlier("intent", OTHER), claim=new_claim(60)).to_json()
 
     found = submission(receipts, reuse="always").get_or_submit(Meanwhile(take_over))
-    assert found.paid_job().id == "new"
-    assert read_receipt(receipts.text or "", "here").paid_job().id == "new"
+    assert found.paid_job.id == "new"
+    assert read_receipt(receipts.text or "", "here").paid_job.id == "new"
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt(), errors.FluxUncertainSubmitError("lost")])

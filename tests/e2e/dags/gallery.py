@@ -47,7 +47,7 @@ with DAG("e2e_gallery", schedule=None):
             ]
             for job in jobs:
                 store = open_store(f"s3://flux/gallery/many/{job.id}.jpeg", "aws_default")
-                told.append(download_and_store(hook.get_conn(), hook.wait(job, timeout=60), store))
+                told.append(download_and_store(hook.get_conn(), hook.wait(job, timeout=60), store).to_dict())
         return told
 
     @task
