@@ -221,7 +221,7 @@ class FluxStoreError(FluxError):
     @classmethod
     def billing_note(cls, job_id: str | None) -> str:
         if job_id is None:
-            return "This attempt was not billed; an earlier one may have been."
+            return "Nothing was billed by this attempt; an earlier one may have been billed."
         return f"Job {job_id} is finished and was billed."
 
 
@@ -245,7 +245,7 @@ class FluxReceiptError(FluxError):
     @classmethod
     def billing_note(cls, job_id: str | None) -> str:
         if job_id is None:
-            return "This attempt was not billed; an earlier one may have been."
+            return "Nothing was billed by this attempt; an earlier one may have been billed."
         return super().billing_note(job_id)
 
 

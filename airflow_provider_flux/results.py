@@ -216,7 +216,7 @@ class WaitEvent:
         """
         outcome = _OUTCOMES.get(str(data.get("outcome"))) if isinstance(data, Mapping) else None
         if outcome is None:
-            raise ValueError(f"unrecognised event {data!r}")
+            raise ValueError(f"{data!r}")
         deadline, polls, waited = (data.get(name) for name in ("deadline", "polls", "waited"))
         return cls(
             outcome=outcome,

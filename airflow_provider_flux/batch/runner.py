@@ -260,7 +260,7 @@ class BatchRun:
                 return None
             if found.state == "stored":
                 # Another process has stored it since the receipts were read.
-                self._charges[item.index].finish(found.image and found.image.cost)
+                self._charges[item.index].finish(None if found.image is None else found.image.cost)
                 return cast("ImageResult", found.image), found.paid_by_other_than(self.run)
             with self._slots.taken():
                 return await self._result(item, client, found), found.paid_by_other_than(self.run)

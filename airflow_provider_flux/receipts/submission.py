@@ -238,7 +238,7 @@ class Submission:
 
     def _owner(self, receipt: Receipt) -> str:
         place = self.receipts.location if self.store is None else self.store.uri
-        cost = receipt.paid_job.cost if receipt.image is None else receipt.image.cost
+        cost = receipt.paid_job.cost if receipt.image is None or receipt.image.cost is None else receipt.image.cost
         credits = "" if cost is None else f", {cost:g} credits"
         job = f"job {receipt.paid_job.id} ({receipt.run}{credits})"
         if receipt.state == "stored":

@@ -148,7 +148,7 @@ def test_not_waiting_returns_the_job(flux: FluxEmulator) -> None:
         ({"model": "flux-3-image", "parameters": {"images": ["https://host/x.png", None]}}, "images has an empty item"),
         ({"model": "flux-9-new", "parameters": {"images": ["", "x"]}}, "images has an empty item"),
         ({"model": ""}, "not the name of a FLUX model"),
-        ({"parameters": {"seed": 8}}, "Given twice, as argument and in parameters: seed"),
+        ({"parameters": {"seed": 8}}, "Given twice, as an argument and in parameters: seed"),
         ({"parameters": "seed=8"}, "parameters must be a dict"),
         ({"parameters": {"sed": 8}, "strict": True}, r"sed is not known here \(did you mean seed\?\)"),
         ({"model": "flux-2-pro", "steps": "20"}, "steps is not a parameter of flux-2-pro"),
@@ -217,14 +217,14 @@ def test_an_s3_that_refuses_the_key_is_found_before_money_is_spent(
 
 @pytest.mark.parametrize("defer_after", [0, 5])
 def test_a_moderated_prompt_is_not_retried(flux: FluxEmulator, defer_after: float) -> None:
-    with pytest.raises(AirflowFailException, match=r"Job .* was moderated .*Sexual Content.*not charge") as caught:
+    with pytest.raises(AirflowFailException, match=r"Job .* was moderated .*Sexual Content.*does not bill") as caught:
         run(generate(prompt="nsfw", defer_after=defer_after))
     assert isinstance(caught.value, errors.FluxModeratedError)
 
 
 def test_a_failed_job_says_what_a_retry_does(flux: FluxEmulator) -> None:
     flux.fault(on="poll", status="Error", details={"error": "out of paint"}, times=None)
-    with pytest.raises(errors.FluxJobFailedError, match=r"out of paint.*A retry of this task submits a new job"):
+    with pytest.raises(errors.FluxJobFailedError, match=r"out of paint.*A retry submits a new job"):
         run(generate())
 
 
@@ -267,19 +267,19 @@ def test_a_triggerer_that_cannot_wait_hands_back_to_the_worker(
         operator.execute(context())
     deferral.value.trigger.flux_conn_id = "a_connection_that_only_workers_have"
     event = fire(deferral.value.trigger)
-    assert event["outcome"] == "gave up"
+    assert event["outcome"] == "handed back"
     assert operator.execute_complete(context(), event)["uri"] == f"file://{tmp_path}/x.jpeg"
 
 
 @pytest.mark.parametrize("event", [None, {}, {"outcome": "novel"}, "text"])
 def test_an_event_that_tells_nothing_is_an_error(flux_connection: FluxEmulator, event: Any) -> None:
-    with pytest.raises(errors.FluxServiceError, match="told nothing"):
+    with pytest.raises(errors.FluxServiceError, match="unrecognised event"):
         generate().execute_complete(context(), event)
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"job": "nonsense"}, {"job": {"id": 7}, "novel": 1}, {"deadline": "soon"}])
 def test_the_trigger_s_constructor_never_raises(flux_connection: FluxEmulator, kwargs: dict[str, Any]) -> None:
-    assert fire(FluxResultTrigger(**kwargs))["outcome"] in ("failed", "gave up")
+    assert fire(FluxResultTrigger(**kwargs))["outcome"] in ("failed", "handed back")
 
 
 def test_only_what_ends_the_task_is_logged_as_an_error(
@@ -305,9 +305,9 @@ def test_what_the_triggerer_did_is_told_and_its_image_can_be_stored_again(
     event = fire(deferral.value.trigger)
     assert event["outcome"] == "stored"
     # What the triggerer logs, and Airflow of the event there, stands in the task's log too.
-    assert "The triggerer at" not in f"{capsys.readouterr().out}{event}"
+    assert "the triggerer at" not in f"{capsys.readouterr().out}{event}"
     assert operator.execute_complete(context(), event).keys().isdisjoint({"waited", "triggerer", "polls"})
-    told = rf"The triggerer at .* for job {event['id']} \(polls: \d+\): it stored the image"
+    told = rf"After \d+ s and \d+ polls? for job {event['id']}, the triggerer at .* stored the image"
     assert len(re.findall(told, capsys.readouterr().out)) == 1
     shutil.rmtree(tmp_path / "folder")
     (tmp_path / "folder").write_text("in the way")
@@ -325,7 +325,9 @@ def test_an_image_beyond_max_bytes_is_refused_and_can_be_taken_later(
 ) -> None:
     flux.settings(duration=1)
     uri = f"file://{tmp_path}/kite.jpeg"
-    with pytest.raises(errors.FluxImageTooLargeError, match=r"max_bytes=100\. Job .* is finished and paid") as caught:
+    with pytest.raises(
+        errors.FluxImageTooLargeError, match=r"max_bytes=100\. Job .* is finished and was billed"
+    ) as caught:
         run(generate(output_uri=uri, defer_after=defer_after, max_bytes=100))
     assert isinstance(caught.value, AirflowFailException)
     assert not (tmp_path / "kite.jpeg").exists()
@@ -343,8 +345,8 @@ def test_an_image_of_another_format_than_its_name_says_is_told(
         run(generate(output_uri=f"file://{tmp_path}/{name}"))
     told = caplog.text + capsys.readouterr().out
     assert "right.jpg (256x256" in told
-    assert told.count("is image/jpeg, though its name is") == 1
-    assert f"though its name is file://{tmp_path}/wrong.png" in told
+    assert told.count("is image/jpeg, although it is stored as") == 1
+    assert f"although it is stored as file://{tmp_path}/wrong.png" in told
 
 
 def test_without_room_at_the_api_no_worker_is_held(

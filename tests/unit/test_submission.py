@@ -330,11 +330,7 @@ def test_of_two_processes_that_claim_at_once_one_submits() -> None:
     hook = Hook()
     found = submission(other, **ALWAYS).get_or_submit(hook)
     assert (len(second.requests), len(hook.requests)) == (1, 0)
-    assert found.payer_beside(RUN) == {**vars_of(OTHER)}
-
-
-def vars_of(run: TaskIdentity) -> dict[str, Any]:
-    return {name: getattr(run, name) for name in ("dag_id", "task_id", "run_id", "map_index")}
+    assert found.paid_by_other_than(RUN) == OTHER
 
 
 def test_a_claim_that_was_lost_is_noticed_before_the_request_goes_out(monkeypatch: pytest.MonkeyPatch) -> None:
