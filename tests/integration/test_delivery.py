@@ -36,7 +36,7 @@ def flux(flux_connection: FluxEmulator, monkeypatch: pytest.MonkeyPatch) -> Flux
     connection = flux_connection.connection()
     connection["extra"] = {**connection["extra"], "timeout": 0.4}
     monkeypatch.setenv("AIRFLOW_CONN_FLUX_DEFAULT", json.dumps(connection))
-    monkeypatch.setattr(transfer, "ATTEMPTS", 2)
+    monkeypatch.setattr(download, "ATTEMPTS", 2)
     return flux_connection
 
 

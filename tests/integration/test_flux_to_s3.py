@@ -142,7 +142,7 @@ def test_a_retry_that_finds_its_own_image_succeeds_without_the_api(flux: FluxEmu
 def test_another_object_is_replaced_only_if_told(flux: FluxEmulator, s3: SeaweedFS) -> None:
     s3.client().put_object(Bucket=s3.bucket, Key="kite.jpeg", Body=b"precious")
     generation = generated()
-    with pytest.raises(errors.FluxImageExistsError, match=r"replace=False keeps it.*Choose another place") as caught:
+    with pytest.raises(errors.FluxImageExistsError, match=r"replace=False keeps it.*Choose another destination") as caught:
         upload(generation)
     assert isinstance(caught.value, AirflowFailException)
     assert s3.client().get_object(Bucket=s3.bucket, Key="kite.jpeg")["Body"].read() == b"precious"

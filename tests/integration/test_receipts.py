@@ -104,8 +104,8 @@ def kill(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, after: bool = F
     ("where", "name", "after"),
     [
         (FluxHook, "wait", False),
-        (transfer, "fetch_image", False),
-        (transfer, "fetch_image", True),
+        (transfer, "download_image", False),
+        (transfer, "download_image", True),
         (PathStore, "put", False),
         (PathStore, "put", True),
         (S3Store, "put", False),
@@ -151,7 +151,7 @@ def test_a_worker_that_is_killed_between_the_submit_and_its_receipt(
 @pytest.mark.parametrize("policy", ["resubmit", "fail"])
 def test_a_submit_whose_answer_was_lost_is_an_orphan(task: Task, flux: FluxEmulator, policy: str) -> None:
     flux.fault(on="submit", drop=True, accept=True)
-    says = "may pay a second time" if policy == "resubmit" else "This task is not retried"
+    says = "may be billed a second time" if policy == "resubmit" else "The task is not retried"
     with pytest.raises(errors.FluxUncertainSubmitError, match=says) as caught:
         task.run(on_orphan=policy)
     assert isinstance(caught.value, AirflowFailException) is (policy == "fail")
@@ -321,7 +321,7 @@ def test_a_job_that_the_api_forgot_is_expired(storing: Task, flux: FluxEmulator)
 
 def test_failed_and_moderated_jobs_are_submitted_anew(task: Task, flux: FluxEmulator) -> None:
     flux.fault(on="poll", status="Error")
-    with pytest.raises(errors.FluxJobFailedError, match="A retry of this task submits a new job"):
+    with pytest.raises(errors.FluxJobFailedError, match="A retry submits a new job"):
         task.run()
     assert task.receipt()["state"] == "failed"
     flux.fault(on="poll", status="Content Moderated")
@@ -469,4 +469,4 @@ def test_only_a_task_that_ends_says_that_its_job_is_left(
     else:
         operator.execute(context())
     said = capsys.readouterr().out
-    assert ("and goes on" in said, "is still running: the API cannot cancel jobs" in said) == (not ended, ended)
+    assert ("and continues" in said, "is still running: the API cannot cancel jobs" in said) == (not ended, ended)
