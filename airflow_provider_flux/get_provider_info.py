@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_provider_flux import __version__
+
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["login", "schema", "port"],
     "relabeling": {"host": "Base URL", "password": "API key"},
@@ -63,7 +65,7 @@ def get_provider_info() -> dict[str, Any]:
         "description": "FLUX image generation: from a prompt to an image in your storage.",
         "state": "ready",
         "source-date-epoch": 1763856000,
-        "versions": ["0.1.0"],
+        "versions": [__version__],
         "integrations": [{"integration-name": "FLUX", "external-doc-url": "https://docs.bfl.ml", "tags": ["service"]}],
         "hooks": [{"integration-name": "FLUX", "python-modules": ["airflow_provider_flux.hooks.flux"]}],
         "operators": [

@@ -37,10 +37,10 @@ def main() -> None:
     ceiling = MAX_ACTIVE / DURATION
     report(
         "Batch",
-        f"Jobs of {DURATION:g} s, at most {MAX_ACTIVE} active: no more than {ceiling:g} images a second. CPU is an\n"
-        "image's: of the workers' processes alone, and of all of Airflow (workers, scheduler, api-server, triggerer)\n"
-        "above what it takes when idle. Mapped tasks run 16 at once. 200 images are taken as 8 whole rounds of 24.",
-        ["by", "images", "images a second", "workers' CPU", "of ours", "Airflow's CPU", "of ours", "worker held"],
+        f"Jobs of {DURATION:g} s, at most {MAX_ACTIVE} active: at most {ceiling:g} images per second. CPU is per\n"
+        "image: of the workers' processes alone, and of all of Airflow (workers, scheduler, api-server, triggerer)\n"
+        "above its idle consumption. Mapped tasks run 16 at once. 200 images are measured as 8 whole rounds of 24.",
+        ["by", "images", "images per second", "workers' CPU", "of ours", "Airflow's CPU", "of ours", "worker held"],
         rows,
         goal("Throughput, of the ceiling", rates["bench_batch"] / ceiling * 100, 95, least=True, unit=" %"),
         goal(

@@ -63,9 +63,8 @@ def main() -> None:
     ]
     report(
         "Capture",
-        f"CPU of one image, the mean of {ROUNDS}, and how far memory rose at most above that of the warmed-up\n"
-        "process. Deferred tasks' images are stored in the triggerer, which keeps its S3 client; each task on a\n"
-        "worker makes its own.",
+        f"CPU of one image, the mean of {ROUNDS}, and peak memory above that of the warmed-up process. Images of\n"
+        "deferred tasks are stored in the triggerer, which keeps its S3 client; each task on a worker creates its own.",
         ["image", "by", "CPU", "of ours", "peak memory"],
         rows,
         goal(

@@ -17,11 +17,11 @@ def main() -> None:
     ]
     report(
         "Growth",
-        "One FluxGenerateBatchOperator. CPU is that of its worker, and so has the cost of\n"
-        "starting one task in it, shared by all its images.",
-        ["images", "CPU an image", "CPU of the run", "wall"],
+        "One FluxGenerateBatchOperator. CPU is that of its worker, which includes starting one task, shared by all\n"
+        "its images.",
+        ["images", "CPU per image", "CPU of the run", "wall"],
         rows,
-        goal("CPU an image, 1,000 over 100", cpu[1000] / cpu[100], 1.1),
+        goal("CPU per image, 1,000 over 100", cpu[1000] / cpu[100], 1.1),
     )
 
 

@@ -84,7 +84,7 @@ def _head() -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return (
         "# Results\n\n"
-        "Written by `make bench`: everything measured on one machine, with what others do beside ours. The servers\n"
-        "(emulator, S3) are processes of their own and do not count. Each section says when it ran.\n\n"
+        "Written by `make bench`: everything is measured on one machine, and compared with alternatives. The servers\n"
+        "(emulator, S3) are separate processes and are not counted. Each section states when it ran.\n\n"
         f"{machine}; Python {platform.python_version()}, {versions}"
     )

@@ -35,10 +35,10 @@ def main() -> None:
     report(
         "Import",
         f"Milliseconds on top of `airflow.sdk` with its operator and trigger base classes, the median of {ROUNDS}.",
-        ["operators", "ms", "loaded too"],
+        ["operators", "ms", "also loaded"],
         [[name, f"{times[name]:.0f}", ", ".join(told[name][0]["loaded"]) or "-"] for name in CONTENDERS],
         goal("Import", times[ours], GOAL, unit=" ms"),
-        f"Of {', '.join(HEAVY)} ours load: {', '.join(told[ours][0]['loaded']) or 'none'}.",
+        f"Of {', '.join(HEAVY)} the package loads: {', '.join(told[ours][0]['loaded']) or 'none'}.",
     )
 
 

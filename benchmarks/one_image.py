@@ -1,4 +1,4 @@
-"""One image through a running Airflow: in defer_after, deferred, and by a task that sleeps and asks."""
+"""One image through a running Airflow: ready before deferring, deferred, and by a task that sleeps and polls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.harness import report
 from benchmarks.stack import Run, Stack, running
 
 CASES = {
-    "FluxGenerateOperator, ready in defer_after": ("bench_one", 3.0),
+    "FluxGenerateOperator, ready before deferring": ("bench_one", 3.0),
     "@task with requests and sleep": ("bench_one_by_hand", 3.0),
     "FluxGenerateOperator, deferred": ("bench_one", 15.0),
     "@task with requests and sleep ": ("bench_one_by_hand", 15.0),

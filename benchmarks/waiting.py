@@ -24,7 +24,7 @@ SETTLED = 3.0
 """Seconds after the last trigger was created; what comes later is waiting and no longer starting."""
 
 CONTENDERS = {
-    "ours": "FluxResultTrigger, schedule learnt",
+    "ours": "FluxResultTrigger, schedule learned",
     "cold": "FluxResultTrigger, first jobs of its process",
     "ours-fixed": "FluxResultTrigger, every 2 s",
     "own-client": "a trigger with an httpx client of its own, every 2 s",
@@ -61,8 +61,8 @@ def main() -> None:
     ours, fixed = measured["ours", 1000], measured["ours-fixed", 1000]
     report(
         "Waiting",
-        "Jobs of 14 s (spread 4 s) in one triggerer. Blocks are the event loop's; the share is of one core. A trigger\n"
-        "that takes all of a core polls later than it should, so that CPU is compared by the poll.",
+        "Jobs of 14 s (standard deviation 4 s) in one triggerer. Blocks are those of the event loop; the share is of\n"
+        "one core. A trigger that uses a whole core polls later than it should, so compare the CPU per poll.",
         [
             "jobs",
             "trigger",
@@ -71,14 +71,14 @@ def main() -> None:
             "CPU share",
             "block at start",
             "block after",
-            "polls a job",
-            "CPU a poll",
+            "polls per job",
+            "CPU per poll",
         ],
         rows,
         goal("1,000 jobs, longest block after the start", ours["block"] * 1000, 50, unit=" ms"),
         goal("1,000 jobs, CPU share", ours["share"] * 100, 15, unit=" %"),
         goal(
-            "1,000 jobs at the same interval, CPU a poll of the httpx trigger over ours",
+            "1,000 jobs at the same interval, CPU per poll of the httpx trigger over ours",
             poll_cpu(measured["own-client", 1000]) / poll_cpu(fixed),
             10,
             least=True,

@@ -1,7 +1,7 @@
-"""A person approves an image before it is published; rejected, it is made again with another seed, up to three times.
+"""A person approves an image before it is published; a rejected image is generated again, up to twice, with a new seed.
 
-The request shows the image: the gallery serves it to whom may read this DAG. It is found in Airflow's UI under
-"Required Actions".
+The request shows the image, which the gallery serves to users with read access to this DAG. Pending requests are in
+Airflow's UI under "Required Actions".
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from airflow.sdk import DAG, Param, task
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 
 ROUNDS = 3
-# Airflow's UI may have a path of its own.
+# Airflow's UI may be served from a path.
 ROOT = urlsplit(conf.get("api", "base_url", fallback="/")).path.rstrip("/")
 GALLERY = ROOT + "/flux/dags/{{ dag.dag_id }}/runs/{{ run_id | urlencode }}/tasks"
 
@@ -34,13 +34,13 @@ with DAG(
 
     @task(trigger_rule="none_failed_min_one_success")
     def publish(*, ti: Any) -> str:
-        """Stand-in for what publishes it: return where the approved image lies, which is the last one made."""
+        """Stand-in for publishing: return the URI of the approved image, which is the last one generated."""
         made = [ti.xcom_pull(task_ids=f"generate_{n}") for n in range(1, ROUNDS + 1)]
         return [image for image in made if image][-1]["uri"]
 
     @task
     def give_up() -> None:
-        """Let the run fail, so that somebody hears of it."""
+        """Fail the run, so that its failure callbacks run."""
         raise RuntimeError(f"None of {ROUNDS} images was approved.")
 
     published, given_up, before = publish(), give_up(), None

@@ -1,6 +1,6 @@
-"""Two DAGs: one makes an image of the day, the other starts whenever there is a new one.
+"""Two DAGs: one generates an image of the day, the other starts whenever there is a new image.
 
-The asset's event carries what there is to know of the image; an alias names the file, whose key is known at run time.
+The asset's event contains the task's result. An alias adds an asset for the file, whose key is known at run time only.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ with DAG(dag_id="flux_publish_image_of_the_day", schedule=[IMAGE_OF_THE_DAY], ta
 
     @task(inlets=[IMAGE_OF_THE_DAY])
     def publish(*, inlet_events: Any) -> str:
-        """Stand-in for what publishes it: return where the newest image lies."""
+        """Stand-in for publishing: return the URI and the size of the newest image."""
         extra = inlet_events[IMAGE_OF_THE_DAY][-1].extra
         return f"{extra['uri']} ({extra['width']}x{extra['height']})"
 

@@ -1,6 +1,6 @@
-"""A catalogue in one task: many images, with a limit on what they may cost; the next task reads the manifest.
+"""A catalogue in one task: many images, with a limit on their cost; the next task reads the manifest.
 
-With ``reuse="always"`` a run buys only the images that are new since the last one.
+With ``reuse="always"``, a run pays only for the images that are new since the last run.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ with DAG(
 
     @task
     def published(batch: dict[str, Any]) -> list[str]:
-        """Stand-in for what you do with the images: say where they are."""
+        """Stand-in for using the images: return their URIs."""
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
         lines = [json.loads(line) for line in S3Hook().read_key(batch["manifest"]).splitlines()]

@@ -1,4 +1,4 @@
-"""One prompt, several models: which of them draws it best, and what does each cost?"""
+"""One prompt, several models: compare the images and their cost."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ with DAG(
 
     @task
     def table(images: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return credits and seconds of each model."""
+        """Return the credits and the seconds for each model."""
         return {image["model"]: {"credits": image["cost"], "seconds": image["duration"]} for image in images}
 
     table(images.output)

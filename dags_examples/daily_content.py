@@ -1,7 +1,8 @@
-"""Content of every day: retries that buy nothing twice, and somebody who hears of it when they do not help.
+"""Daily content: retries that do not pay twice, and a notification if they fail.
 
-The image is bought once a day: a retry asks for the job that was paid for. What no retry can mend (a bad prompt, an
-empty account) fails at once. From Airflow 3.3 on, a policy treats the other outcomes apart.
+The image is paid for once a day: a retry resumes the job that was submitted. An error that a retry cannot fix (a
+moderated prompt, an account without credits) fails the task at once. From Airflow 3.3 on, a retry policy handles the
+other errors by class.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ else:
     policy = {
         "retry_policy": ExceptionRetryPolicy(
             rules=[
-                RetryRule(FluxRateLimitError, retry_delay=timedelta(minutes=10), reason="The account is busy."),
-                RetryRule(FluxServiceError, retry_delay=timedelta(minutes=2), reason="FLUX is out of order."),
-                RetryRule(FluxTimeoutError, retry_delay=timedelta(minutes=5), reason="The job takes long."),
+                RetryRule(FluxRateLimitError, retry_delay=timedelta(minutes=10), reason="The account has no capacity."),
+                RetryRule(FluxServiceError, retry_delay=timedelta(minutes=2), reason="The FLUX API is failing."),
+                RetryRule(FluxTimeoutError, retry_delay=timedelta(minutes=5), reason="The job is not ready yet."),
             ]
         )
     }
 
 
-class TellTheTeam(BaseNotifier):
-    """Stand-in for SmtpNotifier, SlackNotifier and the like: writes what failed into the log of the task."""
+class NotifyTeam(BaseNotifier):
+    """Stand-in for SmtpNotifier, SlackNotifier and others: logs the failure in the task's log."""
 
     template_fields = ("message",)
 
@@ -40,7 +41,7 @@ class TellTheTeam(BaseNotifier):
         self.message = message
 
     def notify(self, context: Any) -> None:
-        """Send the message, with the error's one sentence on the image and the money."""
+        """Send the message with the error, which states what was billed and what to do."""
         self.log.error("%s: %s", self.message, context.get("exception"))
 
 
@@ -53,7 +54,7 @@ with DAG(
         "retries": 3,
         "retry_delay": timedelta(minutes=1),
         "retry_exponential_backoff": True,
-        "on_failure_callback": TellTheTeam("No image of {{ dag_run.run_after | ds }}: {{ ti.task_id }} has failed"),
+        "on_failure_callback": NotifyTeam("No image of {{ dag_run.run_after | ds }}: {{ ti.task_id }} has failed"),
         **policy,
     },
     tags=["flux"],

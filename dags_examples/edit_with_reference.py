@@ -1,6 +1,6 @@
-"""A picture of a product from S3 is set in a new scene, and the result is changed once more.
+"""Place a product image from S3 in a new scene, then edit the result again.
 
-Input images are read on the worker; what one task returned is an input of the next.
+The worker reads the input images; the result of one task is the input of the next.
 """
 
 from __future__ import annotations

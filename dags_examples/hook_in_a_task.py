@@ -1,4 +1,4 @@
-"""The hook alone, in a plain ``@task``: for what the operators do not do."""
+"""The hook in a plain ``@task``, for what the operators do not cover."""
 
 from __future__ import annotations
 

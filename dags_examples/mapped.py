@@ -1,4 +1,4 @@
-"""A list of prompts, known only at run time: one image for each, generated and uploaded in parallel."""
+"""A list of prompts that is known only at run time: one image for each, generated and uploaded in parallel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ with DAG(
     dag_id="flux_mapped",
     schedule=None,
     params={"bucket": Param("flux", type="string")},
-    # CometAPI and Black Forest Labs allow 24 active jobs an account.
+    # CometAPI and Black Forest Labs allow 24 active jobs per account.
     max_active_tasks=24,
     tags=["flux"],
     doc_md=__doc__,
@@ -28,7 +28,7 @@ with DAG(
 
     FluxToS3Operator.partial(
         task_id="upload",
-        # One prompt that is moderated, and skipped, does not keep the other images from being stored.
+        # A moderated prompt, whose task is skipped, does not prevent the other images from being stored.
         trigger_rule="none_failed",
         s3_bucket="{{ params.bucket }}",
         s3_key="mapped/{{ run_id }}/{{ ti.map_index }}.jpeg",

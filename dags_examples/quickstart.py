@@ -1,6 +1,6 @@
-"""Three prompts become three images in S3, in the three ways to write it.
+"""Three prompts become three images in S3, in three ways.
 
-Needs the connections ``flux_default`` and ``aws_default`` and a bucket; ``make demo`` brings all of them.
+Needs the connections ``flux_default`` and ``aws_default`` and a bucket; ``make demo`` provides all of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ with DAG(
     tags=["flux"],
     doc_md=__doc__,
 ) as dag:
-    # 1. Generate, then upload: two tasks, so that the upload has retries of its own.
+    # 1. Generate, then upload: two tasks, each with its own retries.
     hero = FluxGenerateOperator(
         task_id="generate_hero",
         model="flux-pro-1.1",
@@ -41,7 +41,7 @@ with DAG(
         output_uri=f"{FOLDER}/icon.png",
     )
 
-    # 3. Mapped: one task for each prompt in the list; the folder gives each image a name of its own.
+    # 3. Mapped: one task for each prompt in the list; in a folder, each image gets a name of its own.
     FluxGenerateOperator.partial(
         task_id="generate_banner",
         model="flux-dev",

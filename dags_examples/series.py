@@ -1,6 +1,6 @@
-"""A series of images that belong together: one seed, one style, one subject after another.
+"""A series of matching images: one seed, one style, several subjects.
 
-With ``reuse="always"`` an image whose recipe has not changed is not bought again in the next run.
+With ``reuse="always"``, the next run reuses an image whose recipe has not changed, and is not billed for it.
 """
 
 from __future__ import annotations

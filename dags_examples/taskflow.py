@@ -1,4 +1,4 @@
-"""TaskFlow: functions write the prompts, ``@task.flux`` makes the images; mapped over a list."""
+"""TaskFlow: functions return the prompts, ``@task.flux`` generates the images; mapped over a list."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ with DAG(
 
     @task.flux(model="flux-2-pro", output_uri=FOLDER)
     def poster(images: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return the fields of the request: the images that were made are its references."""
+        """Return the fields of the request, with the earlier images as references."""
         references = {f"input_image{f'_{n}' if n > 1 else ''}": image for n, image in enumerate(images, 1)}
         return {"prompt": "A poster of these still lifes side by side", "width": 1024, "height": 512, **references}
 

@@ -49,7 +49,7 @@ def test_every_class_and_module_it_names_exists() -> None:
 
 def test_airflow_finds_hook_link_and_form() -> None:
     manager = ProvidersManager()
-    assert manager.providers["airflow-provider-flux"].version == "0.1.0"
+    assert manager.providers["airflow-provider-flux"].version == airflow_provider_flux.__version__
     hook = manager.hooks["flux"]
     assert hook is not None
     assert (hook.hook_name, hook.connection_id_attribute_name) == ("FLUX", "flux_conn_id")
