@@ -1,7 +1,7 @@
-"""What Airflow reads about this provider: connection form, operators, links.
+"""The description of this provider that Airflow reads: connection form, operators, links, options.
 
-Airflow validates it at start, and a mistake here stops all of Airflow: keep ``tests/unit/test_provider_info.py``
-green. Imports nothing, because Airflow reads it in every process.
+Airflow validates it at start-up and does not start if it is invalid; ``tests/unit/test_provider_info.py`` checks it.
+It imports nothing but the version, because every process of Airflow reads it.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ UI_FIELD_BEHAVIOUR: dict[str, Any] = {
 CONN_FIELDS: dict[str, Any] = {
     "gateway": {
         "label": "Gateway",
-        "description": "Dialect of the API; empty: told from the base URL.",
+        "description": "API dialect. Leave empty to infer it from the base URL.",
         "schema": {"type": ["string", "null"], "enum": ["cometapi", "bfl"]},
     },
     "timeout": {
         "label": "HTTP timeout (seconds)",
-        "description": "For connecting, or a pause within an answer.",
+        "description": "Connect and read timeout, in seconds.",
         "schema": {"type": ["integer", "null"], "minimum": 1, "default": 30},
     },
     "allowed_delivery_networks": {
         "label": "Allowed delivery networks",
-        "description": "Images may be fetched from here though it is not public, such as 198.18.0.0/15; with commas.",
+        "description": "Private networks that images may be downloaded from, comma-separated, such as 198.18.0.0/15.",
         "schema": {"type": ["string", "null"]},
     },
 }
 
 CONFIG: dict[str, Any] = {
     "flux": {
-        "description": "The gallery that shows what FLUX made.",
+        "description": "The gallery of FLUX images in Airflow's UI.",
         "options": {
             "gallery_aws_conn_id": {
-                "description": "Connection that the API server reads images in S3 with; empty: boto3's credentials.",
+                "description": "Connection for reading images from S3. Leave empty to use boto3's own credentials.",
                 "type": "string",
                 "version_added": "0.1.0",
                 "example": None,
                 "default": "aws_default",
             },
             "gallery_cache_folder": {
-                "description": "Folder that the API server keeps thumbnails in; empty: one of its own in /tmp.",
+                "description": "Folder for cached thumbnails. Leave empty to use a folder in /tmp.",
                 "type": "string",
                 "version_added": "0.1.0",
                 "example": "/var/cache/airflow-flux",
@@ -58,7 +58,7 @@ CONFIG: dict[str, Any] = {
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return the description of this provider, as ``provider_info.schema.json`` wants it."""
+    """Return the description of this provider, as ``provider_info.schema.json`` defines it."""
     return {
         "package-name": "airflow-provider-flux",
         "name": "FLUX",

@@ -1,1 +1,1 @@
-"""Scripts for maintainers: the demo, the screenshots of the gallery, the README's table of models."""
+"""Scripts for maintainers: the demo, the gallery's screenshots, the table of models."""

@@ -1,7 +1,7 @@
-"""``make demo``: from prompts to images in S3, in a real Airflow, on this machine alone.
+"""``make demo``: from prompts to images in S3, in a real Airflow on this machine.
 
-Starts a FLUX API (the emulator, or the real one if FLUX_API_KEY is set), SeaweedFS and Airflow, runs the
-quickstart DAG through the REST API and brings its images to ``demo-output/``. KEEP=1 leaves it all running.
+Starts a FLUX API emulator (or uses the real API if FLUX_API_KEY is set), SeaweedFS and Airflow, runs the quickstart
+DAG through the REST API and downloads its images to ``demo-output/``. KEEP=1 keeps the servers running until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -40,9 +40,22 @@ figure {{ margin: 0; max-width: 24rem }} img {{ height: 16rem; max-width: 100%; 
 """
 
 
+@dataclass(frozen=True)
+class Download:
+    """One downloaded image.
+
+    :param name: File name in the output folder.
+    :param image: What the task returned.
+    """
+
+    name: str
+    prompt: str
+    image: Json
+
+
 @dataclass
 class Demo:
-    """One run of one DAG, with what it needs to know."""
+    """One run of one DAG with its own servers."""
 
     dag_id: str = "flux_quickstart"
     dags_folder: Path = CHECKOUT / "dags_examples"
@@ -50,11 +63,11 @@ class Demo:
     output: Path = CHECKOUT / "demo-output"
     keep: bool = False
     started: float = field(default_factory=time.monotonic)
-    fetched: list[tuple[str, str, Json]] = field(default_factory=list)
-    gallery: str = ""
+    downloads: list[Download] = field(default_factory=list)
+    gallery_url: str = ""
 
     def run(self) -> bool:
-        """True if the DAG run succeeded and every image arrived whole."""
+        """Return whether the DAG run succeeded and every image matches its hash."""
         for folder in (self.work, self.output):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
@@ -67,86 +80,89 @@ class Demo:
                 connections = {"flux_default": flux, "aws_default": s3.connection()}
                 airflow = AirflowStack(self.work / "airflow", self.dags_folder, connections)
                 servers.enter_context(airflow)
-            good = self.run_dag(airflow, s3)
+            is_good = self.run_dag(airflow, s3)
             if self.keep:
-                print(f"\nAirflow is at {airflow.url}, its files in {self.work}. Ctrl-C stops everything.", flush=True)
-                print(f"The gallery of this run: {self.gallery}", flush=True)
+                print(f"\nAirflow runs at {airflow.url}; its files are in {self.work}.", flush=True)
+                print(f"Gallery of this run: {self.gallery_url}\nPress Ctrl-C to stop everything.", flush=True)
                 with suppress(KeyboardInterrupt):
                     signal.pause()
-            self.say("stopping")
-        return good
+            self.log("Stopping")
+        return is_good
 
     def run_dag(self, airflow: AirflowStack, s3: SeaweedFS) -> bool:
         airflow.api.wait_for_dag(self.dag_id)
         run_id = airflow.api.trigger(self.dag_id)
-        self.say(f"run of {self.dag_id}")
+        self.log(f"Running {self.dag_id}")
         state = airflow.api.wait_for_run(
-            self.dag_id, run_id, timeout=900, on_change=lambda ti: self.say(f"{label(ti)}  {ti['state'] or 'waiting'}")
+            self.dag_id,
+            run_id,
+            timeout=900,
+            on_change=lambda ti: self.log(f"{label(ti)}  {ti['state'] or 'not started'}"),
         )
-        self.say(f"run of {self.dag_id}: {state}\n")
+        self.log(f"{self.dag_id} finished: {state}\n")
         task_instances = airflow.api.task_instances(self.dag_id, run_id)
         for ti in task_instances:
             if ti["state"] == "failed":
                 log = airflow.api.task_log(self.dag_id, run_id, ti["task_id"], ti["try_number"], ti["map_index"])
-                print(f"--- end of the log of {label(ti)}", *log.splitlines()[-25:], sep="\n")
+                print(f"--- End of the log of {label(ti).rstrip()}", *log.splitlines()[-25:], sep="\n")
         results = [
             airflow.api.xcom(self.dag_id, run_id, ti["task_id"], ti["map_index"])
             for ti in task_instances
             if ti["state"] == "success"
         ]
-        # Two tasks may hand on the same image (generate >> to S3): it is fetched once.
+        # Two tasks may return the same image, such as generate and a copy to S3; it is downloaded once.
         images = {result["uri"]: result for result in results if isinstance(result, dict) and result.get("uri")}
         width = max(map(len, images), default=0)
-        arrived = [self.fetch(image, s3, width) for image in images.values()]
+        are_intact = [self.download(image, s3, width) for image in images.values()]
         self.write_contact_sheet()
-        self.gallery = f"{airflow.url}/dags/{self.dag_id}/runs/{quote(run_id)}/plugin/flux_run_images"
+        self.gallery_url = f"{airflow.url}/dags/{self.dag_id}/runs/{quote(run_id)}/plugin/flux_run_images"
         if not images:
-            print("no task returned an image")
-        return state == "success" and bool(arrived) and all(arrived)
+            print("No task returned an image.")
+        return state == "success" and bool(are_intact) and all(are_intact)
 
-    def fetch(self, image: Json, s3: SeaweedFS, width: int) -> bool:
-        """Download one image, print its line of the table; False if it is not what the XCom says."""
+    def download(self, image: Json, s3: SeaweedFS, width: int) -> bool:
+        """Download one image and print its line of the table; return whether it matches the hash in the XCom."""
         uri = urlsplit(image["uri"])
         body = read(s3, uri.path)
         receipt = json.loads(read(s3, f"{uri.path}.json"))
         file = unique(self.output / PurePosixPath(uri.path).name)
         file.write_bytes(body)
-        with Image.open(io.BytesIO(body)) as picture:
-            size = f"{picture.width}x{picture.height}"
-        good = hashlib.sha256(body).hexdigest() == image["sha256"]
-        self.fetched.append((file.name, (receipt["parameters"] or {}).get("prompt", ""), image))
-        shown = f"{shortest(file)}{'' if good else '  WRONG SHA256'}"
-        print(f"{image['uri']:<{width}} {size:>10} {len(body):>9} bytes  {shown}")
-        return good
+        with Image.open(io.BytesIO(body)) as decoded:
+            size = f"{decoded.width}x{decoded.height}"
+        is_intact = hashlib.sha256(body).hexdigest() == image["sha256"]
+        self.downloads.append(Download(file.name, (receipt["parameters"] or {}).get("prompt", ""), image))
+        warning = "" if is_intact else "  SHA-256 MISMATCH"
+        print(f"{image['uri']:<{width}} {size:>10} {len(body):>9} bytes  {relative_to_cwd(file)}{warning}")
+        return is_intact
 
     def write_contact_sheet(self) -> None:
-        """Write a page that shows the images side by side, with what they were made of."""
+        """Write a page that shows the images side by side, with their prompts."""
         figures = "\n".join(
-            f'<figure><a href="{quote(name)}"><img src="{quote(name)}" alt="{escape(prompt)}"></a>'
-            f"<figcaption>{escape(prompt)}<br>"
-            f"{escape(str(image['model']))}, seed {image['seed']}, {image['cost']} credits</figcaption></figure>"
-            for name, prompt, image in self.fetched
+            f'<figure><a href="{quote(item.name)}"><img src="{quote(item.name)}" alt="{escape(item.prompt)}"></a>'
+            f"<figcaption>{escape(item.prompt)}<br>{escape(str(item.image['model']))}, "
+            f"seed {item.image['seed']}, {item.image['cost']} credits</figcaption></figure>"
+            for item in self.downloads
         )
         sheet = self.output / "index.html"
         sheet.write_text(SHEET.format(title=escape(self.dag_id), figures=figures))
-        print(f"All of them on one page: {shortest(sheet)}")
+        print(f"All images on one page: {relative_to_cwd(sheet)}")
 
-    def say(self, what: str) -> None:
-        print(f"{time.monotonic() - self.started:6.1f}s  {what}", flush=True)
+    def log(self, message: str) -> None:
+        print(f"{time.monotonic() - self.started:6.1f}s  {message}", flush=True)
 
     @contextmanager
-    def step(self, what: str) -> Iterator[None]:
-        self.say(f"starting {what}")
-        began = time.monotonic()
+    def step(self, name: str) -> Iterator[None]:
+        self.log(f"Starting {name}")
+        start = time.monotonic()
         yield
-        self.say(f"         ready after {time.monotonic() - began:.1f} s")
+        self.log(f"         ready after {time.monotonic() - start:.1f} s")
 
 
 def flux_connection(servers: ExitStack) -> Json:
-    """The real API if there is a key for it, else an emulator that ``servers`` will stop."""
+    """Return a connection to the real API if FLUX_API_KEY is set, else to an emulator that ``servers`` stops."""
     if key := os.environ.get("FLUX_API_KEY"):
         host = os.environ.get("FLUX_BASE_URL") or REAL_API
-        print(f"         the real one at {host}: these images cost money")
+        print(f"         Using the real API at {host}: these images are billed")
         return {"conn_type": "flux", "host": host, "password": key}
     from airflow_provider_flux.emulator import FluxEmulator
 
@@ -155,23 +171,24 @@ def flux_connection(servers: ExitStack) -> Json:
 
 
 def read(s3: SeaweedFS, path: str) -> bytes:
-    """What lies in the bucket under the path of a URI."""
+    """Return the object at the path of an ``s3://`` URI."""
     body: bytes = s3.client().get_object(Bucket=s3.bucket, Key=path.lstrip("/"))["Body"].read()
     return body
 
 
-def shortest(path: Path) -> Path:
-    """The path as one would type it."""
+def relative_to_cwd(path: Path) -> Path:
+    """Return the path relative to the working directory, if it is inside it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def label(ti: Json) -> str:
+    """Return the name of a task instance, padded to a column."""
     name = ti["task_id"] if ti["map_index"] < 0 else f"{ti['task_id']}[{ti['map_index']}]"
     return f"{name:<28}"
 
 
 def unique(file: Path) -> Path:
-    """The path itself, or with a number if there is such a file already."""
+    """Return the path, with a number if the file already exists."""
     candidates = (file.with_stem(f"{file.stem}-{number}") for number in range(2, 1000))
     return file if not file.exists() else next(path for path in candidates if not path.exists())
 
@@ -181,7 +198,7 @@ def main() -> int:
     try:
         return 0 if Demo(keep=os.environ.get("KEEP", "") not in ("", "0")).run() else 1
     except KeyboardInterrupt:
-        print("stopped")
+        print("Stopped")
         return 130
     except (ServerError, ApiError, ImportError) as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr)

@@ -16,24 +16,24 @@ from airflow_provider_flux.client.gateways import BFL, COMETAPI
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- models: written by `make docs` -->\n", "<!-- end of models -->\n"
-# Told once above the table; each model has them that is not strict.
+# Described once above the table: every model has them, except one that refuses all other fields.
 COMMON = ("seed", "webhook_url", "webhook_secret")
 
 
 def with_table(readme: str) -> str:
-    """Return the README's text with the table as it must be now.
+    """Return the README's text with an up-to-date table.
 
-    :raises ValueError: if it has no place for the table.
+    :raises ValueError: if the text lacks the comments that enclose the table.
     """
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"README.md must hold {BEGIN.strip()!r} and {END.strip()!r}.")
+        raise ValueError(f"README.md must contain {BEGIN.strip()!r} and {END.strip()!r}.")
     return before + begin + table() + end + after
 
 
 def table() -> str:
-    """Return the table: a row for all models that take the same."""
+    """Return the table: one row for all models with the same parameters."""
     rows: dict[str, list[str]] = {}
     for name, model in MODELS.items():
         rows.setdefault(_cell(model), []).append(f"`{name}`")

@@ -1,4 +1,9 @@
-"""Draw the README's pictures of the gallery: ``python -m scripts.screenshots``; needs Chromium."""
+"""Take the documentation's screenshots of the gallery and write them to ``docs/images/``.
+
+Run ``python -m scripts.screenshots`` in the repository's root, in the virtual environment that ``make demo`` creates.
+It starts its own Airflow, S3 server and FLUX emulator, and needs Chromium with its driver
+(``apt-get install chromium chromium-driver``); it takes one to two minutes.
+"""
 
 from __future__ import annotations
 
@@ -39,13 +44,13 @@ with DAG("fruit", schedule=None):
 
 
 def main() -> int:
-    """Run a DAG, and look at what it made."""
+    """Run the DAGs and take the screenshots; return the exit code."""
     if MISSING:
         print(MISSING, file=sys.stderr)
         return 1
     exit_on_signals()
     OUTPUT.mkdir(parents=True, exist_ok=True)
-    with running() as airflow, tempfile.TemporaryDirectory() as profile:
+    with running_airflow() as airflow, tempfile.TemporaryDirectory() as profile:
         airflow.api.wait_for_dag("fruit")
         run_id = airflow.api.trigger("fruit")
         airflow.api.wait_for_run("fruit", run_id)
@@ -56,13 +61,13 @@ def main() -> int:
                 browser.set_theme(theme)
                 browser.driver.get(f"{airflow.url}/{run}/plugin/flux_run_images")
                 browser.enter_frame()
-                keep(browser, f"gallery-tab-{theme}")
-            # By itself it takes the system's theme, which is Chromium's here.
+                save_gallery(browser, f"gallery-tab-{theme}")
+            # Outside Airflow's frame, the gallery follows the system's theme, which Chromium emulates.
             for theme in ("light", "dark"):
                 features = [{"name": "prefers-color-scheme", "value": theme}]
                 browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
                 browser.driver.get(f"{airflow.url}/flux/{run}")
-                keep(browser, f"gallery-{theme}")
+                save_gallery(browser, f"gallery-{theme}")
             airflow.api.wait_for_dag("flux_approval")
             run_id = airflow.api.trigger("flux_approval")
             airflow.api.wait_for_task("flux_approval", run_id, "approve_1", ["awaiting_input", "deferred"])
@@ -71,13 +76,13 @@ def main() -> int:
             browser.driver.get(f"{airflow.url}/{task}/required_actions")
             shown = "return [...document.querySelectorAll('img[alt=\"The image\"]')].some((i) => i.naturalWidth)"
             browser.until(lambda: browser.run(shown), "the image to approve")
-            save(browser, "approval")
+            save_screenshot(browser, "approval")
     return 0
 
 
 @contextmanager
-def running() -> Iterator[AirflowStack]:
-    """An Airflow with an S3 server and an emulator."""
+def running_airflow() -> Iterator[AirflowStack]:
+    """Run an Airflow with an S3 server and a FLUX emulator."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "dags").mkdir()
@@ -89,16 +94,16 @@ def running() -> Iterator[AirflowStack]:
                 yield airflow
 
 
-def keep(browser: Browser, name: str) -> None:
-    """Write what the window shows, once all of it is there."""
+def save_gallery(browser: Browser, name: str) -> None:
+    """Save a screenshot once all images and prompts are shown."""
     shown = "return [...document.querySelectorAll('.card img')].filter((i) => i.naturalWidth).length"
     browser.until(lambda: browser.run(shown) == 8, "the images")
     browser.until(lambda: all("white table" in prompt.text for prompt in browser.all(".prompt")), "the prompts")
-    save(browser, name)
+    save_screenshot(browser, name)
 
 
-def save(browser: Browser, name: str) -> None:
-    """Write what the window shows."""
+def save_screenshot(browser: Browser, name: str) -> None:
+    """Save a screenshot of the window."""
     image = PIL.Image.open(io.BytesIO(browser.driver.get_screenshot_as_png()))
     file = OUTPUT / f"{name}.png"
     image.convert("RGB").save(file, optimize=True)

@@ -1,1 +1,1 @@
-"""The web app that shows what FLUX made, in Airflow's UI."""
+"""The web app that shows FLUX images in Airflow's UI."""

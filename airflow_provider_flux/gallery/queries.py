@@ -1,6 +1,6 @@
-"""What Airflow knows of a run: what its tasks returned and how they ended; and which runs used FLUX.
+"""Queries on Airflow's database: the results and states of a run's tasks, and the runs that used FLUX.
 
-The only file of the gallery that asks Airflow's database.
+The only file of the gallery that reads the database.
 """
 
 from __future__ import annotations
@@ -15,19 +15,34 @@ from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from sqlalchemy import Text, cast, func, select
 
-from airflow_provider_flux.gallery.results import Returned, read_result
+from airflow_provider_flux.gallery.results import TaskResult, read_result
 from airflow_provider_flux.links.flux import FluxImageLink
 
-# Each of our operators leaves one, and XComs are indexed by their key.
-_MARK = FluxImageLink().xcom_key
+# Each FLUX operator writes this XCom, and XComs are indexed by their key.
+_LINK_XCOM_KEY = FluxImageLink().xcom_key
+_FINAL_STATES = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """One task instance.
+class Selection:
+    """The task instances that a page is about.
 
-    :param state: As Airflow calls it; None before it was scheduled.
-    :param is_flux: Whether its operator is one of ours.
+    :param task_id: One task; None for all tasks of the run.
+    :param map_index: One instance of that task; None for all of them.
+    """
+
+    dag_id: str
+    run_id: str
+    task_id: str | None = None
+    map_index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """The state of one task instance.
+
+    :param state: Airflow's name of the state; None before the task is scheduled.
+    :param is_flux: Whether it runs one of this provider's operators.
     """
 
     task_id: str
@@ -35,66 +50,76 @@ class Task:
     state: str | None
     is_flux: bool
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the state is final."""
+        return self.state in _FINAL_STATES
+
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One DAG run in which FLUX was used.
+class RunSummary:
+    """One DAG run that used FLUX.
 
-    :param tasks: Number of task instances that used it.
-    :param at: When the last of them told of it.
+    :param flux_tasks: Number of task instances that used it.
+    :param last_active_at: When the last of them ran.
     """
 
     dag_id: str
     run_id: str
-    tasks: int
-    at: datetime.datetime
+    flux_tasks: int
+    last_active_at: datetime.datetime
 
 
-def returned(dag_id: str, run_id: str, task_id: str | None = None, map_index: int | None = None) -> list[Returned]:
-    """Return what the tasks of a run returned; of one task, or one of its mapped instances, if named."""
-    # As text, and read one by one: what a task has left there must not keep the others' images from being shown.
+def task_results(selection: Selection) -> list[TaskResult]:
+    """Return the return values of the selected task instances."""
+    # Selected as text and parsed one by one: one malformed value must not hide the other tasks' images.
     text: Any = cast(XComModel.value, Text).label("text")
     query = XComModel.get_many(
-        run_id=run_id, dag_ids=dag_id, key="return_value", task_ids=task_id, map_indexes=map_index
+        run_id=selection.run_id,
+        dag_ids=selection.dag_id,
+        key="return_value",
+        task_ids=selection.task_id,
+        map_indexes=selection.map_index,
     ).with_only_columns(XComModel.task_id, XComModel.map_index, text, XComModel.timestamp)
     with create_session() as session:
         return [
-            Returned(row.task_id, row.map_index, read_result(row.text), row.timestamp) for row in session.execute(query)
+            TaskResult(row.task_id, row.map_index, read_result(row.text), row.timestamp)
+            for row in session.execute(query)
         ]
 
 
-def tasks(dag_id: str, run_id: str, task_id: str | None = None, map_index: int | None = None) -> list[Task]:
-    """Return the task instances of a run; of one task, or one of its mapped instances, if named."""
+def task_statuses(selection: Selection) -> list[TaskStatus]:
+    """Return the states of the selected task instances."""
     columns: Any = (TaskInstance.task_id, TaskInstance.map_index, TaskInstance.state, TaskInstance.operator)
-    query = select(*columns).where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
-    if task_id is not None:
-        query = query.where(TaskInstance.task_id == task_id)
-    if map_index is not None:
-        query = query.where(TaskInstance.map_index == map_index)
+    query = select(*columns).where(TaskInstance.dag_id == selection.dag_id, TaskInstance.run_id == selection.run_id)
+    if selection.task_id is not None:
+        query = query.where(TaskInstance.task_id == selection.task_id)
+    if selection.map_index is not None:
+        query = query.where(TaskInstance.map_index == selection.map_index)
     with create_session() as session:
         rows = session.execute(query.order_by(TaskInstance.task_id, TaskInstance.map_index))
         return [
-            Task(row.task_id, row.map_index, row.state and str(row.state), "Flux" in (row.operator or ""))
+            TaskStatus(row.task_id, row.map_index, row.state and str(row.state), "Flux" in (row.operator or ""))
             for row in rows
         ]
 
 
-def dags_with_images() -> list[str]:
-    """Return the ids of all DAGs in which FLUX was used."""
+def flux_dag_ids() -> list[str]:
+    """Return the ids of all DAGs that used FLUX."""
     with create_session() as session:
-        return list(session.scalars(select(XComModel.dag_id).where(XComModel.key == _MARK).distinct()))
+        return list(session.scalars(select(XComModel.dag_id).where(XComModel.key == _LINK_XCOM_KEY).distinct()))
 
 
-def recent_runs(dag_ids: Iterable[str], limit: int, offset: int) -> list[Run]:
-    """Return the runs of these DAGs in which FLUX was used, latest first."""
-    last: Any = func.max(XComModel.timestamp)
+def recent_runs(dag_ids: Iterable[str], limit: int, offset: int) -> list[RunSummary]:
+    """Return the runs of these DAGs that used FLUX, latest first."""
+    last_active_at: Any = func.max(XComModel.timestamp)
     query = (
-        select(XComModel.dag_id, XComModel.run_id, func.count(), last)
-        .where(XComModel.key == _MARK, XComModel.dag_id.in_(list(dag_ids)))
+        select(XComModel.dag_id, XComModel.run_id, func.count(), last_active_at)
+        .where(XComModel.key == _LINK_XCOM_KEY, XComModel.dag_id.in_(list(dag_ids)))
         .group_by(XComModel.dag_id, XComModel.run_id)
-        .order_by(last.desc())
+        .order_by(last_active_at.desc())
         .limit(limit)
         .offset(offset)
     )
     with create_session() as session:
-        return [Run(*row) for row in session.execute(query)]
+        return [RunSummary(*row) for row in session.execute(query)]

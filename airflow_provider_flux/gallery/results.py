@@ -1,4 +1,7 @@
-"""Which images a run made, told from what its tasks returned. Touches neither database nor store."""
+"""The images in a run's task results. Reads neither the database nor a store.
+
+A result may come from any operator, in any shape and version, so every field is checked where it is read.
+"""
 
 from __future__ import annotations
 
@@ -8,89 +11,113 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-_LARGEST = 2**53
-"""Up to here a number is one that a result may tell in earnest, and exact as a float."""
+_MAX_NUMBER = 2**53
+"""Largest number that is shown: a plausible value, and exact as a float."""
 
 
 @dataclass(frozen=True, slots=True)
-class Returned:
+class TaskResult:
     """What one task instance returned.
 
-    :param value: The XCom's JSON, whatever it is; None if it cannot be read.
-    :param at: When it was returned.
+    :param value: The XCom's JSON, in any shape; None if it cannot be read.
+    :param returned_at: When the XCom was written.
     """
 
     task_id: str
     map_index: int
     value: Any
-    at: datetime.datetime
+    returned_at: datetime.datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
-    """One image, or one job whose image is not stored, as a task's result tells of it.
+class ManifestReference:
+    """Where a batch's manifest is, as the batch's result says.
 
-    :param number: Its place in that result: 0, or the index in the batch.
-    :param told: What the result tells.
-    :param at: When the task returned it.
+    :param sha256: The manifest's hash, in hex; None if the result has none.
+    """
+
+    uri: str
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestLine:
+    """One request of a batch, as its manifest describes it.
+
+    :param location: URI of the file that the request's image is, or was to be, stored in; None if unknown.
+    """
+
+    fields: Mapping[str, Any]
+    location: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryImage:
+    """One image, or one job whose image is not stored, as a task's result describes it.
+
+    :param number: Its position in that result: 0, or the index in a list or batch.
+    :param fields: The result's fields, unchecked.
+    :param returned_at: When the task returned it.
+    :param planned_uri: Where a batch stores or was to store it.
     """
 
     task_id: str
     map_index: int
     number: int
-    told: Mapping[str, Any]
-    at: datetime.datetime
+    fields: Mapping[str, Any]
+    returned_at: datetime.datetime
+    planned_uri: str | None = None
 
     @property
     def job_id(self) -> str | None:
-        """The FLUX job; None if a batch never submitted it."""
+        """The FLUX job; None if a batch did not submit one."""
         return self._text("id")
 
     @property
     def uri(self) -> str | None:
-        """Where the image lies; None if it is not stored."""
+        """URI of the stored image; None if it is not stored, or cannot be verified for lack of a hash."""
         return self._text("uri") if self.sha256 else None
 
     @property
     def sha256(self) -> str | None:
-        """What the stored file hashes to, in hex."""
-        return _hash(self.told.get("sha256"))
+        """SHA-256 of the stored file, in hex."""
+        return _hash(self.fields.get("sha256"))
 
     @property
-    def place(self) -> str | None:
-        """Where the image lies or was to lie, with its receipt beside it; None if that is not known."""
-        return self.uri or self._text("place")
-
-    def number_of(self, name: str) -> float | None:
-        """Return a field that should be a number; None if it is not."""
-        value = self.told.get(name)
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            return None
-        return value if abs(value) <= _LARGEST else None
+    def location(self) -> str | None:
+        """URI that the image is, or was to be, stored at, with its receipt as a sidecar; None if unknown."""
+        return self.uri or self.planned_uri
 
     @property
     def seed(self) -> int | None:
-        """The seed, exact however large it is; None if the result tells of none."""
-        value = self.told.get("seed")
+        """The seed, exact even above 2**53; None if the result has none."""
+        value = self.fields.get("seed")
         if isinstance(value, int) and not isinstance(value, bool):
             return value
-        number = self.number_of("seed")
+        number = self.numeric("seed")
         return int(number) if number is not None and number == int(number) else None
-
-    def _text(self, name: str) -> str | None:
-        value = self.told.get(name)
-        # JSON may hold halves of characters, which no page can be written with.
-        return value.encode(errors="replace").decode() if isinstance(value, str) and value else None
 
     @property
     def model(self) -> str | None:
-        """The model that made it."""
+        """The model that generated it."""
         return self._text("model")
 
     @property
     def problem(self) -> str | None:
-        """Why there is no image, in the batch's words; None if it does not say."""
+        """Why there is no image, as the batch states it; None if it does not."""
         return self._text("error") or self._text("state")
+
+    def numeric(self, name: str) -> float | None:
+        """Return a field that should be a number; None if it is not."""
+        value = self.fields.get(name)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return None
+        return value if abs(value) <= _MAX_NUMBER else None
+
+    def _text(self, name: str) -> str | None:
+        value = self.fields.get(name)
+        # JSON may contain lone surrogates, which no page can be encoded with.
+        return value.encode(errors="replace").decode() if isinstance(value, str) and value else None
 
 
 def _hash(value: Any) -> str | None:
@@ -99,14 +126,14 @@ def _hash(value: Any) -> str | None:
 
 
 def read_result(text: str | None) -> Any:
-    """Return what a task returned, from the JSON that Airflow keeps of it; None if it cannot be read.
+    """Return a task's return value from the JSON in Airflow's database; None if it is not valid JSON.
 
-    What is no plain JSON stays as Airflow has written it down: to restore it would be to import what a task names.
+    Serialized objects stay as Airflow wrote them: restoring one would import a class that the task names.
     """
     try:
         value = json.loads(text or "null")
         if isinstance(value, str):
-            # What a trigger has returned, or the REST API was told, is encoded twice.
+            # Values that a trigger or the REST API wrote are encoded twice.
             value = json.loads(value)
     except (ValueError, RecursionError):
         return None
@@ -114,79 +141,78 @@ def read_result(text: str | None) -> Any:
     return value.get("__data__") if is_tuple else value
 
 
-def manifest_of(value: Any) -> tuple[str, str | None] | None:
-    """Return where a batch's manifest lies, and what it hashes to, if ``value`` is what a batch returns."""
+def manifest_reference(value: Any) -> ManifestReference | None:
+    """Return the reference to the manifest in a batch's result; None if ``value`` is not a batch's result."""
     if isinstance(value, Mapping) and isinstance(value.get("manifest"), str) and "counts" in value:
-        return value["manifest"], _hash(value.get("manifest_sha256"))
+        return ManifestReference(value["manifest"], _hash(value.get("manifest_sha256")))
     return None
 
 
-def read_manifest(data: bytes, uri: str) -> dict[int, dict[str, Any]]:
-    """Return the lines of a manifest (JSON Lines) by their index; the last one about an index counts.
+def read_manifest(data: bytes, uri: str) -> dict[int, ManifestLine]:
+    """Return the lines of a manifest (JSON Lines) by index; the last line of an index wins.
 
-    :param uri: Where it lies; the images of its lines lie beside it.
-    :raises ValueError: if it is none.
+    :param uri: Where the manifest is; the batch's images are in the same folder.
+    :raises ValueError: if it is not a manifest.
     """
     folder = uri.rpartition("/")[0]
-    lines: dict[int, dict[str, Any]] = {}
+    lines: dict[int, ManifestLine] = {}
     for text in data.splitlines():
         if not text.strip():
             continue
-        line = json.loads(text)
-        if not isinstance(line, dict) or type(line.get("index")) is not int or line["index"] < 0:
-            raise ValueError("a line names no index")
-        lines[line["index"]] = {**line, **_whereabouts(line, folder)}
+        fields = json.loads(text)
+        if not isinstance(fields, dict) or type(fields.get("index")) is not int or fields["index"] < 0:
+            raise ValueError("a line has no valid index")
+        lines[fields["index"]] = _manifest_line(fields, folder)
     return lines
 
 
-def _whereabouts(line: Mapping[str, Any], folder: str) -> dict[str, Any]:
-    name, uri = line.get("file_name"), line.get("uri")
+def _manifest_line(fields: Mapping[str, Any], folder: str) -> ManifestLine:
+    name, uri = fields.get("file_name"), fields.get("uri")
     is_name = isinstance(name, str) and name not in ("", ".", "..") and "/" not in name
-    told: dict[str, Any] = {"place": f"{folder}/{name}" if is_name else None}
     if isinstance(uri, str) and uri.rpartition("/")[0] != folder:
-        told |= {"uri": None, "error": "The manifest names a place outside of its folder."}
-    return told
+        fields = {**fields, "uri": None, "error": "The manifest names a file outside its folder."}
+    return ManifestLine(fields, f"{folder}/{name}" if is_name else None)
 
 
-def images_in(returned: Returned, lines: Mapping[int, Mapping[str, Any]] | None = None) -> Iterator[Image]:
-    """Yield what one task instance made; nothing if its result tells of no image.
+def images_in(result: TaskResult, lines: Mapping[int, ManifestLine] | None = None) -> Iterator[GalleryImage]:
+    """Yield the images that one task instance returned.
 
     :param lines: The manifest's lines by index, if the result is a batch's.
     """
-    told = lines
-    if told is None:
-        value = returned.value
-        items = value if isinstance(value, list) else [value]
-        told = {number: item for number, item in enumerate(items) if _tells_of_an_image(item)}
-    for number, item in told.items():
-        yield Image(returned.task_id, returned.map_index, number, item, returned.at)
+    if lines is None:
+        items = result.value if isinstance(result.value, list) else [result.value]
+        lines = {number: ManifestLine(item, None) for number, item in enumerate(items) if _describes_image(item)}
+    for number, line in lines.items():
+        yield GalleryImage(
+            result.task_id, result.map_index, number, line.fields, result.returned_at, planned_uri=line.location
+        )
 
 
-def _tells_of_an_image(value: Any) -> bool:
+def _describes_image(value: Any) -> bool:
     if not isinstance(value, Mapping) or not isinstance(value.get("id"), str):
         return False
     is_stored = all(isinstance(value.get(name), str) for name in ("uri", "sha256"))
     return is_stored or all(isinstance(value.get(name), str) for name in ("model", "status"))
 
 
-def one_for_each_job(images: Iterable[Image]) -> list[Image]:
-    """Return the images in the order they were asked for, each job once, where it was stored last.
+def deduplicate_jobs(images: Iterable[GalleryImage]) -> list[GalleryImage]:
+    """Return the images in the order of their submits, each job once, where it was stored last.
 
-    A copy, such as the one that FluxToS3Operator makes, tells of the same job as the original.
+    A copy, such as the one that FluxToS3Operator makes, has the job id of its original.
     """
     images = list(images)
-    begun: dict[str, datetime.datetime] = {}
+    first_returns: dict[str, datetime.datetime] = {}
     for image in images:
-        begun[image.task_id] = min(image.at, begun.get(image.task_id, image.at))
-    images.sort(key=lambda image: (begun[image.task_id], image.task_id, image.map_index, image.number))
-    jobs: dict[Any, Image] = {}
+        first_returns[image.task_id] = min(image.returned_at, first_returns.get(image.task_id, image.returned_at))
+    images.sort(key=lambda image: (first_returns[image.task_id], image.task_id, image.map_index, image.number))
+    jobs: dict[Any, GalleryImage] = {}
     for image in images:
         key = image.job_id or (image.task_id, image.map_index, image.number)
         jobs[key] = _merge(jobs[key], image) if key in jobs else image
     return list(jobs.values())
 
 
-def _merge(one: Image, other: Image) -> Image:
-    old, new = sorted((one, other), key=lambda image: (image.uri is not None, image.at))
-    known = {name: value for name, value in new.told.items() if value is not None}
-    return replace(new, told={**old.told, **known})
+def _merge(one: GalleryImage, other: GalleryImage) -> GalleryImage:
+    old, new = sorted((one, other), key=lambda image: (image.uri is not None, image.returned_at))
+    known = {name: value for name, value in new.fields.items() if value is not None}
+    return replace(new, fields={**old.fields, **known}, planned_uri=new.planned_uri or old.planned_uri)

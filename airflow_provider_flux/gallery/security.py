@@ -1,4 +1,4 @@
-"""Who may see it, and what a browser may do with it."""
+"""The gallery's access checks, and the headers that limit what a browser may do with its responses."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from collections.abc import Iterable
 from typing import Any
 
 from airflow.api_fastapi.app import get_auth_manager
-from airflow.api_fastapi.auth_headers.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import requires_access_dag
 from airflow.models.dag import DagModel
 from fastapi import Depends, Response
 
-# Judges by the path's dag_id: on Airflow 3.1 it does not see one in the query string.
+# Checks the path's dag_id: Airflow 3.1 ignores one in the query string.
 MAY_READ_DAG = Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.XCOM))
 
-# Airflow shows the pages in a frame of its own.
+# Airflow embeds the pages in a frame.
 PAGE_POLICY = (
     "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
-# 'unsafe-inline' is for the browser's own page around an image that is opened by itself.
+# 'unsafe-inline' is for the page that the browser itself makes around an image opened in its own tab.
 IMAGE_POLICY = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'self'; sandbox"
 
 
-def permitted(dag_ids: Iterable[str], user: Any) -> list[str]:
-    """Return those DAGs whose XComs this user may read."""
+def readable_dag_ids(dag_ids: Iterable[str], user: Any) -> list[str]:
+    """Return those of ``dag_ids`` whose XComs the user may read."""
     manager = get_auth_manager()
     return [
         dag_id
@@ -39,7 +39,7 @@ def permitted(dag_ids: Iterable[str], user: Any) -> list[str]:
 
 
 def add_headers(response: Response) -> Response:
-    """Give an answer the headers that keep it harmless."""
+    """Add the security headers that the response does not set itself, and return it."""
     for name, value in {
         "Content-Security-Policy": PAGE_POLICY,
         "Cache-Control": "no-store",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
@@ -30,6 +29,7 @@ from airflow_provider_flux.exceptions import (
 )
 from airflow_provider_flux.images import pixels
 from airflow_provider_flux.storage import open_store
+from airflow_provider_flux.storage.capped import CappedFile, FileTooLargeError
 
 if TYPE_CHECKING:
     from airflow_provider_flux.client.client import FluxClient
@@ -41,6 +41,7 @@ MIN_SIDE = 256
 JOB_PATIENCE = 600.0
 """Seconds to wait for an input image whose job was not waited for."""
 
+_TOO_LARGE = f"is larger than {MAX_BYTES // 1024**2} MB"
 _WEB = ("http://", "https://")
 
 # A batch fills its requests in threads, and Airflow 3.1 mixes up the answers if two of them look up a connection.
@@ -170,7 +171,7 @@ class InputImages:
         return text if forms[:1] == (BASE64,) else f"data:{content_type};base64,{text}"
 
     def _read_store(self, uri: str) -> bytes:
-        file = _Capped()
+        file = CappedFile(MAX_BYTES)
         try:
             store = open_store(uri, self._aws_conn_id)
         except FluxError as error:
@@ -178,8 +179,8 @@ class InputImages:
         try:
             with _one_at_a_time:
                 store.get(file)
-        except _TooLargeError as error:
-            raise ValueError(str(error)) from None
+        except FileTooLargeError:
+            raise ValueError(_TOO_LARGE) from None
         except Exception as error:
             if _is_missing(error):
                 raise ValueError(f"cannot be read: {uri} does not exist") from None
@@ -209,13 +210,13 @@ class InputImages:
             return path.read_bytes()
 
     def _read_url(self, url: str) -> bytes:
-        file = _Capped()
+        file = CappedFile(MAX_BYTES)
         try:
             with self._client.fetch(url, None) as delivery:
                 for chunk in delivery.chunks:
                     file.write(chunk)
-        except _TooLargeError as error:
-            raise ValueError(str(error)) from None
+        except FileTooLargeError:
+            raise ValueError(_TOO_LARGE) from None
         except FluxBadImageError as error:
             raise ValueError(f"cannot be fetched: {error.message}") from None
         except FluxServiceError as error:
@@ -229,20 +230,6 @@ def _is_missing(error: Exception) -> bool:
     if isinstance(answer, Mapping):
         return answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404
     return isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError))
-
-
-class _TooLargeError(Exception):
-    def __init__(self) -> None:
-        super().__init__(f"is larger than {MAX_BYTES // 1024**2} MB")
-
-
-class _Capped(io.BytesIO):
-    """A file in memory that takes no more bytes than an input image may have."""
-
-    def write(self, data: Any) -> int:
-        if self.tell() + len(data) > MAX_BYTES:
-            raise _TooLargeError
-        return super().write(data)
 
 
 def _read_data_uri(text: str) -> bytes:
@@ -270,7 +257,7 @@ def _check(data: bytes) -> tuple[str, tuple[int, int]]:
     :raises ValueError: if it does not take it.
     """
     if len(data) > MAX_BYTES:
-        raise ValueError(str(_TooLargeError()))
+        raise ValueError(_TOO_LARGE)
     try:
         picture = pixels.examine(data)
         width, height = picture.displayed

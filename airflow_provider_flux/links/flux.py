@@ -1,4 +1,4 @@
-"""FluxImageLink: from a task in the Airflow UI to its picture."""
+"""FluxImageLink: from a task in the Airflow UI to its image."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 
 class FluxImageLink(BaseOperatorLink):
-    """Open what a task made: its image when it is there; until then, and for many, the gallery's page of it.
+    """Opens the image of a task; while the task waits, or if it has several images, the task's gallery page.
 
-    Made of the task instance's identity alone, so retries, deferrals and timeouts do not change it: the gallery
-    decides when it is opened.
+    The link contains the task instance's identity only, so retries, deferrals and timeouts do not change it: the
+    gallery decides where it leads when it is opened.
     """
 
-    name = "Picture"
+    name = "Image"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
         """Return the link."""
-        with best_effort("make the link to the picture"):
+        with best_effort("make the link to the image"):
             from airflow.configuration import conf
 
             base_url = conf.get("api", "base_url", fallback="/").rstrip("/")
-            where = ("dags", ti_key.dag_id, "runs", ti_key.run_id, "tasks", ti_key.task_id, str(ti_key.map_index))
-            return f"{base_url}/flux/{'/'.join(quote(part, safe='') for part in where)}/picture"
+            path = ("dags", ti_key.dag_id, "runs", ti_key.run_id, "tasks", ti_key.task_id, str(ti_key.map_index))
+            return f"{base_url}/flux/{'/'.join(quote(part, safe='') for part in path)}/image"
         return ""

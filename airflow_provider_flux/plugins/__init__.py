@@ -1,1 +1,1 @@
-"""What we add to Airflow's user interface."""
+"""The plugin that adds the gallery to Airflow's UI."""

@@ -1,6 +1,7 @@
-"""FluxPlugin: the gallery's tabs and page in Airflow's user interface.
+"""FluxPlugin: the gallery's tabs and page in Airflow's UI.
 
-Every component of Airflow imports it, so it imports next to nothing; the app is made when first asked for.
+Every component of Airflow imports this module, so it imports as little as possible; the app is created on the first
+request.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
 PREFIX = "/flux"
-# Airflow's pages embed an address as it is, so it must name the folder that Airflow is served from.
+# Airflow's pages use the addresses unchanged, so they must start with the path that Airflow is served from.
 BASE = urlsplit(conf.get("api", "base_url", fallback="/")).path.rstrip("/") + PREFIX
 
 
 class GalleryApp:
-    """The gallery's ASGI app, made when the first request comes."""
+    """The gallery's ASGI app, created on the first request."""
 
     @cached_property
     def _app(self) -> Any:
@@ -27,16 +28,16 @@ class GalleryApp:
         return create_app()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """ApiResponse as the app does."""
+        """Pass a request on to the app."""
         await self._app(scope, receive, send)
 
 
 class FluxPlugin(AirflowPlugin):
-    """Adds the gallery to the pages of a DAG run and of a task instance, and to the navigation."""
+    """Adds the gallery to Airflow's pages of a DAG run and of a task instance, and to the navigation."""
 
     name = "flux"
-    fastapi_apps: list[Any] = [{"name": "FLUX gallery", "app": GalleryApp(), "url_prefix": PREFIX}]  # noqa: RUF012 - as AirflowPlugin has it
-    external_views: list[Any] = [  # noqa: RUF012 - as AirflowPlugin has it
+    fastapi_apps: list[Any] = [{"name": "FLUX gallery", "app": GalleryApp(), "url_prefix": PREFIX}]  # noqa: RUF012 - as in AirflowPlugin
+    external_views: list[Any] = [  # noqa: RUF012 - as in AirflowPlugin
         {
             "name": "FLUX images",
             "href": f"{BASE}/",

@@ -35,7 +35,7 @@ def _running(tmp_path_factory: pytest.TempPathFactory, _seaweed: SeaweedFS) -> I
         connections = {"flux_default": flux.connection(timeout=15), "aws_default": _seaweed.connection()}
         env = {
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
-            "AIRFLOW__CORE__AUTH_MANAGER": "tests.e2e.auth_headers.OneDagAuthManager",
+            "AIRFLOW__CORE__AUTH_MANAGER": "tests.e2e.auth.OneDagAuthManager",
             "PYTHONPATH": str(ROOT),
         }
         users = {"admin": "admin", "viewer": "viewer", "gardener": "viewer", "nobody": ""}
@@ -63,7 +63,7 @@ def _finished(_running: Stack) -> Gallery:
 
 @pytest.fixture
 def gallery(_finished: Gallery) -> Gallery:
-    """A finished run of ``e2e_gallery``, without what another test let a task of it tell."""
+    """A finished run of ``e2e_gallery``, without the result that another test gave one of its tasks."""
     _finished.stack.flux.clear_faults()
-    _finished.tell("no image")
+    _finished.set_result("no image")
     return _finished

@@ -1,4 +1,4 @@
-"""A finished run that the gallery shows, and what the gallery's tests do with it."""
+"""A finished run that the gallery shows, with requests to the gallery and replacements of task results."""
 
 from __future__ import annotations
 
@@ -29,26 +29,27 @@ class Gallery:
 
     @property
     def ui(self) -> str:
-        """Airflow's own page of the run."""
+        """URL of Airflow's own page of the run."""
         return f"{self.stack.airflow.url}/dags/e2e_gallery/runs/{quote(self.run_id, safe='')}"
 
     def get(self, path: str, user: str | None = "viewer", **options: Any) -> requests.Response:
-        """Ask the api-server for what lies under this run, or for an address that begins with /flux."""
+        """Request a path below the run's gallery page, or any path that begins with /flux."""
         airflow = self.stack.airflow
         session = airflow.api_of(user).log_in().session if user else requests.Session()
         session.trust_env = False
         url = airflow.url + (path if path.startswith("/flux") else self.path + path)
         return session.get(url, timeout=60, **options)
 
-    def tell(self, value: Any, task_id: str = "nothing", map_index: int = -1) -> None:
-        """Let a task have returned this."""
-        self.tell_all(task_id, {map_index: value})
+    def set_result(self, value: Any, task_id: str = "unrelated") -> None:
+        """Replace the result of a task."""
+        self.set_results(task_id, {-1: value})
 
-    def tell_all(self, task_id: str, values: dict[int, Any]) -> None:
-        self.leave(task_id, {index: json.dumps(value) for index, value in values.items()})
+    def set_results(self, task_id: str, values: dict[int, Any]) -> None:
+        """Replace the results of a task by map index."""
+        self.set_xcoms(task_id, {index: json.dumps(value) for index, value in values.items()})
 
-    def leave(self, task_id: str, texts: dict[int, str]) -> None:
-        """Let Airflow's database hold this of what a task's instances have returned."""
+    def set_xcoms(self, task_id: str, texts: dict[int, str]) -> None:
+        """Replace the texts in Airflow's database that hold the results of a task, by map index."""
         with closing(sqlite3.connect(self.stack.airflow.folder / "airflow.db", timeout=30)) as db, db:
             (dag_run_id,) = db.execute("select id from dag_run where run_id = ?", [self.run_id]).fetchone()
             db.execute("delete from xcom where dag_run_id = ? and task_id = ?", [dag_run_id, task_id])
@@ -58,17 +59,18 @@ class Gallery:
                 [[dag_run_id, task_id, index, self.run_id, text] for index, text in texts.items()],
             )
 
-    def tell_manifest(self, key: str, *lines: Any) -> None:
-        """Put a manifest into the store, and let a task have returned it as a batch does."""
-        place = self.put(key, "\n".join(map(json.dumps, lines)).encode())
-        self.tell({"manifest": place["uri"], "manifest_sha256": place["sha256"], "counts": {}, "cost": 0})
+    def set_manifest(self, key: str, *lines: Any) -> None:
+        """Store a manifest, and replace the result of a task by that of a batch with this manifest."""
+        file = self.put(key, "\n".join(map(json.dumps, lines)).encode())
+        self.set_result({"manifest": file["uri"], "manifest_sha256": file["sha256"], "counts": {}, "cost": 0})
 
-    def told(self, map_index: int = 0) -> dict[str, Any]:
-        told: dict[str, Any] = self.stack.airflow.api.xcom("e2e_gallery", self.run_id, "generate", map_index)
-        return told
+    def result(self, map_index: int = 0) -> dict[str, Any]:
+        """Return the result of an instance of the task ``generate``."""
+        result: dict[str, Any] = self.stack.airflow.api.xcom("e2e_gallery", self.run_id, "generate", map_index)
+        return result
 
     def put(self, key: str, data: bytes) -> dict[str, Any]:
-        """Put an object into the store; return what a task would tell of it."""
+        """Store an object; return the result of a task that had stored it."""
         self.stack.s3.client().put_object(Bucket="flux", Key=key, Body=data)
         sha256 = hashlib.sha256(data).hexdigest()
         return {"id": f"job-{sha256[:8]}", "uri": f"s3://flux/{key}", "sha256": sha256, "bytes": len(data)}

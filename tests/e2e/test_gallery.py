@@ -1,4 +1,4 @@
-"""The gallery over HTTP in a running Airflow, with users of Airflow's own auth manager: who sees what, and what not."""
+"""The gallery over HTTP in a running Airflow: content, and access of users of Airflow's own auth manager."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROUTES = [
     "",
     "/tasks/generate/0",
     "/tasks/generate/{MAP_INDEX}",
-    "/tasks/generate/0/picture",
+    "/tasks/generate/0/image",
     "/tasks/generate/0/images/0",
     "/tasks/generate/0/images/0/thumbnail",
     "/tasks/generate/0/images/0/recipe",
@@ -31,68 +31,68 @@ ROUTES = [
 
 
 def text_of(response: requests.Response) -> str:
-    return html.unescape(re.sub(r"<[^>]*>|\s+", " ", response.text))
+    return html.unescape(" ".join(re.sub(r"<[^>]*>", " ", response.text).split()))
 
 
 @pytest.mark.parametrize("route", [*ROUTES, "/flux/", "/flux/static/gallery.css"])
-def test_who_is_not_logged_in_sees_nothing(gallery: Gallery, route: str) -> None:
+def test_no_page_without_a_login(gallery: Gallery, route: str) -> None:
     page = gallery.get(route, user=None, headers={"Accept": "text/html"})
     assert page.status_code == 401
-    assert "/static/" not in page.text  # it would be refused too
+    assert "/static/" not in page.text  # it needs a login too
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_who_may_not_read_the_dag_sees_nothing(gallery: Gallery, route: str) -> None:
+def test_no_page_without_read_access_to_the_dag(gallery: Gallery, route: str) -> None:
     assert gallery.get(route, user="nobody").status_code == 403
     assert gallery.get(f"{route}?dag_id=e2e_blocking", user="nobody").status_code == 403
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_who_may_read_the_dag_sees_it_and_no_other(gallery: Gallery, route: str) -> None:
+def test_access_to_one_dag_gives_no_access_to_another(gallery: Gallery, route: str) -> None:
     assert gallery.get(route, user="gardener").status_code == 200
     other = gallery.path.replace("e2e_gallery", "e2e_blocking")
     assert gallery.get(f"{other}{route}?dag_id=e2e_gallery", user="gardener").status_code == 403
 
 
-def test_the_navigation_s_page_lists_the_dags_that_the_user_may_read(gallery: Gallery) -> None:
+def test_navigation_page_lists_only_readable_dags(gallery: Gallery) -> None:
     gallery.stack.airflow.api.wait_for_dag("e2e_moderated")
     other = gallery.stack.airflow.api.trigger("e2e_moderated")
     gallery.stack.airflow.api.wait_for_run("e2e_moderated", other)
     assert {run in gallery.get("/flux/").text for run in (gallery.run_id, other)} == {True}
-    seen = gallery.get("/flux/", user="gardener").text
-    assert (gallery.run_id in seen, other in seen) == (True, False)
-    assert "No run that you may see" in gallery.get("/flux/", user="nobody").text
+    listed = gallery.get("/flux/", user="gardener").text
+    assert (gallery.run_id in listed, other in listed) == (True, False)
+    assert "No runs that used FLUX in the DAGs that you can read" in gallery.get("/flux/", user="nobody").text
 
 
-def test_the_run_s_page_shows_each_job_once_and_says_what_made_no_image(gallery: Gallery) -> None:
+def test_run_page_shows_each_job_once_and_notes_tasks_without_image(gallery: Gallery) -> None:
     page = gallery.get("")
     assert page.text.count('class="card"') == 48
-    assert "Images 1 to 48 of 53." in text_of(page)
-    assert text_of(page).count(gallery.told()["id"]) == 1
-    assert "moderated failed and tells of no image" in text_of(page)
-    assert "nothing" not in re.findall(r"<li>(\w+)", page.text)
+    assert "Images 1 to 48 of 53" in text_of(page)
+    assert text_of(page).count(gallery.result()["id"]) == 1
+    assert "moderated failed. See its log." in text_of(page)
+    assert "unrelated" not in re.findall(r"<li>(\w+)", page.text)
     second = gallery.get("?page=2")
     assert second.text.count('class="card"') == 5
     assert gallery.get("/tasks/generate/{MAP_INDEX}").text.count('class="card"') == 3
     assert gallery.get("/tasks/generate/1").text.count('class="card"') == 1
-    assert "nothing ended" in text_of(gallery.get("/tasks/nothing/{MAP_INDEX}"))
+    assert "No images unrelated finished." in text_of(gallery.get("/tasks/unrelated/{MAP_INDEX}"))
     assert gallery.get("/tasks/no_such_task/-1").status_code == 404
 
 
-def test_thumbnails_are_small_and_kept_by_the_browser(gallery: Gallery) -> None:
+def test_thumbnails_are_small_and_cached_by_the_browser(gallery: Gallery) -> None:
     (source,) = re.findall(r'<img src="([^"]+)"', gallery.get("/tasks/generate/0").text)
     small = gallery.get(source)
     assert Image.open(io.BytesIO(small.content)).size == (320, 240)
     assert (small.headers["Content-Type"], "immutable" in small.headers["Cache-Control"]) == ("image/webp", True)
-    unnamed = gallery.get(source.partition("?")[0])
-    assert "no-cache" in unnamed.headers["Cache-Control"]
+    unversioned = gallery.get(source.partition("?")[0])
+    assert "no-cache" in unversioned.headers["Cache-Control"]
     again = gallery.get(source, headers={"If-None-Match": small.headers["ETag"]})
     assert (again.status_code, again.content) == (304, b"")
 
 
-def test_the_full_image_is_the_stored_one_and_harmless(gallery: Gallery) -> None:
+def test_full_image_is_the_stored_file_with_security_headers(gallery: Gallery) -> None:
     image = gallery.get("/tasks/generate/0/images/0")
-    assert hashlib.sha256(image.content).hexdigest() == gallery.told()["sha256"]
+    assert hashlib.sha256(image.content).hexdigest() == gallery.result()["sha256"]
     assert image.headers["Content-Type"] == "image/jpeg"
     assert image.headers["X-Content-Type-Options"] == "nosniff"
     assert "sandbox" in image.headers["Content-Security-Policy"]
@@ -101,12 +101,12 @@ def test_the_full_image_is_the_stored_one_and_harmless(gallery: Gallery) -> None
     assert "unsafe" not in policy
 
 
-def test_the_recipe_comes_from_the_receipt(gallery: Gallery) -> None:
+def test_recipe_comes_from_the_receipt(gallery: Gallery) -> None:
     recipe = gallery.get("/tasks/generate/0/images/0/recipe").json()
     assert recipe["prompt"] == PROMPTS[0]
     assert recipe["recipe"] == {"model": "flux-dev", "prompt": PROMPTS[0], "width": 512, "height": 384, "seed": SEED}
-    gallery.tell(gallery.put("gallery/alone.png", b"no receipt lies beside it"))
-    assert "No receipt" in gallery.get("/tasks/nothing/-1/images/0/recipe").json()["note"]
+    gallery.set_result(gallery.put("gallery/alone.png", b"a file without a receipt"))
+    assert gallery.get("/tasks/unrelated/-1/images/0/recipe").json() == {"note": "Prompt unavailable (no receipt)"}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_the_recipe_comes_from_the_receipt(gallery: Gallery) -> None:
     [
         "/tasks/generate/0/images/1",
         "/tasks/generate/3/images/0",
-        "/tasks/nothing/-1/images/0",
+        "/tasks/unrelated/-1/images/0",
         "/tasks/generate/{MAP_INDEX}/images/0",
         "/tasks/generate/0/images/s3%3A%2F%2Fflux%2Fsecret.png",
         "/tasks/generate/0/images/..%2F..%2Fsecret",
@@ -124,30 +124,32 @@ def test_the_recipe_comes_from_the_receipt(gallery: Gallery) -> None:
         "/flux/docs",
     ],
 )
-def test_what_no_result_names_is_not_there(gallery: Gallery, route: str) -> None:
+def test_paths_outside_the_results_are_not_found(gallery: Gallery, route: str) -> None:
     assert gallery.get(route).status_code in (404, 422)
 
 
-def test_the_query_string_names_no_place(gallery: Gallery) -> None:
+def test_query_string_selects_no_file(gallery: Gallery) -> None:
     secret = gallery.put("secret.txt", b"secret")
-    image = gallery.get("/tasks/generate/0/images/0", params={"uri": secret["uri"], "task_id": "nothing", "number": 1})
-    assert hashlib.sha256(image.content).hexdigest() == gallery.told()["sha256"]
+    image = gallery.get(
+        "/tasks/generate/0/images/0", params={"uri": secret["uri"], "task_id": "unrelated", "number": 1}
+    )
+    assert hashlib.sha256(image.content).hexdigest() == gallery.result()["sha256"]
 
 
-def test_only_images_that_the_result_has_the_hash_of_are_shown(gallery: Gallery) -> None:
-    text = gallery.put("gallery/page.png", b"<script>alert(1)</script>")
-    other = {**gallery.told(), "sha256": "0" * 64}
-    local = {**text, "uri": "file:///etc/passwd"}
-    web = {**text, "uri": f"{gallery.stack.airflow.url}/flux/"}
-    gallery.tell([text, other, local, web, {**text, "uri": "s3://flux/../x"}])
+def test_files_without_a_matching_hash_are_not_served(gallery: Gallery) -> None:
+    page = gallery.put("gallery/page.png", b"<script>alert(1)</script>")
+    other = {**gallery.result(), "sha256": "0" * 64}
+    local = {**page, "uri": "file:///etc/passwd"}
+    web = {**page, "uri": f"{gallery.stack.airflow.url}/flux/"}
+    gallery.set_result([page, other, local, web, {**page, "uri": "s3://flux/../x"}])
     for number in range(5):
         for form in ("", "/thumbnail"):
-            answer = gallery.get(f"/tasks/nothing/-1/images/{number}{form}")
-            assert answer.status_code == 502
-            assert b"script" not in answer.content
+            response = gallery.get(f"/tasks/unrelated/-1/images/{number}{form}")
+            assert response.status_code == 502
+            assert b"script" not in response.content
 
 
-def test_the_link_of_a_task_leads_to_the_gallery_and_then_to_the_image(gallery: Gallery) -> None:
+def test_image_link_opens_the_task_page_then_the_image(gallery: Gallery) -> None:
     hold(gallery.stack)
     run = Run(gallery.stack, "e2e_money")
     run.wait_for_task("generate", "deferred")
@@ -156,31 +158,31 @@ def test_the_link_of_a_task_leads_to_the_gallery_and_then_to_the_image(gallery: 
         (link,) = run.api.links(run.dag_id, run.id, "generate").values()
         return gallery.get(link.removeprefix(gallery.stack.airflow.url))
 
-    assert "is waiting for its image" in text_of(follow())
+    assert "No images yet generate is waiting for its image." in text_of(follow())
     gallery.stack.flux.clear_faults()
     assert run.wait() == "success"
     assert hashlib.sha256(follow().content).hexdigest() == run.told("generate")["sha256"]
-    assert "Images 1 to 48 of 50." in text_of(gallery.get("/tasks/many/-1/picture"))
+    assert "Images 1 to 48 of 50" in text_of(gallery.get("/tasks/many/-1/image"))
 
 
-def test_what_results_say_is_escaped(gallery: Gallery) -> None:
+def test_result_texts_are_escaped(gallery: Gallery) -> None:
     evil = """"><img src=x onerror=alert(1)><script>alert('1')</script>"""
     line = {"index": 0, "state": "failed", "error": evil, "id": evil, "model": evil, "seed": evil, "cost": evil}
-    gallery.tell_manifest("gallery/evil.jsonl", line)
-    page = gallery.get("/tasks/nothing/-1")
+    gallery.set_manifest("gallery/evil.jsonl", line)
+    page = gallery.get("/tasks/unrelated/-1")
     assert page.text.count("<script") == 2  # our own
     assert "onerror" not in re.sub(r"&lt;.*?&gt;", "", page.text)
     assert text_of(page).count(evil) == 3  # as error, model and job
 
 
-def test_a_batch_is_shown_with_its_prompts_and_what_it_lacks(gallery: Gallery) -> None:
+def test_batch_page_shows_prompts_and_failed_requests(gallery: Gallery) -> None:
     api = gallery.stack.airflow.api
     api.wait_for_dag("e2e_gallery_batch")
     run_id = api.trigger("e2e_gallery_batch")
     assert api.wait_for_run("e2e_gallery_batch", run_id) == "success"
     run = f"/flux/dags/e2e_gallery_batch/runs/{quote(run_id, safe='')}"
     page = gallery.get(run)
-    assert "Images 1 to 3 of 3." in text_of(page)
+    assert "3 images" in text_of(page)
     assert "Not stored by batch: FluxModeratedError" in text_of(page)
     assert gallery.get(f"{run}/tasks/batch/-1/images/2/recipe").json()["prompt"] == "A fig"
     assert gallery.get(f"{run}/tasks/batch/-1/images/2/thumbnail").status_code == 200
@@ -188,53 +190,53 @@ def test_a_batch_is_shown_with_its_prompts_and_what_it_lacks(gallery: Gallery) -
     assert gallery.get(f"{run}/tasks/batch/-1/images/1/recipe").json()["prompt"] == "nsfw"
 
 
-def test_a_manifest_is_read_from_wherever_the_result_says(gallery: Gallery) -> None:
-    stored = {**gallery.told(), "index": 1, "state": "stored"}
+def test_manifest_is_read_from_the_uri_in_the_result(gallery: Gallery) -> None:
+    stored = {**gallery.result(), "index": 1, "state": "stored"}
     lost = {"index": 0, "state": "failed", "error": "It was moderated.", "model": "flux-dev"}
     folder = stored["uri"].rpartition("/")[0].removeprefix("s3://flux/")
-    gallery.tell_manifest(f"{folder}/manifest.jsonl", stored, lost)
-    page = gallery.get("/tasks/nothing/-1")
-    assert "Images 1 to 2 of 2." in text_of(page)
+    gallery.set_manifest(f"{folder}/manifest.jsonl", stored, lost)
+    page = gallery.get("/tasks/unrelated/-1")
+    assert "2 images" in text_of(page)
     assert "It was moderated." in text_of(page)
-    full = gallery.get("/tasks/nothing/-1/images/1").content
+    full = gallery.get("/tasks/unrelated/-1/images/1").content
     assert hashlib.sha256(full).hexdigest() == stored["sha256"]
-    assert gallery.get("/tasks/nothing/-1/images/0").status_code == 404
+    assert gallery.get("/tasks/unrelated/-1/images/0").status_code == 404
 
 
-def test_a_manifest_is_shown_only_to_whom_knows_its_hash_and_tells_nothing_else(gallery: Gallery) -> None:
+def test_manifest_without_a_matching_hash_reveals_nothing(gallery: Gallery) -> None:
     line = {"index": 0, "state": "failed", "model": "of-another-dag"}
-    there = gallery.put("gallery/other/manifest.jsonl", json.dumps(line).encode())
+    manifest = gallery.put("gallery/other/manifest.jsonl", json.dumps(line).encode())
     text = gallery.put("gallery/other/text.jsonl", b"no manifest")
     notes = set()
     for uri, sha256 in (
-        (there["uri"], None),
-        (there["uri"], "0" * 64),
+        (manifest["uri"], None),
+        (manifest["uri"], "0" * 64),
         (text["uri"], text["sha256"]),
-        ("s3://flux/gallery/other/none.jsonl", there["sha256"]),
-        ("s3://no-such-bucket/manifest.jsonl", there["sha256"]),
+        ("s3://flux/gallery/other/none.jsonl", manifest["sha256"]),
+        ("s3://no-such-bucket/manifest.jsonl", manifest["sha256"]),
         ("file:///etc/passwd", "0" * 64),
         ("", "0" * 64),
     ):
-        gallery.tell({"manifest": uri, "manifest_sha256": sha256, "counts": {}})
-        page = gallery.get("/tasks/nothing/-1")
+        gallery.set_result({"manifest": uri, "manifest_sha256": sha256, "counts": {}})
+        page = gallery.get("/tasks/unrelated/-1")
         assert (page.status_code, page.text.count('class="card"')) == (200, 0)
         notes |= set(re.findall(r"<li>(.*?)</li>", page.text))
-        assert gallery.get("/tasks/nothing/-1/images/0/recipe").status_code == 502
+        assert gallery.get("/tasks/unrelated/-1/images/0/recipe").status_code == 502
     (note,) = notes
-    assert "The manifest could not be read by the API server, or is not the one that the task wrote" in note
+    assert "The API server could not read the manifest, or it is not the file that the task stored." in note
 
 
-def test_a_manifest_has_images_in_its_own_folder_alone(gallery: Gallery) -> None:
-    gallery.tell_manifest("gallery/other/manifest.jsonl", {**gallery.told(), "index": 0, "state": "stored"})
-    page = gallery.get("/tasks/nothing/-1")
-    assert gallery.told()["id"] in text_of(page)
-    assert "outside of its folder" in text_of(page)
+def test_manifest_cannot_name_images_outside_its_folder(gallery: Gallery) -> None:
+    gallery.set_manifest("gallery/other/manifest.jsonl", {**gallery.result(), "index": 0, "state": "stored"})
+    page = gallery.get("/tasks/unrelated/-1")
+    assert gallery.result()["id"] in text_of(page)
+    assert "outside its folder" in text_of(page)
     assert "<img src" not in page.text
-    assert gallery.get("/tasks/nothing/-1/images/0").status_code == 404
+    assert gallery.get("/tasks/unrelated/-1/images/0").status_code == 404
 
 
-def test_an_odd_result_hides_no_other(gallery: Gallery) -> None:
-    odd = {**gallery.told(), "uri": "s3://flux/\ud800", "id": "odd-\ud800", "width": float("nan"), "seed": 10**400}
+def test_malformed_results_hide_no_others(gallery: Gallery) -> None:
+    odd = {**gallery.result(), "uri": "s3://flux/\ud800", "id": "odd-\ud800", "width": float("nan"), "seed": 10**400}
     texts = [
         json.dumps(odd),
         json.dumps(json.dumps({"__classname__": "x.Y", "__version__": 1, "__data__": {}})),
@@ -242,37 +244,37 @@ def test_an_odd_result_hides_no_other(gallery: Gallery) -> None:
         "{",
         json.dumps({"__classname__": "builtins.tuple", "__version__": 2, "__data__": [{**odd, "id": "in-a-tuple"}]}),
     ]
-    gallery.leave("nothing", dict(enumerate(texts)))
-    page = gallery.get("/tasks/nothing/{MAP_INDEX}")
+    gallery.set_xcoms("unrelated", dict(enumerate(texts)))
+    page = gallery.get("/tasks/unrelated/{MAP_INDEX}")
     assert re.findall(r"<dd>(odd-.|in-a-tuple)</dd>", page.text) == ["odd-?", "in-a-tuple"]
     for form in ("", "/thumbnail"):
-        assert gallery.get(f"/tasks/nothing/0/images/0{form}").status_code == 502
-    gallery.tell_manifest("gallery/odd/manifest.jsonl", {**odd, "index": 0, "uri": "s3://flux/gallery/odd/\ud800"})
-    assert "odd-?" in gallery.get("/tasks/nothing/-1").text
-    assert "Images 1 to 48 of 54." in text_of(gallery.get(""))
+        assert gallery.get(f"/tasks/unrelated/0/images/0{form}").status_code == 502
+    gallery.set_manifest("gallery/odd/manifest.jsonl", {**odd, "index": 0, "uri": "s3://flux/gallery/odd/\ud800"})
+    assert "odd-?" in gallery.get("/tasks/unrelated/-1").text
+    assert "Images 1 to 48 of 54" in text_of(gallery.get(""))
 
 
-def test_a_job_that_nobody_waited_for_is_said_to_be_submitted(gallery: Gallery) -> None:
-    gallery.tell({"id": "job-alone", "model": "flux-dev", "status": "Pending"})
-    page = gallery.get("/tasks/nothing/-1")
-    assert "Submitted by nothing; its image is not stored here." in text_of(page)
+def test_submitted_job_is_shown_without_image(gallery: Gallery) -> None:
+    gallery.set_result({"id": "job-alone", "model": "flux-dev", "status": "Pending"})
+    page = gallery.get("/tasks/unrelated/-1")
+    assert "Submitted by unrelated. The image is not stored." in text_of(page)
     assert "data-recipe" not in page.text
 
 
-def test_a_store_that_cannot_be_read_leaves_the_facts(gallery: Gallery) -> None:
-    gallery.tell({**gallery.told(), "id": "job-of-elsewhere", "uri": "s3://no_such_connection@flux/x.png"})
-    page = gallery.get("/tasks/nothing/-1")
-    assert "job-of-elsewhere" in text_of(page)
-    assert gallery.get("/tasks/nothing/-1/images/0/thumbnail").status_code == 502
-    assert "could not be read" in gallery.get("/tasks/nothing/-1/images/0/recipe").json()["note"]
+def test_unreadable_store_leaves_the_metadata(gallery: Gallery) -> None:
+    gallery.set_result({**gallery.result(), "id": "job-in-another-store", "uri": "s3://no_such_connection@flux/x.png"})
+    page = gallery.get("/tasks/unrelated/-1")
+    assert "job-in-another-store" in text_of(page)
+    assert gallery.get("/tasks/unrelated/-1/images/0/thumbnail").status_code == 502
+    assert "could not read the receipt" in gallery.get("/tasks/unrelated/-1/images/0/recipe").json()["note"]
 
 
-def test_a_thousand_mapped_images_are_paged_and_the_page_reads_no_store(gallery: Gallery) -> None:
+def test_a_thousand_mapped_images_are_paged_without_reading_the_store(gallery: Gallery) -> None:
     gone = {"model": "flux-dev", "status": "Ready", "sha256": "0" * 64, "uri": "s3://no-such-bucket/x.png"}
-    gallery.tell_all("nothing", {index: {**gone, "id": f"job-{index}"} for index in range(1000)})
-    first = gallery.get("/tasks/nothing/{MAP_INDEX}")
-    assert "Images 1 to 48 of 1000." in text_of(first)
-    last = gallery.get("/tasks/nothing/{MAP_INDEX}?page=21")
+    gallery.set_results("unrelated", {index: {**gone, "id": f"job-{index}"} for index in range(1000)})
+    first = gallery.get("/tasks/unrelated/{MAP_INDEX}")
+    assert "Images 1 to 48 of 1000" in text_of(first)
+    last = gallery.get("/tasks/unrelated/{MAP_INDEX}?page=21")
     assert re.findall(r"job-\d+", last.text) == [f"job-{index}" for index in range(960, 1000)]
-    assert "none on this page" in gallery.get("/tasks/nothing/{MAP_INDEX}?page=22").text
-    assert gallery.get("/tasks/nothing/{MAP_INDEX}?page=0").status_code == 422
+    assert "No images on this page" in gallery.get("/tasks/unrelated/{MAP_INDEX}?page=22").text
+    assert gallery.get("/tasks/unrelated/{MAP_INDEX}?page=0").status_code == 422

@@ -1,4 +1,4 @@
-"""The gallery in a real browser, within Airflow's own pages: Chromium logs in, opens the tab and looks."""
+"""The gallery in Chromium, embedded in Airflow's own pages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def open_tab(browser: Browser, gallery: Gallery, under: str = "", route: str = "
 
 
 def widths(browser: Browser) -> list[int]:
-    """Natural widths of all images, each scrolled to."""
+    """Natural widths of all images, loaded without scrolling."""
     browser.run("document.querySelectorAll('.card img').forEach((image) => { image.loading = 'eager'; })")
     script = "return [...document.querySelectorAll('.card img')].map((i) => i.complete ? i.naturalWidth : 0)"
     browser.until(lambda: all(browser.run(script)), "all images")
@@ -39,7 +39,7 @@ def widths(browser: Browser) -> list[int]:
     return found
 
 
-def test_the_run_s_tab_shows_images_page_by_page_and_asks_no_other_host(gallery: Gallery, browser: Browser) -> None:
+def test_run_tab_pages_through_images_and_requests_no_other_host(gallery: Gallery, browser: Browser) -> None:
     browser.errors(), browser.hosts()
     open_tab(browser, gallery)
     assert len(widths(browser)) == 48
@@ -54,21 +54,21 @@ def test_the_run_s_tab_shows_images_page_by_page_and_asks_no_other_host(gallery:
     assert browser.hosts() == {urlsplit(gallery.stack.airflow.url).netloc}
 
 
-def test_the_keyboard_opens_the_full_image_and_escape_closes_it(gallery: Gallery, browser: Browser) -> None:
+def test_enter_opens_the_full_image_and_escape_closes_it(gallery: Gallery, browser: Browser) -> None:
     open_tab(browser, gallery, "/tasks/generate/mapped/0", "flux_task_images")
     assert len(browser.all(".card")) == 1
     before = browser.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert not [name for name in before if "/images/0?" in name]
-    browser.run("document.querySelector('.picture').focus()")
+    browser.run("document.querySelector('.image').focus()")
     browser.driver.switch_to.active_element.send_keys("\n")
     shown = "const i = document.querySelector('dialog[open] img'); return i && i.naturalWidth"
     browser.until(lambda: browser.run(shown) == 512, "the full image")
     browser.driver.switch_to.active_element.send_keys("\ue00c")  # Escape
     browser.until(lambda: not browser.all("dialog[open]"), "the dialog to close")
-    assert browser.run("return document.activeElement.className") == "picture"
+    assert browser.run("return document.activeElement.className") == "image"
 
 
-def test_copy_recipe(gallery: Gallery, browser: Browser) -> None:
+def test_copy_recipe_copies_prompt_and_exact_seed(gallery: Gallery, browser: Browser) -> None:
     open_tab(browser, gallery, "/tasks/generate/mapped/0", "flux_task_images")
     browser.run("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
     browser.wait_for("button.copy").click()
@@ -78,31 +78,31 @@ def test_copy_recipe(gallery: Gallery, browser: Browser) -> None:
     assert str(SEED) in [fact.text for fact in browser.all(".card dd")]
 
 
-def test_a_held_key_opens_a_tab_and_no_dialog(gallery: Gallery, browser: Browser) -> None:
+def test_ctrl_click_opens_a_tab_instead_of_the_dialog(gallery: Gallery, browser: Browser) -> None:
     from selenium.webdriver import ActionChains, Keys
 
     open_tab(browser, gallery, "/tasks/generate/mapped/0", "flux_task_images")
-    for link in (browser.wait_for(".picture"), browser.wait_for(".actions a")):
+    for link in (browser.wait_for(".image"), browser.wait_for(".actions a")):
         ActionChains(browser.driver).key_down(Keys.CONTROL).click(link).key_up(Keys.CONTROL).perform()
     browser.until(lambda: len(browser.driver.window_handles) == 3, "two new tabs")
     assert not browser.all("dialog[open]")
 
 
-def test_an_image_that_cannot_be_read_leaves_its_recipe(gallery: Gallery, browser: Browser) -> None:
-    gallery.tell({**gallery.told(), "sha256": "0" * 64})
-    browser.driver.get(f"{gallery.ui}/tasks/nothing/plugin/flux_task_images")
+def test_unreadable_image_leaves_its_recipe(gallery: Gallery, browser: Browser) -> None:
+    gallery.set_result({**gallery.result(), "sha256": "0" * 64})
+    browser.driver.get(f"{gallery.ui}/tasks/unrelated/plugin/flux_task_images")
     browser.enter_frame()
-    assert "could not be read" in browser.wait_for(".failed .nothing").text
+    assert "could not be read" in browser.wait_for(".failed .placeholder").text
     browser.run("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
     browser.wait_for("button.copy").click()
     browser.until(lambda: browser.run("return window.copied"), "the copied recipe")
     assert browser.wait_for(".prompt").text == PROMPTS[0]
     assert not [link for link in browser.all(".card a") if link.is_displayed()]
-    browser.wait_for(".failed .nothing").click()
+    browser.wait_for(".failed .placeholder").click()
     assert not browser.all("dialog[open]")
 
 
-def test_the_demo_s_images_are_seen_with_their_prompts(gallery: Gallery, browser: Browser) -> None:
+def test_quickstart_images_are_shown_with_their_prompts(gallery: Gallery, browser: Browser) -> None:
     gallery.stack.flux.reset()
     run = Run(gallery.stack, "flux_quickstart")
     assert run.wait() == "success"
@@ -112,11 +112,11 @@ def test_the_demo_s_images_are_seen_with_their_prompts(gallery: Gallery, browser
     browser.wait_for(".card img")
     assert len(widths(browser)) == len(prompts)
     assert min(widths(browser)) > 0
-    browser.until(lambda: all(p.text for p in browser.all(".prompt")), "what the receipts tell")
+    browser.until(lambda: all(p.text for p in browser.all(".prompt")), "the prompts")
     assert sorted(p.text for p in browser.all(".prompt")) == sorted(prompts)
 
 
-def test_it_follows_airflow_s_theme_and_fits_a_phone(gallery: Gallery, browser: Browser) -> None:
+def test_page_follows_the_theme_of_airflow_and_fits_a_phone(gallery: Gallery, browser: Browser) -> None:
     colours = set()
     for theme in ("light", "dark"):
         browser.set_theme(theme)
@@ -129,7 +129,7 @@ def test_it_follows_airflow_s_theme_and_fits_a_phone(gallery: Gallery, browser: 
     assert browser.run("return document.body.scrollWidth") <= 320
 
 
-def test_the_navigation_s_page_leads_to_the_run(gallery: Gallery, browser: Browser) -> None:
+def test_navigation_page_links_to_the_run(gallery: Gallery, browser: Browser) -> None:
     browser.driver.get(f"{gallery.stack.airflow.url}/plugin/flux")
     browser.enter_frame()
     browser.wait_for(f"a[href='{gallery.path}']").click()

@@ -1,4 +1,4 @@
-"""Airflow accepts our description; a bad one would break a user's whole Airflow."""
+"""Airflow accepts the provider's description; an invalid one keeps all of Airflow from starting."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ INFO = get_provider_info()
 
 
 @pytest.mark.parametrize("schema", ["provider_info.schema.json", "provider.yaml.schema.json"])
-def test_the_installed_airflow_s_schemas_accept_it(schema: str) -> None:
-    rules: dict[str, Any] = json.loads((Path(airflow.__file__).parent / schema).read_text())
-    jsonschema.validate(INFO, rules)
+def test_description_matches_the_schemas_of_airflow(schema: str) -> None:
+    definition: dict[str, Any] = json.loads((Path(airflow.__file__).parent / schema).read_text())
+    jsonschema.validate(INFO, definition)
 
 
-def test_names_and_versions_agree() -> None:
+def test_name_and_version_match_the_package() -> None:
     assert INFO["package-name"] == metadata("airflow-provider-flux")["Name"]
     assert INFO["versions"][0] == version("airflow-provider-flux") == airflow_provider_flux.__version__
 
 
-def test_every_class_and_module_it_names_exists() -> None:
+def test_every_named_class_and_module_exists() -> None:
     modules = [
         module
         for part in ("hooks", "operators", "triggers")
@@ -47,7 +47,7 @@ def test_every_class_and_module_it_names_exists() -> None:
         assert hasattr(importlib.import_module(module), name)
 
 
-def test_airflow_finds_hook_link_and_form() -> None:
+def test_airflow_finds_hook_and_link() -> None:
     manager = ProvidersManager()
     assert manager.providers["airflow-provider-flux"].version == airflow_provider_flux.__version__
     hook = manager.hooks["flux"]
@@ -63,8 +63,8 @@ print(form.model_dump_json())
 """
 
 
-def test_the_connection_form_that_the_ui_shows() -> None:
-    # A process of its own: Airflow 3.1 replaces modules while it asks the hooks.
+def test_connection_form_shows_labels_placeholders_and_defaults() -> None:
+    # In its own process: Airflow 3.1 replaces modules while it reads the hooks.
     run = subprocess.run([sys.executable, "-c", FORM], capture_output=True, text=True, check=True)
     form = json.loads(run.stdout.strip().splitlines()[-1])
     assert form["hook_name"] == "FLUX"

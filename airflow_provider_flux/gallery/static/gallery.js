@@ -1,24 +1,24 @@
-// Fills in what receipts tell, opens full images in a dialog, copies recipes. The page is of use without it.
+// Shows prompts from receipts, opens full images in a dialog, copies recipes. The page works without it.
 "use strict";
 
-async function describe(card) {
-  let answer;
+async function showRecipe(card) {
+  let recipe;
   try {
     const response = await fetch(card.dataset.recipe);
-    answer = response.ok ? await response.json() : { note: "The receipt could not be read." };
+    recipe = response.ok ? await response.json() : { note: "The receipt could not be read." };
   } catch {
-    answer = { note: "The receipt could not be read." };
+    recipe = { note: "The receipt could not be read." };
   }
   const [prompt, image] = [card.querySelector(".prompt"), card.querySelector("img")];
-  prompt.textContent = answer.prompt || answer.note || "";
-  if (answer.prompt) {
+  prompt.textContent = recipe.prompt || recipe.note || "";
+  if (recipe.prompt) {
     prompt.classList.remove("faint");
-    if (image) image.alt = answer.prompt;
+    if (image) image.alt = recipe.prompt;
   }
-  if (answer.text) {
+  if (recipe.text) {
     const button = card.querySelector(".copy");
     button.hidden = false;
-    button.addEventListener("click", () => copy(answer.text));
+    button.addEventListener("click", () => copy(recipe.text));
   }
 }
 
@@ -26,7 +26,7 @@ async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // The clipboard's interface needs https; the old way does not.
+    // The clipboard API needs https; execCommand does not.
     const area = document.createElement("textarea");
     area.value = text;
     document.body.append(area);
@@ -34,14 +34,14 @@ async function copy(text) {
     document.execCommand("copy");
     area.remove();
   }
-  const said = document.querySelector(".said");
-  said.textContent = "Recipe copied.";
-  setTimeout(() => { said.textContent = ""; }, 3000);
+  const toast = document.querySelector(".toast");
+  toast.textContent = "Recipe copied";
+  setTimeout(() => { toast.textContent = ""; }, 3000);
 }
 
-function open(event) {
+function openFullImage(event) {
   const link = event.target.closest(".card a:not([download])");
-  // With such a key, or another button, people ask for a new tab or window.
+  // A modifier key or another button asks for a new tab or window.
   if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
   const [card, dialog] = [link.closest(".card"), document.querySelector("dialog")];
@@ -53,22 +53,23 @@ function open(event) {
 }
 
 function showFailure(event) {
-  const picture = event.target.closest(".card .picture");
-  if (!picture) return;
-  const text = document.createElement("p");
-  text.className = "picture nothing";
-  text.textContent = "The image could not be read from its store.";
-  picture.before(text);
-  // Its style hides what leads to the image, and what of that is still to come with the page.
-  picture.closest(".card").classList.add("failed");
+  const image = event.target.closest(".card .image");
+  if (!image) return;
+  const placeholder = document.createElement("p");
+  placeholder.className = "image placeholder";
+  placeholder.textContent = "The image could not be read.";
+  image.before(placeholder);
+  // The class hides the links to the image, also those that the parser has not reached yet.
+  image.closest(".card").classList.add("failed");
 }
 
-// Not each card's own: an image may fail, and be clicked at, before the page is complete. Such errors do not bubble.
+// On the document, in the capture phase: an image may fail, or be clicked, before the page is complete, and error
+// events do not bubble.
 document.addEventListener("error", showFailure, true);
-document.addEventListener("click", open);
+document.addEventListener("click", openFullImage);
 
 document.addEventListener("DOMContentLoaded", () => {
-  document.querySelectorAll(".card[data-recipe]").forEach(describe);
+  document.querySelectorAll(".card[data-recipe]").forEach(showRecipe);
   const dialog = document.querySelector("dialog");
   dialog.addEventListener("close", () => { dialog.querySelector("img").removeAttribute("src"); });
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });

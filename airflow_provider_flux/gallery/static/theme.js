@@ -1,18 +1,18 @@
-// Light or dark as Airflow's own page is, which carries it as a class; by itself, as the system is.
+// In Airflow's frame, follows the theme of Airflow's page, which is a class of its root; alone, the system's theme.
 "use strict";
 
 (() => {
-  let outer;
+  let airflowRoot;
   try {
-    outer = window.parent === window ? null : window.parent.document.documentElement;
+    airflowRoot = window.parent === window ? null : window.parent.document.documentElement;
   } catch {
-    return; // embedded elsewhere: the system decides
+    return; // Embedded by another origin: the system's theme.
   }
-  if (!outer) return;
+  if (!airflowRoot) return;
   const follow = () => {
-    const theme = ["dark", "light"].find((name) => outer.classList.contains(name));
+    const theme = ["dark", "light"].find((name) => airflowRoot.classList.contains(name));
     if (theme) document.documentElement.dataset.theme = theme;
   };
   follow();
-  new MutationObserver(follow).observe(outer, { attributes: true, attributeFilter: ["class"] });
+  new MutationObserver(follow).observe(airflowRoot, { attributes: true, attributeFilter: ["class"] });
 })();

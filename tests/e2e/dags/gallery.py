@@ -1,4 +1,4 @@
-"""A DAG for the gallery's tests: mapped images and their copies, many images of one task, none, and a failure."""
+"""DAGs for the gallery's tests: mapped images, their copies, many images of one task, no image, and a failure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROMPTS = [
     "A fig on a white table",
     "A quince on a white table",
 ]
-# More than a browser's numbers hold.
+# Larger than a number in JavaScript can represent exactly.
 SEED = 2**64 - 1
 
 with DAG("e2e_gallery", schedule=None):
@@ -34,12 +34,12 @@ with DAG("e2e_gallery", schedule=None):
 
     @task
     def many() -> list[dict[str, Any]]:
-        """Images made by hand: 50 in one task."""
+        """50 images of one task, through the hook."""
         from airflow_provider_flux.hooks.flux import FluxHook
         from airflow_provider_flux.images.transfer import download_and_store
         from airflow_provider_flux.storage import open_store
 
-        hook, told = FluxHook(), []
+        hook, results = FluxHook(), []
         for start in range(0, 50, 10):
             jobs = [
                 hook.submit("flux-dev", {"prompt": f"A seed, number {number}", "width": 256, "height": 256})
@@ -47,16 +47,16 @@ with DAG("e2e_gallery", schedule=None):
             ]
             for job in jobs:
                 store = open_store(f"s3://flux/gallery/many/{job.id}.jpeg", "aws_default")
-                told.append(download_and_store(hook.get_conn(), hook.wait(job, timeout=60), store).to_dict())
-        return told
+                results.append(download_and_store(hook.get_conn(), hook.wait(job, timeout=60), store).to_dict())
+        return results
 
     @task
-    def nothing() -> str:
-        """A task that has nothing to do with images."""
+    def unrelated() -> str:
+        """A task without images; the tests replace its result."""
         return "no image"
 
     many()
-    nothing()
+    unrelated()
 
 with DAG("e2e_gallery_batch", schedule=None):
     FluxGenerateBatchOperator(
