@@ -25,8 +25,14 @@ def parser() -> argparse.ArgumentParser:
     add("--host", default="127.0.0.1", help="address to listen on")
     add("--port", type=int, default=8089, help="port to listen on; 0 selects a free port")
     add("--key", default="emulator-key", help="API key that clients must send")
-    add("--duration", type=_seconds, default=2.0, help="seconds per job: a number such as 2 or a range such as 2-8")
-    add("--link-ttl", type=float, default=600.0, help="seconds until a download link expires")
+    add(
+        "--duration",
+        type=_seconds,
+        metavar="SECONDS",
+        default=2.0,
+        help="seconds per job: a number such as 2 or a range such as 2-8",
+    )
+    add("--link-ttl", type=float, metavar="SECONDS", default=600.0, help="seconds until a download link expires")
     add("--max-active", type=int, default=24, help="maximum number of unfinished jobs")
     add("--credits", type=float, default=10_000.0, help="initial balance in credits; 1 credit is 0.01 USD")
     add(
