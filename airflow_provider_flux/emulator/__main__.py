@@ -1,4 +1,4 @@
-"""``python -m airflow_provider_flux.emulator``: run the FLUX API emulator until it is told to stop."""
+"""``python -m airflow_provider_flux.emulator``: run the FLUX API emulator until SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -15,28 +15,41 @@ def _seconds(text: str) -> float | tuple[float, float]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     options = argparse.ArgumentParser(
         prog="python -m airflow_provider_flux.emulator",
-        description="A FLUX API on localhost: CometAPI's and Black Forest Labs' dialect.",
+        description="Run a local FLUX API that serves the dialects of CometAPI and Black Forest Labs.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = options.add_argument
-    add("--host", default="127.0.0.1")
-    add("--port", type=int, default=8089, help="0 takes a free port")
+    add("--host", default="127.0.0.1", help="address to listen on")
+    add("--port", type=int, default=8089, help="port to listen on; 0 selects a free port")
     add("--key", default="emulator-key", help="API key that clients must send")
-    add("--duration", type=_seconds, default=2.0, help="seconds a job takes, as 2 or 2-8")
-    add("--link-ttl", type=float, default=600, help="seconds that a delivery link works")
-    add("--max-active", type=int, default=24, help="most unfinished jobs at once")
-    add("--credits", type=float, default=10_000, help="balance; 1 credit is 0.01 USD")
-    add("--moderate", action="append", metavar="WORD", help="refuse prompts with this word (repeatable)")
-    add("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    add(
+        "--duration",
+        type=_seconds,
+        metavar="SECONDS",
+        default=2.0,
+        help="seconds per job: a number such as 2 or a range such as 2-8",
+    )
+    add("--link-ttl", type=float, metavar="SECONDS", default=600.0, help="seconds until a download link expires")
+    add("--max-active", type=int, default=24, help="maximum number of unfinished jobs")
+    add("--credits", type=float, default=10_000.0, help="initial balance in credits; 1 credit is 0.01 USD")
+    add(
+        "--moderate",
+        action="append",
+        metavar="WORD",
+        default=argparse.SUPPRESS,
+        help="reject prompts that contain WORD; repeatable (default: nsfw)",
+    )
+    add("--log-level", default="info", choices=("debug", "info", "warning", "error"), help="level of the server's log")
     return options
 
 
 def main() -> None:
-    """Run the emulator; SIGTERM and SIGINT end it with exit code 0."""
+    """Run the emulator; SIGTERM and SIGINT stop it with exit code 0."""
     options = parser()
-    chosen = options.parse_args()
+    arguments = options.parse_args()
     try:
         require_extra()
     except ModuleNotFoundError as error:
@@ -44,24 +57,22 @@ def main() -> None:
 
     from pydantic import ValidationError
 
-    from airflow_provider_flux.emulator.jobs import Settings
+    from airflow_provider_flux.emulator.settings import Settings
 
-    given = {name: getattr(chosen, name) for name in ("duration", "link_ttl", "max_active", "credits")}
-    if chosen.moderate:
-        given["moderate"] = chosen.moderate
+    names = ("duration", "link_ttl", "max_active", "credits", "moderate")
     try:
-        settings = Settings(**given)
+        settings = Settings(**{name: getattr(arguments, name) for name in names if hasattr(arguments, name)})
     except ValidationError as error:
         options.error("; ".join(f"{entry['loc']}: {entry['msg']}" for entry in error.errors()))
-    # uvicorn shuts down on a signal and then raises it again for the handler that was there before.
+    # uvicorn shuts down on a signal, then raises it again for the handler that was installed before.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
     try:
-        sock = listen(chosen.host, chosen.port)
+        sock = listen(arguments.host, arguments.port)
     except OSError as error:
-        sys.exit(f"Cannot listen on {chosen.host}:{chosen.port}: {error.strerror}")
-    server = make_server(settings, chosen.key, chosen.log_level)
-    print(f"FLUX API emulator on {url_of(sock)}\nAPI key: {chosen.key}", flush=True)
+        sys.exit(f"Cannot listen on {arguments.host}:{arguments.port}: {error.strerror}")
+    server = make_server(settings, arguments.key, arguments.log_level)
+    print(f"FLUX API emulator on {url_of(sock)}\nAPI key: {arguments.key}", flush=True)
     server.run(sockets=[sock])
 
 

@@ -1,49 +1,52 @@
-"""How the two APIs differ: who may come in, and what a refusal looks like."""
+"""How the two APIs differ: how a client authenticates, and what an error looks like."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
+from fastapi.encoders import jsonable_encoder
 from starlette.responses import JSONResponse, Response
 
-from airflow_provider_flux.emulator.validation import Problem
+ErrorDetail = dict[str, Any]
+"""One entry of pydantic's list of errors: ``type``, ``loc``, ``msg``, ``input`` and, for some types, ``ctx``."""
 
-_EDITED = ("image", "mask", "control_image", "preprocessed_image")
+_EDITED_IMAGES = ("image", "mask", "control_image", "preprocessed_image")
 
 
 class Dialect(Protocol):
-    """What the endpoints need to know of an API. `required` are fields it demands of every model.
+    """One API as the endpoints see it.
 
-    Input images named in `base64_only` may not be URLs.
+    :param required: fields that the API requires of every model.
+    :param base64_only: fields for input images that do not accept a URL.
     """
 
     name: str
     required: tuple[str, ...]
     base64_only: tuple[str, ...]
 
-    def knows_key(self, headers: Mapping[str, str], key: str) -> bool:
-        """Whether the request carries the key in the way this API wants it."""
+    def is_authorized(self, headers: Mapping[str, str], key: str) -> bool:
+        """Whether the request carries the key in the header of this API."""
 
     def error(self, status: int, message: str | None = None) -> Response:
-        """An error answer; without a message, with one that is usual for the HTTP status."""
+        """Return an error; without a message, with the usual one for the HTTP status."""
 
     def unauthorized(self) -> Response:
-        """The answer to a request without the right key."""
+        """Return the response to a request without the right key."""
 
     def unknown_model(self, model: str) -> Response:
-        """The answer to a submit for a model that is not sold."""
+        """Return the response to a submit for a model that the API does not offer."""
 
-    def invalid(self, problems: list[Problem]) -> Response:
-        """The answer to a request that breaks the schema."""
+    def validation_error(self, errors: Sequence[ErrorDetail]) -> Response:
+        """Return the response to a request that does not match the schema."""
 
 
 class _CometAPI:
     name = "cometapi"
     required: tuple[str, ...] = ("prompt",)
-    base64_only: tuple[str, ...] = _EDITED
-    usual: ClassVar = {
+    base64_only: tuple[str, ...] = _EDITED_IMAGES
+    defaults: ClassVar = {
         400: ("Invalid request", "invalid_request"),
         401: ("Invalid token", "invalid_api_key"),
         402: ("Insufficient quota for this request", "insufficient_user_quota"),
@@ -53,17 +56,17 @@ class _CometAPI:
         429: ("Too many active tasks, please retry later", "rate_limit_exceeded"),
     }
 
-    def knows_key(self, headers: Mapping[str, str], key: str) -> bool:
+    def is_authorized(self, headers: Mapping[str, str], key: str) -> bool:
         return headers.get("authorization") == f"Bearer {key}"
 
     def error(self, status: int, message: str | None = None, code: str | None = None) -> Response:
-        text, usual_code = self.usual.get(status, ("Upstream service error", ""))
-        # The real gateway hides the request's id in the text; there is no field for it.
+        default_message, default_code = self.defaults.get(status, ("Upstream service error", ""))
+        # The real gateway has no field for the request's id and appends it to the message.
         error = {
-            "message": f"{text if message is None else message} (request id: {uuid.uuid4().hex})",
+            "message": f"{default_message if message is None else message} (request id: {uuid.uuid4().hex})",
             "type": "comet_api_error",
             "param": "",
-            "code": usual_code if code is None else code,
+            "code": default_code if code is None else code,
         }
         return JSONResponse({"error": error}, status)
 
@@ -74,16 +77,16 @@ class _CometAPI:
         message = f"no available channel for model {model} under group default"
         return self.error(503, message, "model_not_found")
 
-    def invalid(self, problems: list[Problem]) -> Response:
-        told = (f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in problems)
-        return self.error(400, "; ".join(told))
+    def validation_error(self, errors: Sequence[ErrorDetail]) -> Response:
+        messages = (f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in errors)
+        return self.error(400, "; ".join(messages))
 
 
 class _BFL:
     name = "bfl"
     required: tuple[str, ...] = ()
-    base64_only: tuple[str, ...] = (*_EDITED, "image_prompt")
-    usual: ClassVar = {
+    base64_only: tuple[str, ...] = (*_EDITED_IMAGES, "image_prompt")
+    defaults: ClassVar = {
         402: "Insufficient credits",
         403: "Not authenticated - Invalid Authentication",
         404: "Not Found",
@@ -92,13 +95,15 @@ class _BFL:
         503: "Service Unavailable",
     }
 
-    def knows_key(self, headers: Mapping[str, str], key: str) -> bool:
+    def is_authorized(self, headers: Mapping[str, str], key: str) -> bool:
         return headers.get("x-key") == key
 
     def error(self, status: int, message: str | None = None) -> Response:
-        detail: Any = self.usual.get(status, f"HTTP {status}") if message is None else message
         if status == 422 and message is None:
-            detail = [{"loc": ["body"], "msg": "Value error, invalid request", "type": "value_error"}]
+            error = ValueError("invalid request")
+            entry = {"type": "value_error", "loc": ("body",), "msg": f"Value error, {error}", "input": None}
+            return self.validation_error([{**entry, "ctx": {"error": error}}])
+        detail = self.defaults.get(status, f"HTTP {status}") if message is None else message
         return JSONResponse({"detail": detail}, status)
 
     def unauthorized(self) -> Response:
@@ -107,12 +112,14 @@ class _BFL:
     def unknown_model(self, model: str) -> Response:
         return self.error(404)
 
-    def invalid(self, problems: list[Problem]) -> Response:
-        return JSONResponse({"detail": problems}, 422)
+    def validation_error(self, errors: Sequence[ErrorDetail]) -> Response:
+        # As FastAPI's own handler does it, which fails on bytes that are not UTF-8.
+        encoders = {bytes: lambda value: value.decode(errors="replace")}
+        return JSONResponse({"detail": jsonable_encoder(errors, custom_encoder=encoders)}, 422)
 
 
 class _Delivery(_BFL):
-    """The blob store that the images lie in: no key, errors in XML."""
+    """The blob store that serves the images: it has no key, and its errors are XML."""
 
     name = "delivery"
     codes: ClassVar = {403: "AuthenticationFailed", 404: "BlobNotFound"}

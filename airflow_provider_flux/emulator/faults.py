@@ -1,45 +1,76 @@
-"""One order to misbehave: which requests it hits and what happens to them."""
+"""One fault: which requests it applies to, and what happens to them."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from airflow_provider_flux.emulator.dialects import Dialect
-from airflow_provider_flux.emulator.jobs import Seconds, Shape
-from airflow_provider_flux.emulator.transport import Dropped
+from airflow_provider_flux.emulator.settings import Seconds, Shape
+from airflow_provider_flux.emulator.transport import DroppedConnection
 
-On = Literal["submit", "poll", "download", "credits", "any"]
-_SCOPES = {
+RequestKind = Literal["submit", "poll", "download", "credits", "any"]
+_FIELDS_OF_KIND = {
     "submit": {"accept", "polling_url"},
     "poll": {"status", "details", "sample", "shape"},
     "download": {"truncate", "lie", "body", "content_type", "pad", "drip"},
 }
-_NEEDS = {"details": "status", "lie": "truncate", "content_type": "body"}
-_SELECTION = {"on", "times", "after", "seconds", "match"}
+_REQUIRED_FIELDS = {"details": "status", "lie": "truncate", "content_type": "body"}
+_SELECTION_FIELDS = {"on", "times", "after", "seconds", "match"}
+_STATUS_WITHOUT_BODY = (204, 205, 304)
 
 
 class Fault(BaseModel):
-    """One misbehaviour. The first active fault that matches a request wins.
+    """One fault. If several active faults match a request, only the first one is applied.
 
-    Which requests: the kind `on` (credits are the account calls: credits and model lists), whose
-    prompt or model contains `match`, after letting `after` of them pass, `times` of them (null: for
-    ever) or all that come within `seconds` from now. A fault with `sample` and no `status` waits for a
-    poll that would be Ready.
+    These fields select the requests:
 
-    What happens: `delay` seconds of silence first; with `accept` the job is made before anything goes
-    wrong; `drop` breaks the connection; `redirect` is a URL; `http`, `json`, `text`, `html`, `headers`
-    make an answer. Polls: `status` with `details` (and `http` as its code), `sample` and `shape`.
-    Submits: `polling_url`. Of `sample` and `polling_url`, null and "" mean: leave it out. Downloads:
-    `truncate` sends that fraction of the bytes and says so, with `lie` it announces them all; `body` with
-    `content_type` replaces the image; `pad` appends bytes; `drip` is the seconds between ten pieces.
+    :param on: the kind of request: ``submit``, ``poll``, ``download``, ``credits`` (the credits and the model lists) or
+        ``any``.
+    :param match: text that the job's prompt or model must contain.
+    :param after: number of matching requests that pass before the fault is applied.
+    :param times: number of requests that the fault is applied to; null means no limit.
+    :param seconds: how long the fault stays active, in seconds from its registration; without `times`, it is applied to
+        all matching requests in that period.
+
+    These fields apply to all kinds of requests:
+
+    :param delay: seconds to wait before the response.
+    :param drop: abort the connection instead of responding.
+    :param redirect: URL of a redirect, with status code `http` or 302.
+    :param http: status code of the response; without a body of its own, the response is the dialect's usual error.
+    :param json: JSON body of the response; `text` and `html` accordingly.
+    :param headers: additional response headers.
+
+    These fields apply to submits:
+
+    :param accept: create the job before the fault is applied.
+    :param polling_url: replaces the polling URL; null or "" removes it.
+
+    These fields apply to polls:
+
+    :param status: replaces the status word; `http` is then the status code of that response.
+    :param details: details of `status`.
+    :param sample: replaces the download link; null or "" removes it. Without `status`, the fault applies only to a poll
+        of a job that is Ready.
+    :param shape: the form of the response, see `Settings`.
+
+    These fields apply to downloads:
+
+    :param truncate: fraction of the image's bytes to send, from 0 to 1.
+    :param lie: announce the full Content-Length in spite of `truncate`.
+    :param body: text to send instead of the image, with `content_type`.
+    :param pad: number of zero bytes to append to the image.
+    :param drip: seconds between the ten pieces in which the image is sent.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    on: On
+    on: RequestKind
     times: Annotated[int, Field(ge=1)] | None = 1
     after: Annotated[int, Field(ge=0)] = 0
     seconds: Seconds | None = None
@@ -67,41 +98,41 @@ class Fault(BaseModel):
     drip: Seconds = 0
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> Fault:
+    def _check_fields(self) -> Fault:
         given = self.model_fields_set
-        if not given - _SELECTION:
-            raise ValueError("this fault does nothing: name a misbehaviour such as http, drop or status")
-        for kind, names in _SCOPES.items():
+        if not given - _SELECTION_FIELDS:
+            raise ValueError("the fault has no effect: set a field such as http, drop or status")
+        for kind, names in _FIELDS_OF_KIND.items():
             if self.on not in (kind, "any") and given & names:
-                raise ValueError(f"{min(given & names)}: only for faults on {kind}")
-        for name, other in _NEEDS.items():
-            if name in given and other not in given:
-                raise ValueError(f"{name}: needs {other}")
+                raise ValueError(f"{min(given & names)}: allowed only in faults on {kind}")
+        for name, required in _REQUIRED_FIELDS.items():
+            if name in given and required not in given:
+                raise ValueError(f"{name}: requires {required}")
         if self.seconds is not None and "times" not in given:
             self.times = None
         return self
 
     def replaces(self, name: str) -> bool:
-        """Whether the fault says anything about `name`, be it null."""
+        """Whether the field `name` was given, even as null."""
         return name in self.model_fields_set
 
-    def answer(self, on: str, dialect: Dialect) -> Response | None:
-        """The answer in place of the API's own, or None where that one shall be given, perhaps altered."""
+    def response(self, on: str, dialect: Dialect) -> Response | None:
+        """Return the response that replaces the API's own, or None if the API's own is sent, altered or not."""
         if self.drop:
-            return Dropped()
+            return DroppedConnection()
         if self.redirect is not None:
             return Response(status_code=self.http or 302, headers={**self.headers, "location": self.redirect})
         if on == "poll" and self.status is not None:
             return None
-        response = self._body(self.http or 200)
+        response = self._with_body(self.http or 200)
         if response is None and self.http is not None:
-            bare = self.http in (204, 205, 304)
-            response = Response(status_code=self.http) if bare else dialect.error(self.http)
+            empty = self.http in _STATUS_WITHOUT_BODY
+            response = Response(status_code=self.http) if empty else dialect.error(self.http)
         if response is not None:
             response.headers.update(self.headers)
         return response
 
-    def _body(self, code: int) -> Response | None:
+    def _with_body(self, code: int) -> Response | None:
         if self.replaces("json_"):
             return JSONResponse(self.json_, code)
         if self.html is not None:
@@ -111,3 +142,14 @@ class Fault(BaseModel):
         if self.body is not None:
             return Response(self.body, code, media_type=self.content_type or "image/png")
         return None
+
+
+async def respond(
+    fault: Fault | None, on: str, dialect: Dialect, handle: Callable[[], Awaitable[Response]]
+) -> Response:
+    """Return the response to a request: the one of `handle`, unless `fault` replaces it."""
+    if fault is None:
+        return await handle()
+    response = await handle() if fault.accept else None
+    await asyncio.sleep(fault.delay)
+    return fault.response(on, dialect) or response or await handle()

@@ -1,34 +1,56 @@
-"""Reference images in a request: is it one, and how large is it?"""
+"""The input images of a request: decoding them, checking their limits, and their sizes."""
 
 from __future__ import annotations
 
 import base64
 import io
-import math
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from PIL import ExifTags, Image
 
-from airflow_provider_flux.emulator.models import Model
+from airflow_provider_flux.emulator.models import MEGAPIXEL, Model
+
+Size = tuple[int, int]
 
 MAX_BYTES = 20 * 1024 * 1024
 MAX_PIXELS = 20_000_000
 MIN_SIDE = 256
-MEGAPIXEL = 1024 * 1024
-_FOLLOWED = ("image", "control_image", "preprocessed_image", "input_image")
-_RESOLUTIONS = {"768sq": 0.5625, "1k": 1.0, "1.5k": 2.25, "2k": 4.0, "4k": 16.0}
+_ROTATED = (5, 6, 7, 8)
 
 
 class UnusableImageError(ValueError):
-    """An input image is neither a URL nor a base64 image within the limits, or a mask does not fit (HTTP 400)."""
+    """An input image is neither a URL nor a base64 image within the limits, or a mask does not match (HTTP 400)."""
 
 
-def input_size(name: str, value: str) -> tuple[int, int]:
-    """Width and height in pixels of an input image given as URL, data URI or bare base64, as it is displayed.
+def check_images(model: Model, body: Mapping[str, Any], base64_only: Collection[str] = ()) -> None:
+    """Check all input images of a validated body, and that a mask has the size of its image.
 
-    A URL is not fetched and counts as 1024 x 1024.
+    :param base64_only: fields that do not accept a URL.
+    :raises UnusableImageError: an image is invalid.
+    """
+    for name, image in _input_images(model, body):
+        if name in base64_only and image.startswith("http"):
+            raise UnusableImageError(f"{name}: not a base64 encoded image")
+        image_size(name, image)
+    has_mask = "mask" in model.parameters and body.get("mask")
+    if has_mask and image_size("mask", body["mask"]) != image_size("image", body["image"]):
+        raise UnusableImageError("mask: must have the same size as image")
 
-    :raises UnusableImageError: the text is no image, or one over 20 MB or 20 megapixels, or with a side under 256.
+
+def megapixels(model: Model, body: Mapping[str, Any]) -> float:
+    """Return the total size of all input images of a validated body, in megapixels of 1024 x 1024."""
+    sizes = (image_size(name, image) for name, image in _input_images(model, body))
+    return round(sum(width * height for width, height in sizes) / MEGAPIXEL, 2)
+
+
+def image_size(name: str, value: str) -> Size:
+    """Return width and height in pixels of an input image as it is displayed.
+
+    :param name: the field, for the error message.
+    :param value: a URL, a data URI or bare base64. A URL is not fetched and counts as 1024 x 1024.
+    :raises UnusableImageError: the text is not an image, or the image has more than 20 MB or 20 megapixels, or a side
+        of less than 256 pixels.
     """
     if value.startswith(("http://", "https://")):
         return 1024, 1024
@@ -36,8 +58,8 @@ def input_size(name: str, value: str) -> tuple[int, int]:
         value = value.partition(",")[2]
     try:
         data = base64.b64decode(value, validate=True)
-        with Image.open(io.BytesIO(_pixels_of(data))) as image:
-            width, height = image.size[::-1] if _lies_on_its_side(image) else image.size
+        with Image.open(io.BytesIO(_without_metadata(data))) as image:
+            width, height = image.size[::-1] if _is_rotated(image) else image.size
             image.verify()
     except Image.DecompressionBombError:
         raise UnusableImageError(f"{name}: larger than 20 megapixels") from None
@@ -50,72 +72,27 @@ def input_size(name: str, value: str) -> tuple[int, int]:
     return width, height
 
 
-def _pixels_of(data: bytes) -> bytes:
-    """Return the image without the texts and profiles of a PNG, some of which Pillow is too careful to open."""
+def _input_images(model: Model, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, parameter in model.parameters.items():
+        if parameter.kind in ("image", "images") and (value := body.get(name)) is not None:
+            yield from ((name, image) for image in ([value] if isinstance(value, str) else value))
+
+
+def _without_metadata(data: bytes) -> bytes:
+    """Return a PNG without its texts and profiles, of which Pillow refuses to open large ones."""
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):
         return data
-    kept, at = data[:8], 8
-    while at < len(data):
-        end = at + 12 + int.from_bytes(data[at : at + 4])
-        if data[at + 4 : at + 5].isupper() or data[at + 4 : at + 8] == b"eXIf":
-            kept += data[at:end]
-        at = end
+    kept, start = data[:8], 8
+    while start < len(data):
+        end = start + 12 + int.from_bytes(data[start : start + 4])
+        if data[start + 4 : start + 5].isupper() or data[start + 4 : start + 8] == b"eXIf":
+            kept += data[start:end]
+        start = end
     return kept
 
 
-def _lies_on_its_side(image: Image.Image) -> bool:
+def _is_rotated(image: Image.Image) -> bool:
     try:
-        return "exif" in image.info and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        return "exif" in image.info and image.getexif().get(ExifTags.Base.Orientation) in _ROTATED
     except Exception:
         return False
-
-
-def check_mask(body: dict[str, Any]) -> None:
-    """Compare the mask of a checked body, if it has one, with its image.
-
-    :raises UnusableImageError: they differ in size.
-    """
-    if body.get("mask") and input_size("mask", body["mask"]) != input_size("image", body["image"]):
-        raise UnusableImageError("mask: must have the same size as image")
-
-
-def megapixels(model: Model, body: dict[str, Any]) -> float:
-    """Megapixels of all the input images in a checked body."""
-    sizes = []
-    for name, rule in model.parameters.items():
-        if rule.kind in ("image", "images") and body.get(name):
-            values = [body[name]] if rule.kind == "image" else body[name]
-            sizes += [input_size(name, value) for value in values]
-    return round(sum(width * height for width, height in sizes) / MEGAPIXEL, 2)
-
-
-def output_size(model: Model, body: dict[str, Any]) -> tuple[int, int]:
-    """Width and height in pixels of the image that a checked body asks for."""
-    rules = model.parameters
-    if "width" in rules:
-        width, height = body.get("width"), body.get("height")
-        across = width or _side(model, rules["width"].default, height)
-        return across, height or _side(model, rules["height"].default, width)
-    followed = next((name for name in _FOLLOWED if name in rules and body.get(name)), None)
-    source = input_size(followed, body[followed]) if followed else (1, 1)
-    if "aspect_ratio" not in rules:
-        across, down = (sum(body.get(side, 0) for side in pair) for pair in _MARGINS)
-        return source[0] + across, source[1] + down
-    ratio = body.get("aspect_ratio") or rules["aspect_ratio"].default or "auto"
-    width, height = source if ratio == "auto" else map(int, ratio.split(":"))
-    area = _RESOLUTIONS.get(body.get("resolution", ""), model.area) * MEGAPIXEL
-    return _sixteens(math.sqrt(area * width / height)), _sixteens(math.sqrt(area * height / width))
-
-
-def _side(model: Model, usual: int, other: int | None) -> int:
-    """Length of a side that the request leaves to the model."""
-    if model.max_megapixels is None or other is None:
-        return usual
-    return min(usual, int(model.max_megapixels * MEGAPIXEL / other) // 16 * 16)
-
-
-_MARGINS = (("left", "right"), ("top", "bottom"))
-
-
-def _sixteens(length: float) -> int:
-    return max(16, round(length / 16) * 16)

@@ -1,27 +1,32 @@
-"""The models the emulator sells, as data: parameters, ranges, defaults, prices.
+"""The models that the emulator offers, as data: parameters, ranges, defaults, prices.
 
-Written from the vendors' documentation and independent of the client's own catalogue, so that a
-mistake in one of the two shows. Prices are in credits (1 credit = 0.01 USD).
+Written from the vendors' documentation (https://docs.bfl.ml/api-reference, https://api.bfl.ai/openapi.json,
+https://apidoc.cometapi.com/api/image/flux/flux-generate-image) and independent of the client's own catalogue, so that a
+mistake in one of the two shows. A model's parameters stand in the order of the published schema, in which the API
+reports errors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+MEGAPIXEL = 1024 * 1024
 Kind = Literal["integer", "number", "boolean", "string", "choice", "ratio", "url", "image", "images"]
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """What one request field may hold.
+    """What one request field accepts.
 
-    :param low: smallest value, or for a url the fewest characters.
-    :param high: largest value; for a url the most characters, for images the most items.
+    :param low: the minimum; of a url the minimum length in characters, of images the minimum number of items.
+    :param high: the maximum; of a url the maximum length in characters, of images the maximum number of items.
+    :param default: the value that is used if the field is not sent.
     :param step: the value must be a multiple of this.
     :param choices: the allowed words of a choice.
-    :param ratio: how far a ratio may be from square, in both directions.
+    :param ratio: the maximum ratio of the longer to the shorter side.
+    :param nullable: whether null is accepted where the field is not required.
     """
 
     kind: Kind
@@ -36,15 +41,19 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Model:
-    """One model.
+    """One model. Prices are in credits; 1 credit is 0.01 USD.
 
-    :param required: fields that must be there; of `either`, one must be there and not null.
-    :param refuses: fields that are an error although an unknown field is ignored.
-    :param strict: an unknown field is an error.
-    :param price: credits for an image of up to one megapixel; `per_mp` for every further one.
-    :param area: output megapixels where the request names no width and height.
-    :param late_cost: the price is told with the result and is null in the submit's answer.
-    :param max_active: most active jobs of this model; None means the account's limit alone.
+    :param parameters: the request fields.
+    :param price: credits for an image of up to one megapixel.
+    :param per_mp: credits for each further megapixel, and for each megapixel of input images.
+    :param required: fields that must be sent.
+    :param either: fields of which at least one must be sent and not be null.
+    :param refuses: fields that are an error although the model ignores unknown fields.
+    :param strict: whether an unknown field is an error.
+    :param area: output megapixels if the request has no width and height.
+    :param max_megapixels: maximum of width times height, in megapixels of 1024 x 1024.
+    :param late_cost: whether the cost is null in the submit response and reported with the result.
+    :param max_active: maximum number of active jobs of this model; None means that only the account's limit applies.
     """
 
     parameters: Mapping[str, Parameter]
@@ -68,139 +77,221 @@ def _number(low: float, high: float, default: float) -> Parameter:
     return Parameter("number", low, high, default, nullable=True)
 
 
-def _flag(default: bool = False) -> Parameter:
-    return Parameter("boolean", default=default)
+def _strength(high: float, default: float) -> Parameter:
+    return Parameter("number", 0, high, default)
+
+
+def _flag(default: bool = False, nullable: bool = False) -> Parameter:
+    return Parameter("boolean", default=default, nullable=nullable)
 
 
 def _side(default: int) -> Parameter:
     return Parameter("integer", 256, 1440, default, step=32)
 
 
+def _safety(high: int) -> Parameter:
+    return Parameter("integer", 0, high, 2)
+
+
 def _output(default: str = "jpeg") -> Parameter:
     return Parameter("choice", default=default, choices=("jpeg", "png", "webp"), nullable=True)
 
 
-_TEXT = Parameter("string", default="", nullable=True)
+def _references(count: int) -> dict[str, Parameter]:
+    return {"input_image" if n == 1 else f"input_image_{n}": _IMAGE for n in range(1, count + 1)}
+
+
 _PROMPT = Parameter("string")
+_OPTIONAL_PROMPT = Parameter("string", default="", nullable=True)
+_TEXT = Parameter("string", nullable=True)
 _IMAGE = Parameter("image", nullable=True)
-_MARGIN = Parameter("integer", 0, 2048, 0)
+_SEED = _integer()
+# The published default of 0 means that the API chooses the size. The emulator has to draw some size.
+_AUTO_SIDE = Parameter("integer", 64, default=1024, step=16, nullable=True)
+_WEBHOOK = {"webhook_url": Parameter("url", 1, 2083, nullable=True), "webhook_secret": _TEXT}
 
-
-def _references(most: int) -> dict[str, Parameter]:
-    return {"input_image" if n == 1 else f"input_image_{n}": _IMAGE for n in range(1, most + 1)}
-
-
-_COMMON = {
-    "seed": _integer(),
-    "webhook_url": Parameter("url", 1, 2083, nullable=True),
-    "webhook_secret": Parameter("string", nullable=True),
-    "output_format": _output(),
-    "safety_tolerance": Parameter("integer", 0, 6, 2),
-}
-_FLUX1 = {**_COMMON, "prompt": _TEXT, "prompt_upsampling": _flag()}
-_SIZED = {**_FLUX1, "image_prompt": _IMAGE, "width": _side(1024), "height": _side(768)}
-_ULTRA = {
-    **_FLUX1,
+_FLUX_PRO_1_1 = {
+    "prompt": _OPTIONAL_PROMPT,
     "image_prompt": _IMAGE,
-    "image_prompt_strength": Parameter("number", 0, 1, 0.1),
+    "width": _side(1024),
+    "height": _side(768),
+    "prompt_upsampling": _flag(),
+    "seed": _SEED,
+    "safety_tolerance": _safety(6),
+    "output_format": _output(),
+    **_WEBHOOK,
+}
+_FLUX_PRO = {
+    "prompt": _OPTIONAL_PROMPT,
+    "image_prompt": _IMAGE,
+    "width": _side(1024),
+    "height": _side(768),
+    "steps": _integer(1, 50, 40),
+    "prompt_upsampling": _flag(),
+    "seed": _SEED,
+    "guidance": _number(1.5, 5, 2.5),
+    "safety_tolerance": _safety(6),
+    "interval": _number(1, 4, 2),
+    "output_format": _output(),
+    **_WEBHOOK,
+}
+_FLUX_DEV = {
+    "prompt": Parameter("string", default=""),
+    "image_prompt": _IMAGE,
+    "width": _side(1024),
+    "height": _side(768),
+    "steps": _integer(1, 50, 28),
+    "prompt_upsampling": _flag(),
+    "seed": _SEED,
+    "guidance": _number(1.5, 5, 3.0),
+    "safety_tolerance": _safety(6),
+    "output_format": _output(),
+    **_WEBHOOK,
+}
+_ULTRA = {
+    "prompt": _OPTIONAL_PROMPT,
+    "prompt_upsampling": _flag(),
+    "seed": _SEED,
     "aspect_ratio": Parameter("ratio", default="16:9", ratio=21 / 9),
+    "safety_tolerance": _safety(6),
+    "output_format": _output(),
     "raw": _flag(),
+    "image_prompt": _IMAGE,
+    "image_prompt_strength": _strength(1, 0.1),
+    **_WEBHOOK,
 }
 _KONTEXT = {
-    **_FLUX1,
-    **_references(4),
     "prompt": _PROMPT,
+    **_references(4),
+    "seed": _SEED,
     "aspect_ratio": Parameter("ratio", nullable=True),
     "output_format": _output("png"),
+    **_WEBHOOK,
+    "prompt_upsampling": _flag(),
+    "safety_tolerance": _safety(6),
 }
 _EDIT = {
-    **_FLUX1,
-    "image": Parameter("image"),
+    "prompt": _OPTIONAL_PROMPT,
     "steps": _integer(15, 50, 50),
+    "prompt_upsampling": _flag(nullable=True),
+    "seed": _SEED,
     "guidance": _number(1.5, 100, 60),
+    "output_format": _output(),
+    "safety_tolerance": _safety(6),
+    **_WEBHOOK,
 }
-_FILL = {**_EDIT, "mask": _IMAGE}
-_EXPAND = {**_EDIT, **dict.fromkeys(("top", "bottom", "left", "right"), _MARGIN)}
-_CONTROL = {
-    **_FLUX1,
+_FILL = {"image": Parameter("image"), "mask": _IMAGE, **_EDIT}
+_EXPAND = {
+    "image": Parameter("image"),
+    **dict.fromkeys(("top", "bottom", "left", "right"), _integer(0, 2048, 0)),
+    **_EDIT,
+}
+_DEPTH = {
+    "prompt": _OPTIONAL_PROMPT,
     "control_image": _IMAGE,
     "preprocessed_image": _IMAGE,
+    "prompt_upsampling": _flag(),
+    "seed": _SEED,
     "steps": _integer(15, 50, 50),
+    "output_format": _output(),
     "guidance": _number(1, 100, 30),
+    "safety_tolerance": _safety(6),
+    **_WEBHOOK,
 }
 _CANNY = {
-    **_CONTROL,
+    **_DEPTH,
     "canny_low_threshold": _integer(0, 500, 50),
     "canny_high_threshold": _integer(0, 500, 200),
 }
-# CometAPI's page has a safety_tolerance up to 6 for all models; what stands behind it refuses more than a model's own.
-_FLUX2 = {
-    **_COMMON,
-    **_references(8),
-    "prompt": _PROMPT,
-    "width": Parameter("integer", 64, default=1024, step=16, nullable=True),
-    "height": Parameter("integer", 64, default=1024, step=16, nullable=True),
-    "safety_tolerance": Parameter("integer", 0, 5, 2),
+_ULTRA_FINETUNED = {
+    "finetune_id": _PROMPT,
+    "finetune_strength": _strength(2, 1.2),
+    "prompt": _OPTIONAL_PROMPT,
+    "seed": _SEED,
+    "aspect_ratio": Parameter("ratio", default="16:9", ratio=21 / 9),
+    "safety_tolerance": _safety(6),
+    "output_format": _output(),
+    "raw": _flag(),
+    "image_prompt": _IMAGE,
+    "image_prompt_strength": _strength(1, 0.1),
+    "prompt_upsampling": _flag(),
+    **_WEBHOOK,
 }
+_FILL_FINETUNED = {
+    "finetune_id": _PROMPT,
+    "finetune_strength": _strength(2, 1.1),
+    **_FILL,
+    **{name: replace(_FILL[name], nullable=False) for name in ("prompt", "steps", "prompt_upsampling", "guidance")},
+}
+# CometAPI documents a safety_tolerance up to 6 for all models; its upstream rejects more than a model's own maximum.
+_SIZE_AND_OUTPUT = {
+    "seed": _SEED,
+    "width": _AUTO_SIDE,
+    "height": _AUTO_SIDE,
+    "safety_tolerance": _safety(5),
+    "output_format": _output(),
+    **_WEBHOOK,
+}
+_FLUX_2 = {"prompt": _PROMPT, **_references(8), **_SIZE_AND_OUTPUT}
+_KLEIN = {"prompt": _PROMPT, **_references(4), **_SIZE_AND_OUTPUT}
 _FLEX = {
-    **_FLUX2,
-    "input_image_blob_path": Parameter("string", nullable=True),
+    "prompt": _PROMPT,
+    "prompt_upsampling": _flag(True, nullable=True),
+    **_references(8),
+    "input_image_blob_path": _TEXT,
+    "seed": _SEED,
+    "width": _AUTO_SIDE,
+    "height": _AUTO_SIDE,
     "guidance": _number(1.5, 10, 5.0),
     "steps": _integer(1, 50, 50),
-    "prompt_upsampling": _flag(True),
+    "safety_tolerance": _safety(5),
+    "output_format": _output(),
+    **_WEBHOOK,
 }
-_KLEIN = {name: rule for name, rule in _FLUX2.items() if name not in _references(8) or name in _references(4)}
-_FLUX3_RATIOS = (
+_FLUX_3_RATIOS = (
     *("auto", "21:9", "2:1", "16:9", "3:2", "7:5", "4:3", "5:4", "1:1"),
     *("4:5", "3:4", "5:7", "2:3", "9:16", "1:2", "9:21"),
 )
-_FLUX3 = {
+_FLUX_3 = {
     "prompt": _PROMPT,
-    "images": Parameter("images", high=10, nullable=True),
-    "aspect_ratio": Parameter("choice", default="auto", choices=_FLUX3_RATIOS),
+    "images": Parameter("images", 1, 10, nullable=True),
+    "aspect_ratio": Parameter("choice", default="auto", choices=_FLUX_3_RATIOS),
     "resolution": Parameter("choice", default="1k", choices=("768sq", "1k", "1.5k", "2k", "4k")),
-    "safety_tolerance": Parameter("integer", 0, 4, 2),
+    "safety_tolerance": _safety(4),
     "grounding": _flag(True),
     "version": Parameter("string", default="latest"),
 }
 
 
-def _tuned(parameters: Mapping[str, Parameter], strength: float) -> dict[str, Parameter]:
-    return {**parameters, "finetune_id": _PROMPT, "finetune_strength": Parameter("number", 0, 2, strength)}
-
-
-def _flux2(parameters: Mapping[str, Parameter], price: float, per_mp: float) -> Model:
+def _flux_2(parameters: Mapping[str, Parameter], price: float, per_mp: float) -> Model:
     return Model(parameters, price, per_mp, required=("prompt",), max_megapixels=4)
 
 
 def _kontext(price: float, max_active: int | None = None) -> Model:
-    refuses = ("width", "height")
-    return Model(_KONTEXT, price, required=("prompt",), refuses=refuses, max_active=max_active)
+    return Model(_KONTEXT, price, required=("prompt",), refuses=("width", "height"), max_active=max_active)
 
 
-_DEV_STEPS = {"steps": _integer(1, 50, 28), "guidance": _number(1.5, 5, 3.0)}
-_PRO_STEPS = {"steps": _integer(1, 50, 40), "guidance": _number(1.5, 5, 2.5), "interval": _number(1, 4, 2)}
-_EITHER = ("control_image", "preprocessed_image")
+_CONTROL_IMAGES = ("control_image", "preprocessed_image")
 
 MODELS: Mapping[str, Model] = {
-    "flux-pro-1.1": Model(_SIZED, 4),
-    "flux-pro": Model({**_SIZED, **_PRO_STEPS}, 5),
-    "flux-dev": Model({**_SIZED, **_DEV_STEPS}, 2.5),
+    "flux-pro-1.1": Model(_FLUX_PRO_1_1, 4),
+    "flux-pro": Model(_FLUX_PRO, 5),
+    "flux-dev": Model(_FLUX_DEV, 2.5),
     "flux-pro-1.1-ultra": Model(_ULTRA, 6, area=4),
-    "flux-pro-1.1-ultra-finetuned": Model(_tuned(_ULTRA, 1.2), 6, required=("finetune_id",), area=4),
+    "flux-pro-1.1-ultra-finetuned": Model(_ULTRA_FINETUNED, 6, required=("finetune_id",), area=4),
     "flux-kontext-pro": _kontext(4),
     "flux-kontext-max": _kontext(8, max_active=6),
     "flux-pro-1.0-fill": Model(_FILL, 5, required=("image",)),
-    "flux-pro-1.0-fill-finetuned": Model(_tuned(_FILL, 1.1), 5, required=("finetune_id", "image")),
+    "flux-pro-1.0-fill-finetuned": Model(_FILL_FINETUNED, 5, required=("finetune_id", "image")),
     "flux-pro-1.0-expand": Model(_EXPAND, 5, required=("image",)),
-    "flux-pro-1.0-canny": Model(_CANNY, 5, either=_EITHER),
-    "flux-pro-1.0-depth": Model(_CONTROL, 5, either=_EITHER),
-    "flux-2-max": _flux2(_FLUX2, 7, 3),
-    "flux-2-pro": _flux2(_FLUX2, 3, 1.5),
-    "flux-2-pro-preview": _flux2(_FLUX2, 3, 1.5),
-    "flux-2-flex": _flux2(_FLEX, 6, 6),
-    "flux-2-klein-4b": _flux2(_KLEIN, 1.4, 0.1),
-    "flux-2-klein-9b": _flux2(_KLEIN, 1.5, 0.2),
-    "flux-2-klein-9b-preview": _flux2(_KLEIN, 1.5, 0.2),
-    "flux-3-image": Model(_FLUX3, 6, required=("prompt",), strict=True, late_cost=True),
+    "flux-pro-1.0-canny": Model(_CANNY, 5, either=_CONTROL_IMAGES),
+    "flux-pro-1.0-depth": Model(_DEPTH, 5, either=_CONTROL_IMAGES),
+    "flux-2-max": _flux_2(_FLUX_2, 7, 3),
+    "flux-2-pro": _flux_2(_FLUX_2, 3, 1.5),
+    "flux-2-pro-preview": _flux_2(_FLUX_2, 3, 1.5),
+    "flux-2-flex": _flux_2(_FLEX, 6, 6),
+    "flux-2-klein-4b": _flux_2(_KLEIN, 1.4, 0.1),
+    "flux-2-klein-9b": _flux_2(_KLEIN, 1.5, 0.2),
+    "flux-2-klein-9b-preview": _flux_2(_KLEIN, 1.5, 0.2),
+    "flux-3-image": Model(_FLUX_3, 6, required=("prompt",), strict=True, late_cost=True),
 }

@@ -1,7 +1,7 @@
-"""Pytest fixtures for DAG authors: a FLUX API on localhost instead of one that costs money.
+"""Pytest fixtures for DAG authors: a local FLUX API that bills nothing.
 
-``flux_emulator`` is the running emulator, fresh for each test; ``flux_connection`` also makes it the
-Airflow connection ``flux_default``.
+``flux_emulator`` is a running emulator without state from other tests; ``flux_connection`` also sets the Airflow
+connection ``flux_default`` to it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def _flux_emulator_server() -> Iterator[FluxEmulator]:
 
 @pytest.fixture
 def flux_emulator(_flux_emulator_server: FluxEmulator) -> FluxEmulator:
-    """A running `FluxEmulator` without jobs, faults or changed settings."""
+    """A running `FluxEmulator` without jobs or faults, and with its initial settings."""
     _flux_emulator_server.reset()
     return _flux_emulator_server
 
 
 @pytest.fixture
 def flux_connection(flux_emulator: FluxEmulator, monkeypatch: pytest.MonkeyPatch) -> FluxEmulator:
-    """`flux_emulator`, with the Airflow connection `flux_default` leading to it."""
+    """`flux_emulator`, to which the Airflow connection ``flux_default`` points."""
     monkeypatch.setenv("AIRFLOW_CONN_FLUX_DEFAULT", json.dumps(flux_emulator.connection()))
     return flux_emulator

@@ -1,7 +1,6 @@
-"""Draw the image that a job asked for: random art with the prompt, model and seed written on it.
+"""Draw the image of a job: random art with the prompt, the model and the seed written on it.
 
-The art depends on the seed alone, the bytes on all arguments and on nothing else, so that a test can
-compare two runs by checksum.
+The art depends on the seed only, the bytes depend on the arguments only, so a test can compare two runs by checksum.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from functools import lru_cache
 from PIL import Image, ImageDraw, ImageFont
 
 MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
-# Fast rather than small: whoever runs the emulator waits for it.
+# Fast rather than small, because a test waits for it.
 _ENCODING: dict[str, dict[str, int]] = {
     "png": {"compress_level": 1},
     "jpeg": {"quality": 85},
@@ -24,9 +23,9 @@ _ENCODING: dict[str, dict[str, int]] = {
 
 @lru_cache(maxsize=8)
 def render(prompt: str, model: str, seed: int, width: int, height: int, file_format: str) -> bytes:
-    """The encoded image.
+    """Return the encoded image.
 
-    :param file_format: png, jpeg or webp.
+    :param file_format: ``png``, ``jpeg`` or ``webp``.
     """
     image = _art(seed, width, height)
     _caption(image, prompt, f"{model}  ·  seed {seed}")
@@ -36,8 +35,8 @@ def render(prompt: str, model: str, seed: int, width: int, height: int, file_for
 
 
 def _art(seed: int, width: int, height: int) -> Image.Image:
-    # Everything is drawn in fractions of the size: the same seed is the same art at any size.
-    choose = random.Random(seed)  # noqa: S311 - no secret
+    # Everything is drawn in fractions of the size, so a seed gives the same art at any size.
+    choose = random.Random(seed)  # noqa: S311 - not used for security
 
     def colour() -> tuple[int, int, int]:
         return choose.randrange(256), choose.randrange(256), choose.randrange(256)

@@ -1,4 +1,4 @@
-"""Run the emulator from Python: in a thread of this process, or as a process of its own."""
+"""Run the emulator from Python, in a thread of this process or in a process of its own."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 class FluxEmulator:
-    """A running emulator, as a context manager or with `start()` and `stop()`.
+    """A local FLUX API; use it as a context manager, or call `start()` and `stop()`.
 
-    :param port: 0 takes a free one.
-    :param key: the API key clients must send.
-    :param duration: seconds a job takes, or the two bounds it is drawn between.
-    :param link_ttl: seconds a delivery link works after its job is ready.
-    :param max_active: most unfinished jobs at once.
-    :param credits: the balance, 1 credit = 0.01 USD.
-    :param moderate: words that get a prompt refused; default nsfw.
-    :param process: run it as a process of its own rather than in a thread of this one.
+    :param port: the port to listen on; 0 selects a free port.
+    :param key: the API key that clients must send.
+    :param duration: seconds that a job takes, or the bounds between which each job's duration is drawn.
+    :param link_ttl: seconds until a download link expires, counted from the moment the job is ready.
+    :param max_active: maximum number of unfinished jobs.
+    :param credits: the initial balance in credits; 1 credit is 0.01 USD.
+    :param moderate: words that make the API reject a prompt; default ``nsfw``.
+    :param process: whether to run it in a process of its own instead of a thread of this process.
     """
 
     def __init__(
@@ -44,25 +44,25 @@ class FluxEmulator:
     ) -> None:
         self.port, self.key, self.process = port, key, process
         self.url = ""
-        self._start: dict[str, Any] = {
+        self._settings: dict[str, Any] = {
             "duration": duration,
             "link_ttl": link_ttl,
             "max_active": max_active,
             "credits": credits,
             "moderate": list(moderate),
         }
-        # A proxy named in the environment has no business with a server on this machine.
+        # A proxy from the environment must not be used for a server on this machine.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._child: subprocess.Popen[str] | None = None
 
     def start(self) -> FluxEmulator:
-        """Start it and wait until it answers.
+        """Start the emulator and wait until it responds.
 
-        :raises ModuleNotFoundError: the extra `emulator` is not installed.
-        :raises OSError: the port is taken.
-        :raises RuntimeError: it does not come up.
+        :raises ModuleNotFoundError: the extra ``emulator`` is not installed.
+        :raises OSError: the port is in use.
+        :raises RuntimeError: the process ends at once, or the emulator does not respond within 15 seconds.
         """
         require_extra()
         if self.process:
@@ -77,13 +77,13 @@ class FluxEmulator:
             except urllib.error.URLError as error:
                 if time.monotonic() > deadline:
                     self.stop()
-                    raise RuntimeError(f"the emulator does not answer on {self.url}") from error
+                    raise RuntimeError(f"the emulator does not respond on {self.url}") from error
                 time.sleep(0.02)
 
     def _start_thread(self) -> None:
-        from airflow_provider_flux.emulator.jobs import Settings
+        from airflow_provider_flux.emulator.settings import Settings
 
-        server = make_server(Settings(**self._start), self.key)
+        server = make_server(Settings(**self._settings), self.key)
         sock = listen("127.0.0.1", self.port)
         self.url = url_of(sock)
         self._server = server
@@ -91,23 +91,23 @@ class FluxEmulator:
         self._thread.start()
 
     def _start_process(self) -> None:
-        start = self._start
-        duration = start["duration"]
+        settings = self._settings
+        duration = settings["duration"]
         bounds = "-".join(map(str, duration)) if isinstance(duration, tuple) else str(duration)
         command = [sys.executable, "-m", "airflow_provider_flux.emulator", "--log-level=warning"]
         command += [f"--port={self.port}", f"--key={self.key}", f"--duration={bounds}"]
-        command += [f"--{name.replace('_', '-')}={start[name]}" for name in ("link_ttl", "max_active", "credits")]
-        command += [f"--moderate={word}" for word in start["moderate"]]
+        command += [f"--{name.replace('_', '-')}={settings[name]}" for name in ("link_ttl", "max_active", "credits")]
+        command += [f"--moderate={word}" for word in settings["moderate"]]
         self._child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own
         assert self._child.stdout is not None
         first = self._child.stdout.readline()
         if not first:
             self.stop()
-            raise RuntimeError("the emulator process ended at once; its error output says why")
+            raise RuntimeError("the emulator process ended at once; its error output states the reason")
         self.url = first.split()[-1]
 
     def stop(self) -> None:
-        """End it; connections that are still open are cut. Nothing happens if it does not run."""
+        """Stop the emulator and close open connections. Does nothing if the emulator is not running."""
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
             self._thread.join(10)
@@ -130,31 +130,41 @@ class FluxEmulator:
         self.stop()
 
     def stats(self) -> dict[str, Any]:
-        """Counts, balance and jobs so far."""
+        """Return the counters, the balance and all jobs."""
         return dict(self._control("GET", "stats"))
 
     def reset(self) -> None:
-        """Forget jobs, counts and faults; settings go back to what they were at the start."""
+        """Delete all jobs, counters and faults, and restore the initial settings."""
         self._control("POST", "reset")
 
     def settings(self, **changes: Any) -> dict[str, Any]:
-        """Change settings (see `Settings`); returns all of them."""
+        """Change settings, see `Settings`, and return all settings.
+
+        :raises ValueError: a setting is invalid.
+        """
         return dict(self._control("PATCH", "settings", changes))
 
     def fault(self, **fault: Any) -> str:
-        """Order a fault (see `faults.Fault`); returns its id."""
+        """Add a fault, see `faults.Fault`, and return its id.
+
+        :raises ValueError: a field is invalid.
+        """
         return str(self._control("POST", "faults", fault)["id"])
 
     def faults(self) -> list[dict[str, Any]]:
-        """All faults, each with its `id`, how often it struck (`hits`), and whether it is still `active`."""
+        """Return all faults, each with its `id`, its number of `hits` and whether it is still `active`."""
         return list(self._control("GET", "faults"))
 
     def clear_faults(self) -> None:
-        """Take back all faults."""
+        """Delete all faults."""
         self._control("DELETE", "faults")
 
     def connection(self, gateway: str = "cometapi", **extra: Any) -> dict[str, Any]:
-        """An Airflow connection to this emulator as JSON-able data; `extra` is added to its extra."""
+        """Return an Airflow connection to this emulator, in the form that Airflow reads as JSON.
+
+        :param gateway: the dialect to use: ``cometapi`` or ``bfl``.
+        :param extra: further fields of the connection's extra.
+        """
         return {
             "conn_type": "flux",
             "host": self.url,
@@ -167,7 +177,7 @@ class FluxEmulator:
         url, headers = f"{self.url}/emulator/{path}", {"Content-Type": "application/json"}
         request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - always http
         try:
-            with self._opener.open(request, timeout=10) as answer:
-                return json.load(answer)
+            with self._opener.open(request, timeout=10) as response:
+                return json.load(response)
         except urllib.error.HTTPError as error:
-            raise ValueError(f"the emulator refused it: {error.read().decode()}") from None
+            raise ValueError(f"the emulator rejected the request: {error.read().decode()}") from None

@@ -1,4 +1,4 @@
-"""What it takes to serve the emulator: its requirements, a socket, a uvicorn server."""
+"""Serving the emulator: the check that its packages are installed, the socket and the uvicorn server."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import uvicorn
 
-    from airflow_provider_flux.emulator.jobs import Settings
+    from airflow_provider_flux.emulator.settings import Settings
 
-MISSING = "The FLUX emulator needs more packages: pip install 'airflow-provider-flux[emulator]'"
+MISSING = "The FLUX emulator requires additional packages: pip install 'airflow-provider-flux[emulator]'"
 
 
 def require_extra() -> None:
-    """Make sure that the emulator's own requirements are installed.
+    """Check that the packages of the extra ``emulator`` are installed.
 
-    :raises ModuleNotFoundError: they are not; the text says what to install.
+    :raises ModuleNotFoundError: a package is missing; the message says what to install.
     """
     if any(find_spec(name) is None for name in ("fastapi", "uvicorn", "PIL")):
         raise ModuleNotFoundError(MISSING)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket on `port` (0: any free one), so that the URL is known before the server runs.
+    """Return a socket that listens on `port`, so that the URL is known before the server runs.
 
-    :raises OSError: the port is taken.
+    :param port: 0 selects a free port.
+    :raises OSError: the port is in use.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
-        # Connections that come before the server runs wait here instead of being refused.
+        # Connections that are made before the server runs wait in this queue instead of being refused.
         sock.listen(2048)
     except OSError:
         sock.close()
@@ -42,13 +43,13 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def url_of(sock: socket.socket) -> str:
-    """The base URL of a server on this socket."""
+    """Return the base URL of a server on this socket."""
     host, port = sock.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def make_server(settings: Settings, key: str, log_level: str = "warning") -> uvicorn.Server:
-    """A uvicorn server for a new emulator; it does not run yet."""
+    """Return a uvicorn server for a new emulator. It is not running yet."""
     import uvicorn
 
     from airflow_provider_flux.emulator.app import create_app

@@ -1,4 +1,4 @@
-"""Endings that HTTP has no word for: a connection that breaks instead of answering, or mid-answer."""
+"""Responses that HTTP cannot express: a connection that is aborted before the response, or in the middle of it."""
 
 from __future__ import annotations
 
@@ -11,43 +11,46 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 _KEY = "flux_emulator.transport"
 
 
-class KeepTransport:
-    """Outermost ASGI layer: leaves the connection's transport in the scope for `Dropped`."""
+class TransportMiddleware:
+    """The outermost ASGI layer, which adds the connection's transport to the scope."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # ASGI cannot break a connection: an app that raises or returns early is answered with a 500 by
-        # the server. Only here, before Starlette wraps it, is `send` uvicorn's own bound method, whose
-        # object holds the transport.
+        # ASGI cannot abort a connection: if an application raises or returns early, the server responds with HTTP 500.
+        # Only here, before Starlette wraps it, is `send` uvicorn's own bound method, whose object has the transport.
         scope[_KEY] = getattr(getattr(send, "__self__", None), "transport", None)
         await self.app(scope, receive, send)
 
 
-class Dropped(Response):
-    """An answer that never comes: the connection is aborted."""
+class DroppedConnection(Response):
+    """No response: the connection is aborted.
+
+    :raises ConnectionResetError: the application does not run in uvicorn, so there is no transport to abort.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         transport = scope.get(_KEY)
         if transport is None:
-            raise ConnectionResetError("the emulator dropped the connection, as a fault asked for")
+            raise ConnectionResetError("the emulator dropped the connection because of a fault")
         transport.abort()
-        await _gone(receive)
+        await _wait_for_disconnect(receive)
 
 
-class Download(Response):
-    """The bytes of an image, perhaps slow or cut short.
+class ImageDownload(Response):
+    """The bytes of an image, optionally slow or truncated.
 
-    :param declared: Content-Length to announce when it is not the body's; the connection then ends
-        where the body does.
-    :param drip: seconds between the ten pieces in which the body is sent; 0 sends it whole.
-    :param done: called when everything is out and the client is still there.
+    :param content_length: the announced length; if it is not that of the body, the connection is closed after the body.
+    :param drip: seconds between the ten pieces in which the body is sent; 0 sends it in one piece.
+    :param on_complete: called after everything was sent, if the client is still connected.
     """
 
-    def __init__(self, body: bytes, media_type: str, declared: int, drip: float, done: Callable[[], None]) -> None:
-        super().__init__(body, media_type=media_type, headers={"content-length": str(declared)})
-        self.declared, self.drip, self.done = declared, drip, done
+    def __init__(
+        self, body: bytes, media_type: str, content_length: int, drip: float, on_complete: Callable[[], None]
+    ) -> None:
+        super().__init__(body, media_type=media_type, headers={"content-length": str(content_length)})
+        self.content_length, self.drip, self.on_complete = content_length, drip, on_complete
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = bytes(self.body)
@@ -58,17 +61,17 @@ class Download(Response):
                 await asyncio.sleep(self.drip)
             await send({"type": "http.response.body", "body": body[start : start + step], "more_body": True})
         transport = scope.get(_KEY)
-        if self.declared != len(body) and transport is not None:
-            # close, not abort: what was sent so far shall reach the client.
+        if self.content_length != len(body) and transport is not None:
+            # close, not abort: the client receives what was sent so far.
             transport.close()
-            await _gone(receive)
+            await _wait_for_disconnect(receive)
             return
         await send({"type": "http.response.body", "body": b""})
         if transport is None or not transport.is_closing():
-            self.done()
+            self.on_complete()
 
 
-async def _gone(receive: Receive) -> None:
-    # Returning before uvicorn has noticed would make it send a 500 and log an error.
+async def _wait_for_disconnect(receive: Receive) -> None:
+    # If the application returned before uvicorn noticed, uvicorn would send HTTP 500 and log an error.
     while (await receive())["type"] != "http.disconnect":
         pass

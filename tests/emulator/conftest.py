@@ -1,13 +1,16 @@
-"""A client for each dialect that knows nothing but the documentation, and no mercy with answers."""
+"""A client for each dialect, written from the API documentation alone."""
 
 from __future__ import annotations
 
+import base64
+import io
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.emulator.pytest_plugin import (  # noqa: F401 - fixtures
@@ -18,7 +21,7 @@ from airflow_provider_flux.emulator.pytest_plugin import (  # noqa: F401 - fixtu
 
 
 class Api:
-    """One dialect over real HTTP."""
+    """A client of one dialect, over real HTTP."""
 
     def __init__(self, emulator: FluxEmulator, gateway: str) -> None:
         self.emulator, self.gateway = emulator, gateway
@@ -36,13 +39,13 @@ class Api:
         return self.http.get("/flux/v1/get_result", params={"id": submitted.json()["id"]})
 
     def result(self, model: str = "flux-dev", **parameters: Any) -> dict[str, Any]:
-        """Submit and poll until the job has ended."""
+        """Submit, and poll until the job has ended."""
         submitted = self.submit(model, **parameters)
         assert submitted.status_code == 200, submitted.text
         while True:
-            answer = self.poll(submitted)
-            if answer.json()["status"] != "Pending":
-                return dict(answer.json())
+            body = self.poll(submitted).json()
+            if body["status"] != "Pending":
+                return dict(body)
             time.sleep(0.02)
 
     def link(self, model: str = "flux-dev", **parameters: Any) -> str:
@@ -51,7 +54,7 @@ class Api:
 
 @pytest.fixture(params=["cometapi", "bfl"])
 def api(request: pytest.FixtureRequest, flux_emulator: FluxEmulator) -> Iterator[Api]:  # noqa: F811
-    """Each dialect in turn; jobs are ready at once."""
+    """Each dialect in turn. Jobs are ready at once."""
     yield from _open(flux_emulator, request.param)
 
 
@@ -72,7 +75,18 @@ def _open(emulator: FluxEmulator, gateway: str) -> Iterator[Api]:
         yield api
 
 
-def message(answer: httpx.Response) -> str:
-    """The text of an error, in whichever dialect."""
-    body = answer.json()
+def fetch(url: str, **headers: str) -> httpx.Response:
+    return httpx.get(url, headers=headers, trust_env=False, verify=False)
+
+
+def png(width: int = 300, height: int = 256) -> str:
+    """A PNG of this size as base64."""
+    file = io.BytesIO()
+    Image.new("RGB", (width, height)).save(file, "png")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def message(response: httpx.Response) -> str:
+    """The text of an error in either dialect."""
+    body = response.json()
     return str(body["error"]["message"] if "error" in body else body["detail"])

@@ -1,4 +1,4 @@
-"""The control API refuses what it does not understand, and says which field."""
+"""The control API rejects invalid settings and faults, and names the field."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from airflow_provider_flux.emulator import FluxEmulator
         {"colour": "red"},
     ],
 )
-def test_wrong_settings(flux_emulator: FluxEmulator, changes: dict[str, Any]) -> None:
+def test_invalid_setting_is_rejected_by_name(flux_emulator: FluxEmulator, changes: dict[str, Any]) -> None:
     (field,) = changes
     with pytest.raises(ValueError, match=field):
         flux_emulator.settings(**changes)
@@ -33,12 +33,12 @@ def test_wrong_settings(flux_emulator: FluxEmulator, changes: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize(
-    ("fault", "named"),
+    ("fault", "reason"),
     [
         ({"http": 500}, "on"),
         ({"on": "nowhere", "http": 500}, "on"),
-        ({"on": "poll"}, "does nothing"),
-        ({"on": "poll", "times": 3, "match": "x"}, "does nothing"),
+        ({"on": "poll"}, "has no effect"),
+        ({"on": "poll", "times": 3, "match": "x"}, "has no effect"),
         ({"on": "poll", "http": 99}, "http"),
         ({"on": "poll", "htpp": 500}, "htpp"),
         ({"on": "poll", "json_": 1}, "json_"),
@@ -51,12 +51,14 @@ def test_wrong_settings(flux_emulator: FluxEmulator, changes: dict[str, Any]) ->
         ({"on": "poll", "details": {}}, "details"),
     ],
 )
-def test_wrong_faults(flux_emulator: FluxEmulator, fault: dict[str, Any], named: str) -> None:
-    with pytest.raises(ValueError, match=named):
+def test_invalid_fault_is_rejected_with_the_reason(
+    flux_emulator: FluxEmulator, fault: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason):
         flux_emulator.fault(**fault)
 
 
-def test_a_reset_restores_the_start(flux_emulator: FluxEmulator) -> None:
+def test_reset_restores_the_initial_settings(flux_emulator: FluxEmulator) -> None:
     before = flux_emulator.settings()
     flux_emulator.settings(duration=[1, 2], credits=1, moderate=[], shape="wrapped")
     flux_emulator.reset()

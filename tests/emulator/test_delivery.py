@@ -1,4 +1,4 @@
-"""Delivered images: real, of the asked size, the same for the same seed; links that end."""
+"""Downloads: real images of the requested size that depend on the seed, and links that expire."""
 
 from __future__ import annotations
 
@@ -6,16 +6,10 @@ import io
 import re
 from typing import Any
 
-import httpx
 import pytest
 from PIL import Image
 
-from .conftest import Api
-from .test_validation import png
-
-
-def fetch(url: str, **headers: str) -> httpx.Response:
-    return httpx.get(url, headers=headers, trust_env=False, verify=False)
+from .conftest import Api, fetch, png
 
 
 @pytest.mark.parametrize(
@@ -33,46 +27,46 @@ def fetch(url: str, **headers: str) -> httpx.Response:
         ("flux-3-image", {"resolution": "2k"}, "JPEG", (2048, 2048)),
     ],
 )
-def test_format_and_size(
+def test_image_has_the_requested_format_and_size(
     bfl: Api, model: str, parameters: dict[str, Any], file_format: str, size: tuple[int, int]
 ) -> None:
-    answer = fetch(bfl.link(model, **parameters))
-    assert answer.status_code == 200
-    image = Image.open(io.BytesIO(answer.content))
+    response = fetch(bfl.link(model, **parameters))
+    assert response.status_code == 200
+    image = Image.open(io.BytesIO(response.content))
     image.load()
     assert (image.format, image.size) == (file_format, size)
-    assert answer.headers["content-type"] == f"image/{file_format.lower()}"
+    assert response.headers["content-type"] == f"image/{file_format.lower()}"
 
 
-def test_the_art_follows_the_seed_alone(bfl: Api) -> None:
+def test_art_depends_on_the_seed_only(bfl: Api) -> None:
     def image(**parameters: Any) -> bytes:
         return fetch(bfl.link("flux-2-pro", output_format="png", width=256, height=256, **parameters)).content
 
     def above_the_text(data: bytes) -> bytes:
         return Image.open(io.BytesIO(data)).crop((0, 0, 256, 120)).tobytes()
 
-    one = image(seed=1)
-    assert image(seed=1) == one
-    assert above_the_text(image(seed=2)) != above_the_text(one)
+    first = image(seed=1)
+    assert image(seed=1) == first
+    assert above_the_text(image(seed=2)) != above_the_text(first)
     other_prompt = image(seed=1, prompt="something else")
-    assert other_prompt != one
-    assert above_the_text(other_prompt) == above_the_text(one)
+    assert other_prompt != first
+    assert above_the_text(other_prompt) == above_the_text(first)
 
 
-def test_without_a_seed_one_is_drawn_and_reported(api: Api) -> None:
+def test_random_seed_is_reported(api: Api) -> None:
     seeds = {api.result()["result"]["seed"] for _ in range(3)}
     assert len(seeds) == 3
     assert {job["seed"] for job in api.emulator.stats()["jobs"]} == seeds
 
 
-def test_links_expire_and_are_signed_anew_only_if_told_to(api: Api) -> None:
+def test_link_expires_and_is_renewed_only_with_renew_links(api: Api) -> None:
     api.emulator.settings(link_ttl=0)
     submitted = api.submit()
     link = api.poll(submitted).json()["result"]["sample"]
-    answer = fetch(link)
-    assert answer.status_code == 403
-    assert answer.headers["content-type"] == "application/xml"
-    assert "<Code>AuthenticationFailed</Code>" in answer.text
+    response = fetch(link)
+    assert response.status_code == 403
+    assert response.headers["content-type"] == "application/xml"
+    assert "<Code>AuthenticationFailed</Code>" in response.text
     assert api.poll(submitted).json()["result"]["sample"] == link
 
     api.emulator.settings(link_ttl=30, renew_links=True)
@@ -81,7 +75,7 @@ def test_links_expire_and_are_signed_anew_only_if_told_to(api: Api) -> None:
     assert fetch(renewed).status_code == 200
 
 
-def test_a_link_cannot_be_forged(bfl: Api) -> None:
+def test_forged_link_returns_403(bfl: Api) -> None:
     link = bfl.link()
     for forged in (link[:-1], re.sub(r"se=\d+", "se=9999999999", link), link.split("?")[0], link + "ä"):
         assert fetch(forged).status_code == 403
@@ -90,7 +84,7 @@ def test_a_link_cannot_be_forged(bfl: Api) -> None:
 
 
 @pytest.mark.parametrize("header", ["Authorization", "x-key"])
-def test_a_key_sent_to_the_delivery_host_is_a_leak(bfl: Api, header: str) -> None:
+def test_key_sent_to_the_delivery_host_is_counted_as_a_leak(bfl: Api, header: str) -> None:
     link = bfl.link()
     assert fetch(link, **{header: "emulator-key"}).status_code == 400
     assert bfl.emulator.stats()["credential_leaks"] == 1
@@ -98,6 +92,6 @@ def test_a_key_sent_to_the_delivery_host_is_a_leak(bfl: Api, header: str) -> Non
     assert bfl.emulator.stats()["downloads"] == 1
 
 
-def test_the_cap_on_text_keeps_a_long_prompt_inside_a_small_image(bfl: Api) -> None:
+def test_long_prompt_fits_a_small_image(bfl: Api) -> None:
     link = bfl.link("flux-2-pro", prompt="long word" * 500, width=64, height=64)
     assert fetch(link).status_code == 200

@@ -1,4 +1,4 @@
-"""Submit, poll, account calls and refusals: what each API answers on its own paths."""
+"""Submit, poll, account calls and errors: the responses of each API on its own paths."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from .conftest import Api, message
 
 
-def test_a_job_goes_from_pending_to_ready(api: Api) -> None:
+def test_job_goes_from_pending_to_ready(api: Api) -> None:
     api.emulator.settings(duration=[0.15, 0.2])
     submitted = api.submit(seed=7)
     assert submitted.json()["cost"] == 2.5
@@ -26,35 +26,35 @@ def test_a_job_goes_from_pending_to_ready(api: Api) -> None:
     assert result["end_time"] - result["start_time"] == result["duration"]
 
 
-def test_cometapi_passes_the_upstream_polling_url_through(comet: Api) -> None:
-    answer = comet.submit().json()
-    assert answer["polling_url"] == f"https://api.eu2.bfl.ai/v1/get_result?id={answer['id']}"
+def test_cometapi_returns_the_upstream_polling_url(comet: Api) -> None:
+    response = comet.submit().json()
+    assert response["polling_url"] == f"https://api.eu2.bfl.ai/v1/get_result?id={response['id']}"
 
 
-def test_bfl_knows_a_job_only_on_its_cluster(bfl: Api) -> None:
+def test_bfl_job_is_known_only_on_its_cluster(bfl: Api) -> None:
     submitted = bfl.submit()
     url, job_id = submitted.json()["polling_url"], submitted.json()["id"]
     assert url == f"{bfl.emulator.url}/clusters/eu2/v1/get_result?id={job_id}"
     for wrong in (f"/v1/get_result?id={job_id}", f"/clusters/us1/v1/get_result?id={job_id}"):
-        answer = bfl.http.get(wrong)
-        assert (answer.status_code, answer.json()["status"]) == (200, "Task not found")
+        response = bfl.http.get(wrong)
+        assert (response.status_code, response.json()["status"]) == (200, "Task not found")
     assert bfl.http.get(url).json()["status"] == "Ready"
 
 
-def test_a_webhook_submit_has_no_polling_url_and_is_found_globally(bfl: Api) -> None:
-    answer = bfl.submit(webhook_url="https://example.com/hook", webhook_secret="hush").json()
-    assert "polling_url" not in answer
-    assert answer["webhook_url"] == "https://example.com/hook"
-    assert answer["status"] == "Pending"
-    assert bfl.http.get("/v1/get_result", params={"id": answer["id"]}).json()["status"] == "Ready"
+def test_webhook_submit_has_no_polling_url_and_is_known_globally(bfl: Api) -> None:
+    response = bfl.submit(webhook_url="https://example.com/hook", webhook_secret="hush").json()
+    assert "polling_url" not in response
+    assert response["webhook_url"] == "https://example.com/hook"
+    assert response["status"] == "Pending"
+    assert bfl.http.get("/v1/get_result", params={"id": response["id"]}).json()["status"] == "Ready"
     (job,) = bfl.emulator.stats()["jobs"]
     assert job["parameters"]["webhook_secret"] == "***"
 
 
-def test_the_accounts_of_the_dialects_are_apart(comet: Api, bfl: Api) -> None:
+def test_cometapi_does_not_know_a_job_of_bfl(comet: Api, bfl: Api) -> None:
     job_id = bfl.submit().json()["id"]
-    answer = comet.http.get("/flux/v1/get_result", params={"id": job_id})
-    assert answer.json()["status"] == "Task not found"
+    response = comet.http.get("/flux/v1/get_result", params={"id": job_id})
+    assert response.json()["status"] == "Task not found"
 
 
 @pytest.mark.parametrize(
@@ -65,10 +65,12 @@ def test_the_accounts_of_the_dialects_are_apart(comet: Api, bfl: Api) -> None:
     ("method", "path"),
     [("POST", "/flux/v1/flux-dev"), ("GET", "/flux/v1/get_result?id=1"), ("GET", "/v1/models")],
 )
-def test_cometapi_wants_a_bearer_key(comet: Api, method: str, path: str, headers: dict[str, str]) -> None:
-    answer = httpx.request(method, comet.emulator.url + path, headers=headers, trust_env=False, verify=False)
-    assert answer.status_code == 401
-    error = answer.json()["error"]
+def test_cometapi_rejects_a_request_without_a_bearer_key(
+    comet: Api, method: str, path: str, headers: dict[str, str]
+) -> None:
+    response = httpx.request(method, comet.emulator.url + path, headers=headers, trust_env=False, verify=False)
+    assert response.status_code == 401
+    error = response.json()["error"]
     assert error["type"] == "comet_api_error"
     assert "(request id: " in error["message"]
     assert error.keys() == {"message", "type", "param", "code"}
@@ -84,32 +86,32 @@ def test_cometapi_wants_a_bearer_key(comet: Api, method: str, path: str, headers
         ("GET", "/v1/credits"),
     ],
 )
-def test_bfl_wants_an_x_key(bfl: Api, method: str, path: str, headers: dict[str, str]) -> None:
-    answer = httpx.request(method, bfl.emulator.url + path, headers=headers, trust_env=False, verify=False)
-    assert answer.status_code == 403
-    assert answer.json() == {"detail": "Not authenticated - Invalid Authentication"}
+def test_bfl_rejects_a_request_without_an_x_key(bfl: Api, method: str, path: str, headers: dict[str, str]) -> None:
+    response = httpx.request(method, bfl.emulator.url + path, headers=headers, trust_env=False, verify=False)
+    assert response.status_code == 403
+    assert response.json() == {"detail": "Not authenticated - Invalid Authentication"}
 
 
-def test_unknown_models(comet: Api, bfl: Api) -> None:
-    answer = comet.submit("flux-9")
-    assert answer.status_code == 503
-    assert answer.json()["error"]["code"] == "model_not_found"
-    assert "no available channel" in message(answer)
-    answer = bfl.submit("flux-9")
-    assert (answer.status_code, answer.json()) == (404, {"detail": "Not Found"})
+def test_unknown_model_has_the_error_of_the_dialect(comet: Api, bfl: Api) -> None:
+    response = comet.submit("flux-9")
+    assert response.status_code == 503
+    assert response.json()["error"]["code"] == "model_not_found"
+    assert "no available channel" in message(response)
+    response = bfl.submit("flux-9")
+    assert (response.status_code, response.json()) == (404, {"detail": "Not Found"})
 
 
-def test_unknown_ids_and_missing_ids(comet: Api, bfl: Api) -> None:
+def test_unknown_id_is_not_found_and_missing_id_is_invalid(comet: Api, bfl: Api) -> None:
     for api in (comet, bfl):
-        answer = api.http.get(f"{api.prefix}/get_result", params={"id": "nobody"})
-        assert (answer.status_code, answer.json()["status"]) == (200, "Task not found")
-    answer = bfl.http.get("/v1/get_result")
-    assert answer.status_code == 422
-    assert answer.json()["detail"][0]["loc"] == ["query", "id"]
+        response = api.http.get(f"{api.prefix}/get_result", params={"id": "unknown"})
+        assert (response.status_code, response.json()["status"]) == (200, "Task not found")
+    response = bfl.http.get("/v1/get_result")
+    assert response.status_code == 422
+    assert response.json()["detail"][0]["loc"] == ["query", "id"]
     assert comet.http.get("/flux/v1/get_result").status_code == 400
 
 
-def test_account_calls(comet: Api, bfl: Api) -> None:
+def test_credits_and_model_lists(comet: Api, bfl: Api) -> None:
     assert bfl.http.get("/v1/credits").json() == {"credits": 10_000}
     catalogue = httpx.get(f"{comet.emulator.url}/api/models", trust_env=False, verify=False).json()
     assert catalogue["success"] is True
@@ -119,18 +121,18 @@ def test_account_calls(comet: Api, bfl: Api) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/flux/v1", "/flux/v2/flux-dev", "/api/v1/x", "/docs"])
-def test_a_mistyped_gateway_path_is_a_web_page(comet: Api, path: str) -> None:
-    answer = comet.http.get(path)
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+def test_mistyped_gateway_path_returns_a_web_page(comet: Api, path: str) -> None:
+    response = comet.http.get(path)
+    assert (response.status_code, response.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert comet.http.get("/flux/v1/flux-dev").text.startswith("<!doctype html>")
 
 
 @pytest.mark.parametrize("path", ["/v1/nothing", "/delivery/x", "/emulator/x"])
-def test_other_mistyped_paths_are_404(bfl: Api, path: str) -> None:
-    answer = bfl.http.get(path)
-    assert (answer.status_code, answer.json()) == (404, {"detail": "Not Found"})
+def test_other_mistyped_path_returns_404(bfl: Api, path: str) -> None:
+    response = bfl.http.get(path)
+    assert (response.status_code, response.json()) == (404, {"detail": "Not Found"})
 
 
-def test_flux_3_tells_its_cost_with_the_result(bfl: Api) -> None:
+def test_flux_3_reports_its_cost_with_the_result(bfl: Api) -> None:
     assert bfl.submit("flux-3-image").json()["cost"] is None
     assert bfl.result("flux-3-image")["cost"] == 6

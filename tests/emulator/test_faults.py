@@ -1,4 +1,4 @@
-"""Each way to misbehave, and which requests it hits."""
+"""The effect of each fault, and the requests that it applies to."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import httpx
 import pytest
 from PIL import Image
 
-from .conftest import Api, message
-from .test_delivery import fetch
+from .conftest import Api, fetch, message
 
 
-def test_the_http_errors_have_the_body_of_the_dialect(comet: Api, bfl: Api) -> None:
+def test_http_error_has_the_body_of_the_dialect(comet: Api, bfl: Api) -> None:
     comet.emulator.fault(on="submit", http=429, headers={"Retry-After": "3"}, times=2)
-    answer = comet.submit()
-    assert (answer.status_code, answer.headers["retry-after"]) == (429, "3")
-    assert answer.json()["error"]["code"] == "rate_limit_exceeded"
+    response = comet.submit()
+    assert (response.status_code, response.headers["retry-after"]) == (429, "3")
+    assert response.json()["error"]["code"] == "rate_limit_exceeded"
     assert bfl.submit().json() == {"detail": "Too many active tasks"}
     assert bfl.submit().status_code == 200
 
@@ -39,21 +38,21 @@ def test_the_http_errors_have_the_body_of_the_dialect(comet: Api, bfl: Api) -> N
         ({"html": "<p>bad gateway", "http": 502}, 502, "text/html; charset=utf-8", "<p>bad gateway"),
     ],
 )
-def test_any_body(api: Api, fault: dict[str, Any], code: int, content_type: str, text: str) -> None:
+def test_body_replaces_the_response(api: Api, fault: dict[str, Any], code: int, content_type: str, text: str) -> None:
     api.emulator.fault(on="submit", **fault)
-    answer = api.submit()
-    assert (answer.status_code, answer.headers["content-type"], answer.text) == (code, content_type, text)
+    response = api.submit()
+    assert (response.status_code, response.headers["content-type"], response.text) == (code, content_type, text)
 
 
-def test_an_answer_without_content_and_a_redirect(api: Api) -> None:
+def test_empty_response_and_redirect(api: Api) -> None:
     api.emulator.fault(on="submit", http=204)
     assert (api.submit().status_code, api.emulator.stats()["submits"]) == (204, 0)
     api.emulator.fault(on="poll", redirect="https://example.com/")
-    answer = api.poll(api.submit())
-    assert (answer.status_code, answer.headers["location"]) == (302, "https://example.com/")
+    response = api.poll(api.submit())
+    assert (response.status_code, response.headers["location"]) == (302, "https://example.com/")
 
 
-def test_a_dropped_submit_may_have_been_accepted(api: Api) -> None:
+def test_accept_creates_the_job_before_the_fault(api: Api) -> None:
     for accept, jobs in ((False, 0), (True, 1)):
         api.emulator.fault(on="submit", drop=True, accept=accept)
         with pytest.raises(httpx.RemoteProtocolError):
@@ -64,7 +63,7 @@ def test_a_dropped_submit_may_have_been_accepted(api: Api) -> None:
     assert api.emulator.stats()["submits"] == 2
 
 
-def test_a_slow_answer(api: Api) -> None:
+def test_delayed_response(api: Api) -> None:
     api.emulator.fault(on="submit", delay=1, accept=True)
     with pytest.raises(httpx.ReadTimeout):
         api.http.post(f"{api.prefix}/flux-dev", json={"prompt": "x"}, timeout=0.2)
@@ -73,7 +72,7 @@ def test_a_slow_answer(api: Api) -> None:
     assert api.submit().status_code == 200
 
 
-def test_an_outage_ends_by_itself(api: Api) -> None:
+def test_outage_ends_after_its_seconds(api: Api) -> None:
     api.emulator.fault(on="any", http=503, seconds=0.3)
     while api.submit().status_code == 503:
         time.sleep(0.02)
@@ -82,7 +81,7 @@ def test_an_outage_ends_by_itself(api: Api) -> None:
     assert fault["active"] is False
 
 
-def test_which_requests_are_hit(api: Api) -> None:
+def test_fault_applies_only_to_selected_requests(api: Api) -> None:
     api.emulator.fault(on="submit", http=500, after=1, times=2, match="kite")
     api.emulator.fault(on="submit", http=502, match="flux-2")
     prompts = ["a dog", "a kite", "a dog", "a kite", "a kite", "a kite"]
@@ -92,27 +91,27 @@ def test_which_requests_are_hit(api: Api) -> None:
 
 
 @pytest.mark.parametrize("word", ["Error", "Failed", "Queued", "Request Moderated", "a new word"])
-def test_any_status_word(api: Api, word: str) -> None:
+def test_status_and_details_replace_those_of_the_job(api: Api, word: str) -> None:
     submitted = api.submit()
     api.emulator.fault(on="poll", status=word, details={"why": "because"})
-    answer = api.poll(submitted).json()
-    assert (answer["status"], answer["details"], answer["result"]) == (word, {"why": "because"}, None)
+    response = api.poll(submitted).json()
+    assert (response["status"], response["details"], response["result"]) == (word, {"why": "because"}, None)
     assert api.poll(submitted).json()["status"] == "Ready"
 
 
-def test_task_not_found_as_404_and_a_failure_as_503(api: Api) -> None:
+def test_status_can_have_an_http_error_code(api: Api) -> None:
     submitted = api.submit()
     api.emulator.fault(on="poll", status="Task not found", http=404)
-    answer = api.poll(submitted)
-    assert (answer.status_code, answer.json()["status"]) == (404, "Task not found")
+    response = api.poll(submitted)
+    assert (response.status_code, response.json()["status"]) == (404, "Task not found")
     api.emulator.fault(on="poll", status="Error", http=503)
     assert api.poll(submitted).status_code == 503
     api.emulator.fault(on="poll", status="Task not found", http=404)
-    answer = api.http.get(f"{api.prefix}/get_result", params={"id": "nobody"})
-    assert (answer.status_code, answer.json()["id"]) == (404, "nobody")
+    response = api.http.get(f"{api.prefix}/get_result", params={"id": "unknown"})
+    assert (response.status_code, response.json()["id"]) == (404, "unknown")
 
 
-def test_a_result_with_another_or_no_sample(api: Api) -> None:
+def test_sample_is_replaced_or_removed(api: Api) -> None:
     submitted = api.submit()
     for given in (None, "", "http://10.0.0.1/secret"):
         api.emulator.fault(on="poll", sample=given)
@@ -120,32 +119,32 @@ def test_a_result_with_another_or_no_sample(api: Api) -> None:
         assert result.get("sample", "missing") == (given or "missing")
 
 
-def test_a_sample_fault_waits_until_the_job_is_ready(api: Api) -> None:
+def test_sample_fault_waits_until_the_job_is_ready(api: Api) -> None:
     api.emulator.settings(duration=0.1)
     api.emulator.fault(on="poll", sample=None)
     assert "sample" not in api.result()["result"]
 
 
-def test_ready_without_a_result(api: Api) -> None:
+def test_ready_status_of_an_unfinished_job_has_no_result(api: Api) -> None:
     api.emulator.settings(duration=60)
     api.emulator.fault(on="poll", status="Ready")
-    answer = api.result()
-    assert (answer["status"], answer["result"]) == ("Ready", None)
+    response = api.result()
+    assert (response["status"], response["result"]) == ("Ready", None)
 
 
-def test_a_submit_with_another_or_no_polling_url(api: Api) -> None:
+def test_polling_url_is_replaced_or_removed(api: Api) -> None:
     for given in (None, "", "https://evil.example/"):
         api.emulator.fault(on="submit", polling_url=given)
         assert api.submit().json().get("polling_url", "missing") == (given or "missing")
 
 
-def test_the_wrapped_shape(api: Api) -> None:
+def test_wrapped_shape(api: Api) -> None:
     submitted = api.submit()
     api.emulator.fault(on="poll", shape="wrapped")
-    answer = api.poll(submitted).json()
-    assert answer["code"] == "success"
-    assert answer["data"]["status"] == "SUCCESS"
-    assert answer["data"]["data"]["sample"].startswith(api.emulator.url)
+    response = api.poll(submitted).json()
+    assert response["code"] == "success"
+    assert response["data"]["status"] == "SUCCESS"
+    assert response["data"]["data"]["sample"].startswith(api.emulator.url)
     assert api.poll(submitted).json()["status"] == "Ready"
 
     api.emulator.settings(shape="wrapped", duration=60)
@@ -155,18 +154,18 @@ def test_the_wrapped_shape(api: Api) -> None:
     assert "Request Moderated" in refused["fail_reason"]
 
 
-def test_the_replicate_shape(api: Api) -> None:
+def test_replicate_shape(api: Api) -> None:
     api.emulator.settings(shape="replicate")
-    answer = api.poll(api.submit()).json()
-    assert answer["status"] == "succeeded"
-    assert answer["output"][0].startswith(api.emulator.url)
+    response = api.poll(api.submit()).json()
+    assert response["status"] == "succeeded"
+    assert response["output"][0].startswith(api.emulator.url)
     api.emulator.settings(duration=60)
-    answer = api.poll(api.submit()).json()
-    assert (answer["status"], answer["output"]) == ("processing", None)
+    response = api.poll(api.submit()).json()
+    assert (response["status"], response["output"]) == ("processing", None)
     assert "Request Moderated" in api.poll(api.submit(prompt="nsfw")).json()["error"]
 
 
-def test_truncated_images(bfl: Api) -> None:
+def test_truncated_image(bfl: Api) -> None:
     link = bfl.link()
     whole = fetch(link).content
     bfl.emulator.fault(on="download", truncate=0.5)
@@ -178,10 +177,10 @@ def test_truncated_images(bfl: Api) -> None:
 
     bfl.emulator.fault(on="download", truncate=0.5, lie=True)
     received = b""
-    with httpx.stream("GET", link, trust_env=False, verify=False) as answer:
-        assert int(answer.headers["content-length"]) == len(whole)
+    with httpx.stream("GET", link, trust_env=False, verify=False) as response:
+        assert int(response.headers["content-length"]) == len(whole)
         with pytest.raises(httpx.RemoteProtocolError):
-            for chunk in answer.iter_raw():
+            for chunk in response.iter_raw():
                 received += chunk
     assert received == whole[: len(whole) // 2]
 
@@ -191,7 +190,7 @@ def test_truncated_images(bfl: Api) -> None:
     assert bfl.emulator.stats()["jobs"][0]["downloads"] == 1
 
 
-def test_padded_and_dripping_images_are_whole(bfl: Api) -> None:
+def test_padded_and_slow_downloads_count_as_complete(bfl: Api) -> None:
     link = bfl.link()
     whole = fetch(link).content
     bfl.emulator.fault(on="download", pad=10)
@@ -201,40 +200,40 @@ def test_padded_and_dripping_images_are_whole(bfl: Api) -> None:
     assert bfl.emulator.stats()["downloads"] == 3
 
 
-def test_a_client_that_leaves_has_not_downloaded(bfl: Api) -> None:
+def test_aborted_download_is_not_counted(bfl: Api) -> None:
     link = bfl.link()
     bfl.emulator.fault(on="download", drip=0.05)
-    with httpx.stream("GET", link, trust_env=False, verify=False) as answer:
-        next(answer.iter_raw())
+    with httpx.stream("GET", link, trust_env=False, verify=False) as response:
+        next(response.iter_raw())
     time.sleep(0.6)
     assert bfl.emulator.stats()["downloads"] == 0
 
 
-def test_other_bytes_instead_of_the_image(bfl: Api) -> None:
+def test_body_or_error_replaces_the_image(bfl: Api) -> None:
     link = bfl.link()
     bfl.emulator.fault(on="download", body="<html>", content_type="text/html")
-    answer = fetch(link)
-    assert (answer.status_code, answer.text) == (200, "<html>")
-    assert answer.headers["content-type"].startswith("text/html")
+    response = fetch(link)
+    assert (response.status_code, response.text) == (200, "<html>")
+    assert response.headers["content-type"].startswith("text/html")
     bfl.emulator.fault(on="download", body="no image")
     assert fetch(link).headers["content-type"] == "image/png"
     bfl.emulator.fault(on="download", http=503)
-    answer = fetch(link)
-    assert (answer.status_code, answer.headers["content-type"]) == (503, "application/xml")
+    response = fetch(link)
+    assert (response.status_code, response.headers["content-type"]) == (503, "application/xml")
     bfl.emulator.fault(on="download", drop=True)
     with pytest.raises(httpx.RemoteProtocolError):
         fetch(link)
     assert bfl.emulator.stats()["downloads"] == 0
 
 
-def test_faults_can_be_taken_back(api: Api) -> None:
-    for forget in (api.emulator.clear_faults, api.emulator.reset):
+def test_faults_are_deleted_by_clear_faults_and_reset(api: Api) -> None:
+    for delete in (api.emulator.clear_faults, api.emulator.reset):
         api.emulator.fault(on="any", http=500, times=None)
         assert api.submit().status_code == 500
-        forget()
+        delete()
         assert api.submit().status_code == 200
 
 
-def test_an_error_of_another_code_has_some_message(comet: Api) -> None:
+def test_unusual_error_code_has_a_generic_message(comet: Api) -> None:
     comet.emulator.fault(on="submit", http=524)
     assert message(comet.submit()).startswith("Upstream service error")

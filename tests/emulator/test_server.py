@@ -1,4 +1,4 @@
-"""Starting and stopping: as a thread, as a process, from the command line, as a pytest fixture."""
+"""Starting and stopping the emulator: in a thread, in a process, from the command line, as a pytest fixture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from airflow_provider_flux.emulator import FluxEmulator, __main__, pytest_plugin
 COMMAND = [sys.executable, "-m", "airflow_provider_flux.emulator"]
 
 
-def test_thread_and_process_are_alike() -> None:
+def test_thread_and_process_have_the_same_settings() -> None:
     for process in (False, True):
         with FluxEmulator(
             key="other", duration=(1, 2), link_ttl=5, max_active=3, credits=9, moderate=["x"], process=process
@@ -27,21 +27,23 @@ def test_thread_and_process_are_alike() -> None:
             assert settings["duration"] == [1, 2]
             assert (settings["link_ttl"], settings["max_active"], settings["credits"]) == (5, 3, 9)
             assert settings["moderate"] == ["x"]
-            answer = httpx.get(f"{emulator.url}/v1/credits", headers={"x-key": "other"}, trust_env=False, verify=False)
-            assert answer.json() == {"credits": 9}
+            response = httpx.get(
+                f"{emulator.url}/v1/credits", headers={"x-key": "other"}, trust_env=False, verify=False
+            )
+            assert response.json() == {"credits": 9}
         with pytest.raises(httpx.ConnectError):
             httpx.get(emulator.url, trust_env=False, verify=False)
         emulator.stop()
 
 
-def test_a_process_with_one_duration_and_a_proxy_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with FluxEmulator(duration=0, process=True) as emulator:
         assert emulator.settings()["duration"] == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_prints_where_it_is_and_ends_on_a_signal(number: signal.Signals) -> None:
+def test_command_prints_url_and_key_and_stops_on_a_signal(number: signal.Signals) -> None:
     options = ["--port=0", "--key=k", "--duration=2-8", "--moderate=a", "--moderate=b"]
     child = subprocess.Popen([*COMMAND, *options], stdout=-1, stderr=-1, text=True)
     try:
@@ -58,7 +60,9 @@ def test_the_command_prints_where_it_is_and_ends_on_a_signal(number: signal.Sign
     assert "Traceback" not in errors + output
 
 
-def test_wrong_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_option_is_rejected_by_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for option, named in (("--duration=8-2", "duration"), ("--duration=x", "duration"), ("--link-ttl=-1", "link_ttl")):
         monkeypatch.setattr(sys, "argv", ["emulator", option])
         with pytest.raises(SystemExit) as stop:
@@ -67,7 +71,7 @@ def test_wrong_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         assert named in capsys.readouterr().err
 
 
-def test_a_taken_port_is_named(flux_emulator: FluxEmulator) -> None:
+def test_port_in_use_is_reported(flux_emulator: FluxEmulator) -> None:
     port = flux_emulator.url.rpartition(":")[2]
     run = subprocess.run([*COMMAND, f"--port={port}"], capture_output=True, text=True)
     assert run.returncode == 1
@@ -78,7 +82,7 @@ def test_a_taken_port_is_named(flux_emulator: FluxEmulator) -> None:
         FluxEmulator(port=int(port), process=True).start()
 
 
-def test_ipv6() -> None:
+def test_ipv6_url_has_brackets() -> None:
     if not socket.has_ipv6:
         pytest.skip("no IPv6")
     try:
@@ -89,20 +93,20 @@ def test_ipv6() -> None:
         assert serving.url_of(sock).startswith("http://[::1]:")
 
 
-def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    sentence = "pip install 'airflow-provider-flux\\[emulator\\]'"
+def test_missing_extra_is_reported_with_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = "pip install 'airflow-provider-flux\\[emulator\\]'"
     monkeypatch.setattr(serving, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=sentence):
+    with pytest.raises(ModuleNotFoundError, match=command):
         FluxEmulator().start()
     monkeypatch.setattr(sys, "argv", ["emulator"])
-    with pytest.raises(SystemExit, match=sentence):
+    with pytest.raises(SystemExit, match=command):
         __main__.main()
     fixture = pytest_plugin._flux_emulator_server.__wrapped__()  # type: ignore[attr-defined]
-    with pytest.raises(pytest.fail.Exception, match=sentence):
+    with pytest.raises(pytest.fail.Exception, match=command):
         next(fixture)
 
 
-def test_importing_the_package_or_the_plugin_loads_nothing_heavy() -> None:
+def test_import_of_package_or_plugin_loads_no_heavy_library() -> None:
     code = (
         "import sys, airflow_provider_flux.emulator.pytest_plugin, airflow_provider_flux.emulator.server\n"
         "loaded = {'fastapi', 'uvicorn', 'PIL', 'pydantic', 'airflow', 'httpx'} & set(sys.modules)\n"
@@ -114,7 +118,7 @@ def test_importing_the_package_or_the_plugin_loads_nothing_heavy() -> None:
         _ = package.nothing
 
 
-def test_the_connection_for_airflow(flux_connection: FluxEmulator) -> None:
+def test_connection_for_airflow(flux_connection: FluxEmulator) -> None:
     connection = flux_connection.connection("bfl", timeout=3)
     assert connection == {
         "conn_type": "flux",
@@ -125,8 +129,8 @@ def test_the_connection_for_airflow(flux_connection: FluxEmulator) -> None:
     assert json.loads(os.environ["AIRFLOW_CONN_FLUX_DEFAULT"]) == flux_connection.connection()
 
 
-def test_the_application_without_a_server_drops_by_raising() -> None:
-    """`create_app` is an ordinary ASGI application for those who bring their own transport."""
+def test_dropped_connection_without_a_server_raises() -> None:
+    """`create_app` returns an ordinary ASGI application, which needs no uvicorn."""
     import asyncio
 
     async def run() -> None:

@@ -1,44 +1,34 @@
-"""What is accepted and what is refused, and that a refusal names the field and makes no job."""
+"""Which bodies are accepted and rejected; a rejection names the field and creates no job."""
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import Any
 
 import pytest
-from PIL import Image, PngImagePlugin
 
-from .conftest import Api, message
+from .conftest import Api, message, png
 
-
-def png(width: int = 300, height: int = 256) -> str:
-    file = io.BytesIO()
-    Image.new("RGB", (width, height)).save(file, "png")
-    return base64.b64encode(file.getvalue()).decode()
-
-
-WRONG: list[tuple[str, str, Any, str]] = [
-    ("flux-dev", "width", "1024", "int_type"),
-    ("flux-dev", "width", True, "int_type"),
-    ("flux-dev", "width", 1024.0, "int_type"),
+INVALID: list[tuple[str, str, Any, str]] = [
+    ("flux-dev", "width", "wide", "int_parsing"),
+    ("flux-dev", "width", True, "multiple_of"),
+    ("flux-dev", "width", 1024.5, "int_from_float"),
     ("flux-dev", "width", None, "int_type"),
     ("flux-dev", "width", 1000, "multiple_of"),
     ("flux-dev", "width", 224, "greater_than_equal"),
     ("flux-dev", "height", 1472, "less_than_equal"),
-    ("flux-dev", "seed", "1", "int_type"),
+    ("flux-dev", "seed", [1], "int_type"),
     ("flux-dev", "steps", 51, "less_than_equal"),
-    ("flux-dev", "guidance", "3", "float_type"),
+    ("flux-dev", "guidance", "high", "float_parsing"),
     ("flux-dev", "guidance", 5.1, "less_than_equal"),
     ("flux-dev", "prompt", 5, "string_type"),
-    ("flux-dev", "prompt_upsampling", 1, "bool_type"),
+    ("flux-dev", "prompt", None, "string_type"),
+    ("flux-dev", "prompt_upsampling", "perhaps", "bool_parsing"),
     ("flux-dev", "safety_tolerance", 7, "less_than_equal"),
-    ("flux-dev", "safety_tolerance", "2", "int_type"),
     ("flux-dev", "output_format", "gif", "enum"),
-    ("flux-dev", "webhook_url", "", "string_too_short"),
-    ("flux-dev", "webhook_url", "https://example.com/" + "x" * 2083, "string_too_long"),
+    ("flux-dev", "webhook_url", "", "url_parsing"),
+    ("flux-dev", "webhook_url", "https://example.com/" + "x" * 2083, "url_too_long"),
     ("flux-dev", "webhook_url", "example.com", "url_parsing"),
-    ("flux-dev", "webhook_url", "http://[", "url_parsing"),
+    ("flux-dev", "webhook_url", "ftp://example.com", "url_scheme"),
     ("flux-dev", "image_prompt", 1, "string_type"),
     ("flux-pro", "interval", 0.5, "greater_than_equal"),
     ("flux-pro-1.1-ultra", "aspect_ratio", "22:9", "value_error"),
@@ -46,6 +36,7 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("flux-pro-1.1-ultra", "aspect_ratio", "0:1", "value_error"),
     ("flux-kontext-pro", "aspect_ratio", "5:1", "value_error"),
     ("flux-kontext-pro", "width", 1024, "value_error"),
+    ("flux-kontext-pro", "width", None, "value_error"),
     ("flux-2-pro", "prompt", None, "string_type"),
     ("flux-2-pro", "width", 0, "greater_than_equal"),
     ("flux-2-pro", "width", 1000, "multiple_of"),
@@ -54,54 +45,87 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("flux-2-flex", "guidance", 1, "greater_than_equal"),
     ("flux-3-image", "safety_tolerance", 5, "less_than_equal"),
     ("flux-3-image", "seed", 1, "extra_forbidden"),
-    ("flux-3-image", "aspect_ratio", "3:1", "enum"),
-    ("flux-3-image", "resolution", "8k", "enum"),
-    ("flux-3-image", "images", "x", "list_type"),
-    ("flux-3-image", "images", ["https://example.com/a.png"] * 11, "too_long"),
+    ("flux-3-image", "resolution", "8k", "literal_error"),
 ]
 
 
-@pytest.mark.parametrize(("model", "field", "value", "type_"), WRONG)
-def test_wrong_values(bfl: Api, model: str, field: str, value: Any, type_: str) -> None:
-    answer = bfl.submit(model, **{field: value})
-    assert answer.status_code == 422
-    (entry,) = answer.json()["detail"]
-    assert (entry["loc"], entry["type"]) == (["body", field], type_)
-    assert entry.keys() == {"loc", "msg", "type", "input"}
+@pytest.mark.parametrize(("model", "field", "value", "type_"), INVALID)
+def test_invalid_value_is_rejected_with_its_field(bfl: Api, model: str, field: str, value: Any, type_: str) -> None:
+    response = bfl.submit(model, **{field: value})
+    assert response.status_code == 422
+    (entry,) = response.json()["detail"]
+    assert (entry["loc"], entry["type"], entry["input"]) == (["body", field], type_, value)
+    assert entry["msg"]
     assert bfl.emulator.stats()["submits"] == 0
 
 
-def test_cometapi_says_the_same_in_its_envelope(comet: Api) -> None:
-    answer = comet.submit("flux-kontext-pro", width=1024, seed="1")
-    assert answer.status_code == 400
-    assert answer.json()["error"]["code"] == "invalid_request"
-    assert "does not support width/height" in message(answer)
-    assert "body.seed: Input should be a valid integer" in message(answer)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("aspect_ratio", "3:1"), ("images", []), ("images", [1]), ("images", ["https://example.com/a.png"] * 11)],
+)
+def test_value_that_matches_no_alternative_of_flux_3_is_rejected(bfl: Api, field: str, value: Any) -> None:
+    response = bfl.submit("flux-3-image", **{field: value})
+    assert response.status_code == 422
+    assert [entry["loc"][:2] for entry in response.json()["detail"]] == [["body", field]] * 2
+
+
+def test_total_pixels_above_the_maximum_are_rejected(bfl: Api) -> None:
+    response = bfl.submit("flux-2-pro", width=2048, height=2064)
+    assert response.status_code == 422
+    (entry,) = response.json()["detail"]
+    assert entry == {
+        "type": "value_error",
+        "loc": ["body", "width"],
+        "msg": "Value error, width x height must not exceed 4 megapixels",
+        "input": 2048,
+        "ctx": {"error": {}},
+    }
+
+
+def test_cometapi_reports_all_errors_in_one_message(comet: Api) -> None:
+    response = comet.submit("flux-kontext-pro", width=1024, seed="one")
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "invalid_request"
+    assert "does not support width/height" in message(response)
+    assert "body.seed: Input should be a valid integer" in message(response)
 
 
 ACCEPTED: list[tuple[str, dict[str, Any]]] = [
     ("flux-dev", {"negative_prompt": "unknown fields are ignored", "seed": None, "width": 1440}),
     ("flux-dev", {"steps": 50, "guidance": 5, "webhook_url": None, "prompt": "Grüße 한국 \U0001f600"}),
+    ("flux-dev", {"width": "1024", "height": 1024.0, "seed": "7", "guidance": "3", "prompt_upsampling": "yes"}),
     ("flux-pro", {"interval": 1.5, "seed": -(2**70)}),
     ("flux-pro-1.1-ultra", {"aspect_ratio": "9:21", "raw": True, "width": "ignored"}),
     ("flux-pro-1.1-ultra-finetuned", {"finetune_id": "org/x", "finetune_strength": 2}),
     ("flux-kontext-max", {"aspect_ratio": None, "input_image": "https://example.com/a.png"}),
-    ("flux-pro-1.0-expand", {"image": f"data:image/png;base64,{png()}", "left": 40}),
+    ("flux-pro-1.0-fill", {"image": png(), "prompt_upsampling": None, "steps": None, "guidance": None}),
+    ("flux-pro-1.0-expand", {"image": f"data:image/png;base64,{png()}", "left": 40, "top": None}),
     ("flux-pro-1.0-depth", {"preprocessed_image": png()}),
     ("flux-2-pro", {"width": None, "height": 1040, "input_image_8": png()}),
-    ("flux-2-klein-4b", {"input_image_8": "is no parameter of klein"}),
+    ("flux-2-flex", {"prompt_upsampling": None}),
+    ("flux-2-klein-4b", {"input_image_8": "klein does not have this parameter"}),
     ("flux-3-image", {"images": [png(), "https://example.com/a.png"], "resolution": "768sq", "version": "latest"}),
+    ("flux-3-image", {"images": png(), "aspect_ratio": "9:21"}),
 ]
 
 
 @pytest.mark.parametrize(("model", "parameters"), ACCEPTED)
-def test_right_values(api: Api, model: str, parameters: dict[str, Any]) -> None:
-    answer = api.submit(model, **parameters)
-    assert answer.status_code == 200, answer.text
+def test_valid_parameters_are_accepted(api: Api, model: str, parameters: dict[str, Any]) -> None:
+    response = api.submit(model, **parameters)
+    assert response.status_code == 200, response.text
+
+
+def test_values_are_converted_to_the_types_of_the_schema(bfl: Api) -> None:
+    sent: dict[str, Any] = {"width": "512", "height": 256.0, "seed": "7", "prompt_upsampling": "on", "sparkle": "3"}
+    assert bfl.submit(**sent).status_code == 200
+    (job,) = bfl.emulator.stats()["jobs"]
+    converted = {"width": 512, "height": 256, "seed": 7, "prompt_upsampling": True, "sparkle": "3"}
+    assert job["parameters"] == {"prompt": "a red kite", **converted}
+    assert job["seed"] == 7
 
 
 @pytest.mark.parametrize(
-    ("model", "missing"),
+    ("model", "location"),
     [
         ("flux-2-pro", ["body", "prompt"]),
         ("flux-pro-1.0-fill", ["body", "image"]),
@@ -109,92 +133,41 @@ def test_right_values(api: Api, model: str, parameters: dict[str, Any]) -> None:
         ("flux-pro-1.0-fill-finetuned", ["body", "finetune_id"]),
     ],
 )
-def test_required_fields(bfl: Api, model: str, missing: list[str]) -> None:
-    answer = bfl.http.post(f"/v1/{model}", json={})
-    assert answer.status_code == 422
-    assert answer.json()["detail"][0]["loc"] == missing
+def test_missing_required_field_is_rejected(bfl: Api, model: str, location: list[str]) -> None:
+    response = bfl.http.post(f"/v1/{model}", json={})
+    assert response.status_code == 422
+    assert response.json()["detail"][0]["loc"] == location
 
 
-def test_only_cometapi_demands_a_prompt_of_flux_1(comet: Api, bfl: Api) -> None:
-    assert bfl.http.post("/v1/flux-dev", json={"prompt": None}).status_code == 200
-    assert comet.http.post("/flux/v1/flux-dev", json={"prompt": None}).status_code == 400
-    answer = comet.http.post("/flux/v1/flux-dev", json={})
-    assert answer.status_code == 400
-    assert "body.prompt: Field required" in message(answer)
+def test_only_cometapi_requires_a_prompt_of_flux_1(comet: Api, bfl: Api) -> None:
+    for body in ({}, {"prompt": None}):
+        assert bfl.http.post("/v1/flux-pro-1.1", json=body).status_code == 200
+        assert comet.http.post("/flux/v1/flux-pro-1.1", json=body).status_code == 400
+    assert "body.prompt: Field required" in message(comet.http.post("/flux/v1/flux-dev", json={}))
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [
-        *(b"", b"{", b"[]", b'"x"', b"null", b"\xff", b"[" * 100_000),
-        *(b'{"seed": NaN}', b'{"seed": 1e999}', b'{"prompt": "\\ud800"}'),
-    ],
-)
-def test_a_body_that_is_no_json_object(api: Api, raw: bytes) -> None:
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b'"x"', b"null", b"\xff", b"[" * 100_000])
+def test_body_that_is_not_a_json_object_is_rejected(api: Api, raw: bytes) -> None:
     headers = {"content-type": "application/json"}
-    answer = api.http.post(f"{api.prefix}/flux-dev", content=raw, headers=headers)
-    assert answer.status_code == (422 if api.gateway == "bfl" else 400)
-    assert api.http.post(f"{api.prefix}/flux-dev", content=b'{"prompt": "x"}').status_code in (400, 422)
+    response = api.http.post(f"{api.prefix}/flux-dev", content=raw, headers=headers)
+    assert response.status_code in ((400, 422) if api.gateway == "bfl" else (400,))
+    assert message(response)
 
 
-@pytest.mark.parametrize("value", ["", "not base64", base64.b64encode(b"no image").decode(), png()[:60]])
-@pytest.mark.parametrize(("model", "field"), [("flux-dev", "image_prompt"), ("flux-3-image", "images")])
-def test_input_images_must_be_images(api: Api, model: str, field: str, value: str) -> None:
-    answer = api.submit(model, **{field: [value] if field == "images" else value})
-    assert answer.status_code == 400
-    assert field in message(answer)
+@pytest.mark.parametrize("raw", [b'{"seed": NaN}', b'{"seed": 1e999}', b'{"prompt": "\\ud800"}', b'{"x": Infinity}'])
+def test_value_that_json_cannot_express_is_rejected(api: Api, raw: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    response = api.http.post(f"{api.prefix}/flux-dev", content=raw, headers=headers)
+    assert response.status_code == (422 if api.gateway == "bfl" else 400)
+    assert "JSON decode error" in message(response)
 
 
-def test_where_base64_is_wanted_a_url_is_refused(comet: Api, bfl: Api) -> None:
-    url = "https://example.com/a.png"
-    assert bfl.submit("flux-dev", image_prompt=url).status_code == 400
-    assert comet.submit("flux-dev", image_prompt=url).status_code == 200
-    assert comet.submit("flux-pro-1.0-fill", image=url).status_code == 400
+def test_body_without_a_json_content_type_is_rejected(bfl: Api) -> None:
+    for raw in (b'{"prompt": "x"}', b"\xff"):
+        response = bfl.http.post("/v1/flux-dev", content=raw, headers={"content-type": "text/plain"})
+        assert response.status_code == 422
+        assert response.json()["detail"][0]["type"] == "model_attributes_type"
 
 
-def test_input_images_have_a_limit(bfl: Api) -> None:
-    answer = bfl.submit("flux-2-pro", input_image=png(5000, 4016))
-    assert answer.status_code == 400
-    assert "20 megapixels" in message(answer)
-
-
-@pytest.mark.parametrize("size", [(255, 512), (512, 255)])
-@pytest.mark.parametrize(
-    ("model", "field"), [("flux-dev", "image_prompt"), ("flux-pro-1.0-fill", "image"), ("flux-3-image", "images")]
-)
-def test_input_images_have_a_least_side(api: Api, model: str, field: str, size: tuple[int, int]) -> None:
-    image = png(*size)
-    answer = api.submit(model, **{field: [image] if field == "images" else image})
-    assert answer.status_code == 400
-    assert f"{field}: each side must have at least 256 pixels" in message(answer)
-
-
-def test_a_mask_has_the_size_of_its_image(api: Api) -> None:
-    image, mask = png(512, 300), png(300, 512)
-    answer = api.submit("flux-pro-1.0-fill", image=image, mask=mask)
-    assert answer.status_code == 400
-    assert "mask: must have the same size as image" in message(answer)
-    assert api.submit("flux-pro-1.0-fill", image=image, mask=image).status_code == 200
-
-
-def test_a_photo_that_is_stored_on_its_side_takes_an_upright_mask(api: Api) -> None:
-    exif, file = Image.Exif(), io.BytesIO()
-    exif[0x0112] = 6
-    Image.new("RGB", (512, 300)).save(file, "JPEG", exif=exif)
-    photo = base64.b64encode(file.getvalue()).decode()
-    assert api.submit("flux-pro-1.0-fill", image=photo, mask=png(300, 512)).status_code == 200
-    assert api.submit("flux-pro-1.0-fill", image=photo, mask=png(512, 300)).status_code == 400
-
-
-def test_a_long_text_in_a_png_is_no_fault(api: Api) -> None:
-    info, file = PngImagePlugin.PngInfo(), io.BytesIO()
-    info.add_text("workflow", "x" * 2_000_000, zip=True)
-    Image.new("RGB", (300, 300)).save(file, "PNG", pnginfo=info)
-    data = file.getvalue()
-    for given, status in ((data, 200), (data[:-20], 400)):
-        answer = api.submit("flux-2-pro", input_image=base64.b64encode(given).decode())
-        assert answer.status_code == status
-
-
-def test_a_side_that_is_not_given_is_chosen_to_fit(bfl: Api) -> None:
+def test_missing_side_is_chosen_to_fit_the_maximum(bfl: Api) -> None:
     assert bfl.submit("flux-2-pro", width=8192).json()["output_mp"] == 4.0

@@ -20,6 +20,7 @@ MEANT = {
     ("flux-2-*", "width", "default"): "the API chooses a size; the emulator has to draw one",
     ("flux-2-*", "height", "default"): "as for width",
     ("*", "webhook_url", "low"): "the client never sends an empty field, so needs no least length",
+    ("flux-3-image", "images", "low"): "as for webhook_url",
     ("flux-pro", "", "one of"): "the API would draw from an empty prompt and bill it; its SDK refuses, and so do we",
     ("flux-dev", "", "one of"): "as for flux-pro",
     ("flux-pro-1.1*", "", "one of"): "as for flux-pro",
