@@ -35,7 +35,7 @@ def _running(tmp_path_factory: pytest.TempPathFactory, _seaweed: SeaweedFS) -> I
         connections = {"flux_default": flux.connection(timeout=15), "aws_default": _seaweed.connection()}
         env = {
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
-            "AIRFLOW__CORE__AUTH_MANAGER": "tests.e2e.auth_headers.OneDagAuthManager",
+            "AIRFLOW__CORE__AUTH_MANAGER": "tests.e2e.auth.OneDagAuthManager",
             "PYTHONPATH": str(ROOT),
         }
         users = {"admin": "admin", "viewer": "viewer", "gardener": "viewer", "nobody": ""}
