@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.e2e.dags.gallery import PROMPTS, SEED
 from tests.e2e.gallery import Gallery
-from tests.e2e.running import Run, hold
+from tests.e2e.running import Run, keep_pending
 
 pytestmark = pytest.mark.e2e
 
@@ -148,7 +148,7 @@ def test_only_images_that_the_result_has_the_hash_of_are_shown(gallery: Gallery)
 
 
 def test_the_link_of_a_task_leads_to_the_gallery_and_then_to_the_image(gallery: Gallery) -> None:
-    hold(gallery.stack)
+    keep_pending(gallery.stack)
     run = Run(gallery.stack, "e2e_money")
     run.wait_for_task("generate", "deferred")
 
@@ -159,7 +159,7 @@ def test_the_link_of_a_task_leads_to_the_gallery_and_then_to_the_image(gallery: 
     assert "is waiting for its image" in text_of(follow())
     gallery.stack.flux.clear_faults()
     assert run.wait() == "success"
-    assert hashlib.sha256(follow().content).hexdigest() == run.told("generate")["sha256"]
+    assert hashlib.sha256(follow().content).hexdigest() == run.result("generate")["sha256"]
     assert "Images 1 to 48 of 50." in text_of(gallery.get("/tasks/many/-1/picture"))
 
 

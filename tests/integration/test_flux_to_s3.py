@@ -15,6 +15,7 @@ from airflow_provider_flux import exceptions as errors
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
+from tests.conftest import both_gateways
 from tests.integration.running import context, run
 from tests.servers.seaweed import SeaweedFS
 
@@ -29,6 +30,7 @@ def upload(generation: Any, **arguments: Any) -> tuple[dict[str, Any], bool]:
     return run(FluxToS3Operator(task_id="upload", generation=generation, **given))
 
 
+@both_gateways
 @pytest.mark.parametrize("waited", [True, False], ids=["waited", "not waited"])
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferrable", "blocking"])
 def test_what_was_generated_lies_in_s3(flux: FluxEmulator, s3: SeaweedFS, waited: bool, deferrable: bool) -> None:
