@@ -61,10 +61,15 @@ def _remove_airflow_home() -> Iterator[None]:
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
 
 
-@pytest.fixture(params=["cometapi", "bfl"])
+both_gateways = pytest.mark.parametrize("flux", ["cometapi", "bfl"], indirect=True)
+"""Runs a test that takes ``flux`` once at each gateway: for what they do differently, which is the path, the key's
+header, the polling URL, the encoding of input images, and the body of an error."""
+
+
+@pytest.fixture
 def flux(request: pytest.FixtureRequest, flux_emulator: FluxEmulator, monkeypatch: pytest.MonkeyPatch) -> FluxEmulator:
-    """Connect flux_default to the emulator, in each of the two dialects."""
-    connection = flux_emulator.connection(gateway=request.param)
+    """Connect flux_default to the emulator: to its CometAPI gateway, or to each in turn with ``both_gateways``."""
+    connection = flux_emulator.connection(gateway=getattr(request, "param", "cometapi"))
     monkeypatch.setenv("AIRFLOW_CONN_FLUX_DEFAULT", json.dumps(connection))
     return flux_emulator
 

@@ -1,9 +1,10 @@
-"""One running Airflow for all end-to-end tests, with a FLUX emulator and an S3 server beside it."""
+"""A running Airflow with a FLUX emulator and an S3 server beside it: one for all end-to-end tests of a process."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.servers.seaweed import SeaweedFS
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "dags_examples"
+USERS = {"admin": "admin", "viewer": "viewer", "gardener": "viewer", "nobody": ""}
 
 
 @dataclass
@@ -25,27 +27,38 @@ class Stack:
     s3: SeaweedFS
 
 
-@pytest.fixture(scope="session")
-def _running(tmp_path_factory: pytest.TempPathFactory, _seaweed: SeaweedFS) -> Iterator[Stack]:
-    folder = tmp_path_factory.mktemp("stack")
+@contextmanager
+def running_stack(folder: Path, s3: SeaweedFS, **settings: str) -> Iterator[Stack]:
+    """Run an Airflow with all example DAGs and all DAGs of these tests.
+
+    :param settings: Airflow's own, by the names of their environment variables.
+    """
     dags = shutil.copytree(EXAMPLES, folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
     for file in (Path(__file__).parent / "dags").glob("*.py"):
         shutil.copy(file, dags)
-    with FluxEmulator(key="the-key-of-the-account", duration=(6, 8)) as flux:
-        connections = {"flux_default": flux.connection(timeout=15), "aws_default": _seaweed.connection()}
-        env = {
-            "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
-            "AIRFLOW__CORE__AUTH_MANAGER": "tests.e2e.auth.OneDagAuthManager",
-            "PYTHONPATH": str(ROOT),
+    env = {"AIRFLOW__CORE__AUTH_MANAGER": "tests.e2e.auth.OneDagAuthManager", "PYTHONPATH": str(ROOT), **settings}
+    with FluxEmulator(key="the-key-of-the-account", duration=1) as flux:
+        connections = {
+            "flux_default": flux.connection(timeout=15),
+            # How long the claim of a killed worker stays valid follows from the timeout.
+            "flux_short_timeout": flux.connection(timeout=5),
+            "aws_default": s3.connection(),
         }
-        users = {"admin": "admin", "viewer": "viewer", "gardener": "viewer", "nobody": ""}
-        with AirflowStack(folder / "airflow", dags, connections, env=env, users=users, parallelism=6) as airflow:
-            yield Stack(airflow, flux, _seaweed)
+        with AirflowStack(folder / "airflow", dags, connections, env=env, users=USERS, parallelism=6) as airflow:
+            yield Stack(airflow, flux, s3)
+
+
+@pytest.fixture(scope="session")
+def _running(tmp_path_factory: pytest.TempPathFactory, _seaweed: SeaweedFS) -> Iterator[Stack]:
+    # A deferral takes one second longer than this interval (Airflow's default is 5 seconds).
+    settings = {"AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1"}
+    with running_stack(tmp_path_factory.mktemp("stack"), _seaweed, **settings) as stack:
+        yield stack
 
 
 @pytest.fixture
 def stack(_running: Stack) -> Stack:
-    """The running Airflow, with an emulator that has forgotten everything."""
+    """The running Airflow, with an emulator without jobs and faults. A job takes one second."""
     _running.flux.reset()
     return _running
 
@@ -53,7 +66,7 @@ def stack(_running: Stack) -> Stack:
 @pytest.fixture(scope="session")
 def _finished(_running: Stack) -> Gallery:
     _running.flux.reset()
-    _running.flux.settings(duration=0.5)
+    _running.flux.settings(duration=0)
     api = _running.airflow.api
     api.wait_for_dag("e2e_gallery")
     run_id = api.trigger("e2e_gallery")

@@ -1,4 +1,4 @@
-"""One run of a DAG on the running Airflow, with what became of its jobs and images."""
+"""One run of a DAG on the running Airflow, with its jobs and images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RUN_TIMEOUT = 300
 
 
 class Run:
-    """A run of a DAG whose tasks were made with ``pear`` (``dags/cases.py``)."""
+    """A run of a DAG whose tasks come from ``generate_pear`` (``dags/cases.py``)."""
 
     def __init__(self, stack: Stack, dag_id: str, run_id: str | None = None, **options: Any) -> None:
         self.stack, self.api, self.dag_id = stack, stack.airflow.api, dag_id
@@ -36,10 +36,10 @@ class Run:
     def log(self, task_id: str, try_number: int = 1) -> str:
         return self.api.task_log(self.dag_id, self.id, task_id, try_number)
 
-    def told(self, task_id: str, map_index: int = -1) -> dict[str, Any]:
-        """What the task returned."""
-        told: dict[str, Any] = self.api.xcom(self.dag_id, self.id, task_id, map_index)
-        return told
+    def result(self, task_id: str, map_index: int = -1) -> dict[str, Any]:
+        """Return what the task returned."""
+        result: dict[str, Any] = self.api.xcom(self.dag_id, self.id, task_id, map_index)
+        return result
 
     def kill(self, task_id: str) -> None:
         """SIGKILL the process in which the task runs on the worker."""
@@ -56,7 +56,7 @@ class Run:
         )
 
     def objects(self) -> set[str]:
-        """All that lies in S3 of this run."""
+        """Return the keys of this run's objects in S3."""
         listed = self.stack.s3.client().list_objects_v2(Bucket=self.stack.s3.bucket, Prefix=f"e2e/{self.id}/")
         return {item["Key"].removeprefix(f"e2e/{self.id}/") for item in listed.get("Contents", [])}
 
@@ -65,26 +65,27 @@ class Run:
         return json.loads(self.stack.s3.client().get_object(Bucket=self.stack.s3.bucket, Key=key)["Body"].read())
 
     def check(self, task_id: str = "generate", submits: int = 1) -> dict[str, Any]:
-        """Check that the task stored the image that it tells of, has a whole receipt, and paid that often."""
+        """Check that the task succeeded, stored its image, has a complete receipt, and submitted that many jobs."""
         assert self.wait_for_task(task_id, "success", "failed", "skipped")["state"] == "success"
-        told = self.told(task_id)
-        check_image(self.stack, told)
+        result = self.result(task_id)
+        check_image(self.stack, result)
         receipt = self.receipt(task_id)
-        assert (receipt["state"], receipt["job"]["id"]) == ("stored", told["id"])
-        beside = ("reused", "paid_by")
-        assert receipt["image"] == {name: value for name, value in told.items() if name not in beside}
+        assert (receipt["state"], receipt["job"]["id"]) == ("stored", result["id"])
+        of_this_run = ("reused", "paid_by")
+        assert receipt["image"] == {name: value for name, value in result.items() if name not in of_this_run}
         assert (len(jobs_of(self.stack, task_id)), receipt["orphans"]) == (submits, submits - 1)
-        return told
+        return result
 
 
-def check_image(stack: Stack, told: dict[str, Any]) -> None:
-    bucket, _, key = told["uri"].removeprefix("s3://").partition("/")
+def check_image(stack: Stack, result: dict[str, Any]) -> None:
+    """Check that the image of a task's result is in S3."""
+    bucket, _, key = result["uri"].removeprefix("s3://").partition("/")
     data = stack.s3.client().get_object(Bucket=bucket, Key=key)["Body"].read()
-    assert (len(data), hashlib.sha256(data).hexdigest()) == (told["bytes"], told["sha256"])
+    assert (len(data), hashlib.sha256(data).hexdigest()) == (result["bytes"], result["sha256"])
 
 
 def jobs_of(stack: Stack, task_id: str) -> list[dict[str, Any]]:
-    """The jobs that were paid for by a task that was made with ``pear``."""
+    """Return the jobs of a task that comes from ``generate_pear``."""
     return [job for job in stack.flux.stats()["jobs"] if job["prompt"] == f"a pear {task_id}"]
 
 
@@ -92,10 +93,10 @@ def polls_of(stack: Stack, task_id: str) -> int:
     return sum(job["polls"] for job in jobs_of(stack, task_id))
 
 
-def hold(stack: Stack, task_id: str = "") -> None:
-    """Keep the task's job (or all) from getting ready, until the faults are cleared."""
+def keep_pending(stack: Stack, task_id: str = "") -> None:
+    """Answer each poll of the task's job (or of any job) with "Pending", until the faults are cleared."""
     stack.flux.fault(on="poll", status="Pending", match=task_id, times=None)
 
 
-def until(condition: Callable[[], Any], what: str) -> None:
+def wait_until(condition: Callable[[], Any], what: str) -> None:
     wait_for(condition, timeout=120, what=what)

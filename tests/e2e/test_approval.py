@@ -21,7 +21,6 @@ WAITING = ("awaiting_input", "deferred")  # since Airflow 3.3, and before
 @pytest.fixture
 def run(stack: Stack) -> Run:
     """A run that asks for its first approval."""
-    stack.flux.settings(duration=1)
     run = Run(stack, "flux_approval")
     run.wait_for_task("approve_1", *WAITING)
     return run
@@ -29,31 +28,31 @@ def run(stack: Stack) -> Run:
 
 def answer(run: Run, task_id: str, option: str) -> None:
     run.wait_for_task(task_id, *WAITING)
-    # Airflow takes a task that goes on before the scheduler has noticed the end of its process for one that was
-    # killed. No person is that quick, this test is.
+    # Airflow fails a task that resumes before the scheduler has noticed the end of its process, as if it was killed.
+    # A person is not that quick, this test is.
     noticed = re.compile(rf"TaskInstance Finished: .*task_id={task_id}, run_id={re.escape(run.id)},")
     scheduler = run.stack.airflow.log("scheduler")
     wait_for(lambda: noticed.search(scheduler.read_text()), timeout=60, what=f"the scheduler to notice {task_id}")
     run.api.answer_request(run.dag_id, run.id, task_id, option)
 
 
-def test_a_rejected_image_is_made_again_with_another_seed(run: Run) -> None:
+def test_rejected_image_is_generated_again_with_another_seed(run: Run) -> None:
     answer(run, "approve_1", "Reject")
     run.wait_for_task("approve_2", *WAITING)
-    second = run.told("generate_2")
+    second = run.result("generate_2")
     body = run.api.request_to_people(run.dag_id, run.id, "approve_2")["body"]
     (address,) = re.findall(r"!\[.*\]\((.*)\)", body)
     shown = Gallery(run.stack, run.id).get(address)
     assert hashlib.sha256(shown.content).hexdigest() == second["sha256"]
     answer(run, "approve_2", "Approve")
     assert run.wait() == "success"
-    assert run.told("publish") == second["uri"]
-    assert [run.told(f"generate_{n}")["seed"] for n in (1, 2)] == [1, 2]
+    assert run.result("publish") == second["uri"]
+    assert [run.result(f"generate_{n}")["seed"] for n in (1, 2)] == [1, 2]
     assert {run.task(name)["state"] for name in ("generate_3", "give_up")} == {"skipped"}
     assert run.stack.flux.stats()["submits"] == 2
 
 
-def test_three_rejections_fail_the_run(run: Run) -> None:
+def test_third_rejection_fails_the_run(run: Run) -> None:
     for n in (1, 2, 3):
         answer(run, f"approve_{n}", "Reject")
     assert run.wait() == "failed"
@@ -62,7 +61,7 @@ def test_three_rejections_fail_the_run(run: Run) -> None:
 
 
 @pytest.mark.skipif(bool(MISSING), reason=MISSING)
-def test_the_person_sees_the_image(run: Run, tmp_path: Path) -> None:
+def test_approval_page_shows_the_image(run: Run, tmp_path: Path) -> None:
     with open_browser(tmp_path) as browser:
         browser.log_in(run.stack.airflow, "admin")
         browser.driver.get(f"{run.stack.airflow.url}/dags/flux_approval/runs/{run.id}/tasks/approve_1/required_actions")

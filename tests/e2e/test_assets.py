@@ -13,13 +13,14 @@ from tests.servers.process import wait_for
 pytestmark = pytest.mark.e2e
 
 
-def test_an_image_starts_the_dag_that_publishes_it(stack: Stack) -> None:
+def test_asset_event_of_an_image_starts_the_dag_scheduled_on_it(stack: Stack) -> None:
     api, publishing = stack.airflow.api, "flux_publish_image_of_the_day"
     api.wait_for_dag(publishing)
     api.pause(publishing, False)
+    stack.flux.settings(duration=6)  # longer than defer_after, so that the task is deferred
     run = Run(stack, "flux_image_of_the_day")
     assert run.wait() == "success"
-    told = run.told("generate")
+    image = run.result("generate")
 
     def started() -> str | None:
         runs = api.request("GET", f"/dags/{publishing}/dagRuns")["dag_runs"]
@@ -27,15 +28,15 @@ def test_an_image_starts_the_dag_that_publishes_it(stack: Stack) -> None:
 
     publish = Run(stack, publishing, wait_for(started, timeout=120, what="the DAG that publishes"))
     assert publish.wait() == "success"
-    assert publish.api.xcom(publishing, publish.id, "publish") == f"{told['uri']} ({told['width']}x{told['height']})"
+    assert publish.api.xcom(publishing, publish.id, "publish") == f"{image['uri']} ({image['width']}x{image['height']})"
 
 
-def test_each_image_of_any_name_is_an_asset_of_its_own(stack: Stack) -> None:
+def test_asset_alias_gets_an_asset_per_image_whatever_its_name(stack: Stack) -> None:
     run = Run(stack, "e2e_aliases")
     assert run.wait() == "success"
     events = run.api.request("GET", "/assets/events?source_dag_id=e2e_aliases")["asset_events"]
-    told = [run.told(task_id) for task_id in ("one", "two")]
-    assert [image["uri"].partition("birne")[2] for image in told] == ["-ä #1.jpeg", "-ä #2.jpeg"]
-    mine = {event["uri"]: event["extra"] for event in events if event["source_run_id"] == run.id}
+    images = [run.result(task_id) for task_id in ("one", "two")]
+    assert [image["uri"].partition("birne")[2] for image in images] == ["-ä #1.jpeg", "-ä #2.jpeg"]
+    found = {event["uri"]: event["extra"] for event in events if event["source_run_id"] == run.id}
     folder = f"s3://flux/e2e/{quote(run.id, safe=':+')}"
-    assert mine == {f"{folder}/birne-%C3%A4%20%23{lot}.jpeg": image for lot, image in zip("12", told, strict=True)}
+    assert found == {f"{folder}/birne-%C3%A4%20%23{lot}.jpeg": image for lot, image in zip("12", images, strict=True)}

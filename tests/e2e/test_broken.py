@@ -1,7 +1,7 @@
-"""Never pay twice, never lose a paid image: processes are killed and held while a real Airflow runs, S3 goes away.
+"""Never pay twice, never lose a paid image: processes of a running Airflow are killed or suspended, S3 is stopped.
 
-Every case ends with one submit and one stored image, or with the error that it names. Tasks that break in the same
-way do so side by side in one run.
+Every case ends with one submit and one stored image, or with the error that it names. Tasks with the same fault run
+side by side in one run.
 """
 
 from __future__ import annotations
@@ -15,28 +15,35 @@ from airflow import __version__ as airflow_version
 from packaging.version import Version
 
 from tests.e2e.conftest import Stack
-from tests.e2e.running import Run, hold, jobs_of, polls_of, until
+from tests.e2e.running import Run, jobs_of, keep_pending, polls_of, wait_until
 
 pytestmark = pytest.mark.e2e
 
 
-def test_workers_that_are_killed(stack: Stack) -> None:
+def test_killed_workers_submit_once(stack: Stack) -> None:
     """While waiting, downloading and uploading, and between the submit and its receipt."""
     flux = stack.flux
-    flux.settings(duration=1)
-    for task_id in ("waiting", "uploading"):
-        hold(stack, task_id)
-    flux.fault(on="download", match="downloading", delay=100)
+    in_a_request = {flux.fault(on="download", match="downloading", delay=100): "downloading"}
     for task_id in ("submitting", "orphan"):
-        flux.fault(on="submit", match=task_id, accept=True, delay=100)
+        in_a_request[flux.fault(on="submit", match=task_id, accept=True, delay=100)] = task_id
+    for task_id in ("waiting", "uploading"):
+        keep_pending(stack, task_id)
     run = Run(stack, "e2e_on_worker")
-    until(lambda: all(fault["hits"] for fault in flux.faults()), "every task to be where it shall be killed")
+
+    def killed() -> bool:
+        for fault in flux.faults():
+            if fault["hits"] and fault["id"] in in_a_request:
+                run.kill(in_a_request.pop(fault["id"]))
+        return not in_a_request
+
+    wait_until(killed, "every request in which a task is killed")
+    wait_until(lambda: polls_of(stack, "waiting") and polls_of(stack, "uploading"), "the other tasks to poll")
     with stack.s3.paused():
         flux.clear_faults()
-        hold(stack, "waiting")
-        until(lambda: jobs_of(stack, "uploading")[0]["downloads"], "the image that is to be uploaded")
-        for task_id in ("waiting", "downloading", "uploading", "submitting", "orphan"):
-            run.kill(task_id)
+        keep_pending(stack, "waiting")
+        wait_until(lambda: jobs_of(stack, "uploading")[0]["downloads"], "the image that is to be uploaded")
+        run.kill("waiting")
+        run.kill("uploading")
     flux.clear_faults()
 
     assert run.wait() == "failed"
@@ -50,13 +57,12 @@ def test_workers_that_are_killed(stack: Stack) -> None:
         assert run.task(task_id)["try_number"] == 2
 
 
-def test_a_triggerer_that_is_killed_and_started_again(stack: Stack) -> None:
-    """While it waits and while it stores."""
-    hold(stack, "waiting")
+def test_restarted_triggerer_resumes_waiting_and_storing_after_a_kill(stack: Stack) -> None:
+    keep_pending(stack, "waiting")
     stack.flux.fault(on="download", match="storing", delay=100)
     run = Run(stack, "e2e_on_triggerer")
     run.wait_for_task("waiting", "deferred")
-    until(lambda: all(fault["hits"] for fault in stack.flux.faults()), "the triggerer to wait and to store")
+    wait_until(lambda: all(fault["hits"] for fault in stack.flux.faults()), "the triggerer to wait and to store")
     stack.airflow.stop_component("triggerer", signal.SIGKILL)
     stack.flux.clear_faults()
     stack.airflow.start_component("triggerer")
@@ -66,23 +72,23 @@ def test_a_triggerer_that_is_killed_and_started_again(stack: Stack) -> None:
     assert run.objects() == {"waiting.jpeg", "waiting.jpeg.json", "storing.jpeg", "storing.jpeg.json"}
 
 
-def test_a_triggerer_that_is_held_until_another_took_over(stack: Stack) -> None:
-    """When it goes on, it stores what the other one has stored already, and waits no more."""
+def test_suspended_triggerer_does_no_harm_when_it_resumes_after_another_took_over(stack: Stack) -> None:
+    """It tries to store the image that the other one has stored already."""
     airflow, flux = stack.airflow, stack.flux
-    hold(stack, "waiting")
+    keep_pending(stack, "waiting")
     flux.fault(on="download", match="storing", delay=5)
     run = Run(stack, "e2e_on_triggerer")
     run.wait_for_task("waiting", "deferred")
-    until(lambda: all(fault["hits"] for fault in flux.faults()), "the first triggerer to wait and to store")
+    wait_until(lambda: all(fault["hits"] for fault in flux.faults()), "the first triggerer to wait and to store")
     airflow.signal_component("triggerer", signal.SIGSTOP)
     try:
         airflow.start_component("second-triggerer")
-        told = run.check("storing")
+        image = run.check("storing")
         stored = run.receipt("storing")["times"]["stored"]
         polls = polls_of(stack, "waiting")
-        until(lambda: polls_of(stack, "waiting") > polls, "the second triggerer to wait")
+        wait_until(lambda: polls_of(stack, "waiting") > polls, "the second triggerer to wait")
         airflow.signal_component("triggerer", signal.SIGCONT)
-        until(lambda: jobs_of(stack, "storing")[0]["downloads"] == 2, "the first triggerer to fetch the image too")
+        wait_until(lambda: jobs_of(stack, "storing")[0]["downloads"] == 2, "the first triggerer to fetch the image too")
         flux.clear_faults()
         assert run.wait() == "success"
     finally:
@@ -90,41 +96,41 @@ def test_a_triggerer_that_is_held_until_another_took_over(stack: Stack) -> None:
         airflow.stop_component("second-triggerer", signal.SIGKILL)
     if airflow.processes["triggerer"].returncode is not None:
         # Before 3.3, a connection that is looked up in a thread can end the triggerer (apache/airflow#64620).
-        assert Version(airflow_version) < Version("3.3"), "it went on"
-        airflow.stop_component("triggerer")  # what is left of it
+        assert Version(airflow_version) < Version("3.3"), "the triggerer ended"
+        airflow.stop_component("triggerer")  # its remaining processes
         airflow.start_component("triggerer")
-    assert run.check("storing") == told
-    assert run.receipt("storing")["times"]["stored"] == stored, "it keeps what the other one has stored"
+    assert run.check("storing") == image
+    assert run.receipt("storing")["times"]["stored"] == stored, "the receipt of the other one is kept"
     run.check("waiting")
     assert run.objects() == {"waiting.jpeg", "waiting.jpeg.json", "storing.jpeg", "storing.jpeg.json"}
 
 
-def test_s3_that_is_down_when_the_image_is_ready(stack: Stack) -> None:
-    """Both where the worker stores the image and where the triggerer does."""
-    hold(stack)
+def test_image_is_stored_by_a_retry_when_s3_was_down(stack: Stack) -> None:
+    """For an image that the worker stores and for one that the triggerer stores."""
+    keep_pending(stack)
     run = Run(stack, "e2e_on_both")
     run.wait_for_task("triggerer", "deferred")
-    until(lambda: polls_of(stack, "worker"), "the worker to poll")
+    wait_until(lambda: polls_of(stack, "worker"), "the worker to poll")
     stack.s3.stop()
     try:
         stack.flux.clear_faults()
-        until(lambda: run.task("worker")["try_number"] > 1, "the worker's next try")
-        until(lambda: run.task("triggerer")["try_number"] > 1, "the next try of the task whose triggerer failed")
+        wait_until(lambda: run.task("worker")["try_number"] > 1, "the worker's next attempt")
+        wait_until(lambda: run.task("triggerer")["try_number"] > 1, "the attempt after the triggerer's failure")
     finally:
         stack.s3.start()
     for task_id in ("worker", "triggerer"):
-        told = run.check(task_id)
+        image = run.check(task_id)
         log = run.log(task_id)
-        assert re.search(f"FluxStoreError: .*Job {told['id']} .*resumes the same job and is not billed again", log)
+        assert re.search(f"FluxStoreError: .*Job {image['id']} .*resumes the same job and is not billed again", log)
 
 
-def test_an_image_outlives_a_worker_queue_that_is_stuck_longer_than_its_link(stack: Stack) -> None:
-    stack.flux.settings(duration=8, link_ttl=3)
+def test_image_is_stored_before_its_url_expires_though_no_worker_is_free(stack: Stack) -> None:
+    stack.flux.settings(duration=6, link_ttl=3)
     run = Run(stack, "e2e_money")
     run.wait_for_task("generate", "deferred")
     run.api.pause("e2e_money")
-    until(lambda: "generate.jpeg" in run.objects(), "the triggerer to store the image")
-    time.sleep(4)  # the link is dead now
+    wait_until(lambda: "generate.jpeg" in run.objects(), "the triggerer to store the image")
+    time.sleep(4)  # the URL has expired now
     run.api.pause("e2e_money", False)
     run.check()
     assert stack.flux.stats()["downloads"] == 1

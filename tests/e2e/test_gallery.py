@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.e2e.dags.gallery import PROMPTS, SEED
 from tests.e2e.gallery import Gallery
-from tests.e2e.running import Run, hold
+from tests.e2e.running import Run, keep_pending
 
 pytestmark = pytest.mark.e2e
 
@@ -150,7 +150,7 @@ def test_files_without_a_matching_hash_are_not_served(gallery: Gallery) -> None:
 
 
 def test_image_link_opens_the_task_page_then_the_image(gallery: Gallery) -> None:
-    hold(gallery.stack)
+    keep_pending(gallery.stack)
     run = Run(gallery.stack, "e2e_money")
     run.wait_for_task("generate", "deferred")
 
@@ -161,7 +161,7 @@ def test_image_link_opens_the_task_page_then_the_image(gallery: Gallery) -> None
     assert "No images yet generate is waiting for its image." in text_of(follow())
     gallery.stack.flux.clear_faults()
     assert run.wait() == "success"
-    assert hashlib.sha256(follow().content).hexdigest() == run.told("generate")["sha256"]
+    assert hashlib.sha256(follow().content).hexdigest() == run.result("generate")["sha256"]
     assert "Images 1 to 48 of 50" in text_of(gallery.get("/tasks/many/-1/image"))
 
 

@@ -26,6 +26,7 @@ from airflow_provider_flux import metrics
 from airflow_provider_flux.batch.runner import SUBMITS
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.operators.batch import FluxGenerateBatchOperator
+from tests.conftest import both_gateways
 from tests.integration.running import context
 from tests.integration.test_metrics import Recorder
 from tests.servers.process import wait_for
@@ -52,6 +53,7 @@ def images(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.suffix == ".jpeg"]
 
 
+@both_gateways
 def test_prompts_become_images_a_manifest_and_a_small_result(flux: FluxEmulator, tmp_path: Path) -> None:
     requests = [
         "a pear",

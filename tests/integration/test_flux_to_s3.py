@@ -15,6 +15,7 @@ from airflow_provider_flux import exceptions as errors
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
+from tests.conftest import both_gateways
 from tests.integration.running import context, run
 from tests.servers.seaweed import SeaweedFS
 
@@ -29,6 +30,7 @@ def upload(generation: Any, **arguments: Any) -> tuple[dict[str, Any], bool]:
     return run(FluxToS3Operator(task_id="upload", generation=generation, **given))
 
 
+@both_gateways
 @pytest.mark.parametrize("waited", [True, False], ids=["waited", "not waited"])
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferrable", "blocking"])
 def test_what_was_generated_lies_in_s3(flux: FluxEmulator, s3: SeaweedFS, waited: bool, deferrable: bool) -> None:
@@ -142,7 +144,9 @@ def test_a_retry_that_finds_its_own_image_succeeds_without_the_api(flux: FluxEmu
 def test_another_object_is_replaced_only_if_told(flux: FluxEmulator, s3: SeaweedFS) -> None:
     s3.client().put_object(Bucket=s3.bucket, Key="kite.jpeg", Body=b"precious")
     generation = generated()
-    with pytest.raises(errors.FluxImageExistsError, match=r"replace=False keeps it.*Choose another destination") as caught:
+    with pytest.raises(
+        errors.FluxImageExistsError, match=r"replace=False keeps it.*Choose another destination"
+    ) as caught:
         upload(generation)
     assert isinstance(caught.value, AirflowFailException)
     assert s3.client().get_object(Bucket=s3.bucket, Key="kite.jpeg")["Body"].read() == b"precious"

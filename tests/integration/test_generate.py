@@ -18,6 +18,7 @@ from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.operators.flux import REQUEST_FIELDS, FluxGenerateOperator
 from airflow_provider_flux.triggers.flux import FluxResultTrigger
 from airflow_provider_flux.triggers.pause import PauseTrigger
+from tests.conftest import both_gateways
 from tests.integration.running import context, fire, resumed_with, run
 from tests.servers.seaweed import SeaweedFS
 
@@ -37,6 +38,7 @@ def test_every_request_field_uri_and_connection_is_templated() -> None:
     assert fields | places | numbers | policies == set(FluxGenerateOperator.template_fields)
 
 
+@both_gateways
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_without_output_uri_it_tells_of_the_job_alone(flux: FluxEmulator, deferrable: bool) -> None:
     told, deferred = run(generate(deferrable=deferrable))
@@ -48,6 +50,7 @@ def test_without_output_uri_it_tells_of_the_job_alone(flux: FluxEmulator, deferr
     assert "sig=" not in json.dumps(told)
 
 
+@both_gateways
 @pytest.mark.parametrize("way", ["defer_after", "deferred", "blocking"])
 def test_the_image_lies_in_s3(flux: FluxEmulator, s3: SeaweedFS, way: str) -> None:
     if way != "defer_after":
@@ -89,6 +92,7 @@ def test_a_folder_gets_a_name_of_task_map_index_and_recipe(flux: FluxEmulator, t
     assert there == {*names, *(f"{name}.json" for name in names)}
 
 
+@both_gateways
 def test_rendered_text_is_sent_as_numbers_and_empty_fields_not_at_all(flux: FluxEmulator) -> None:
     run(
         generate(
@@ -105,6 +109,7 @@ def test_rendered_text_is_sent_as_numbers_and_empty_fields_not_at_all(flux: Flux
     }
 
 
+@both_gateways
 def test_parameters_carry_any_other_field_and_one_line_names_those_not_known(
     flux: FluxEmulator, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -117,6 +122,7 @@ def test_parameters_carry_any_other_field_and_one_line_names_those_not_known(
     ]
 
 
+@both_gateways
 def test_the_connection_s_gateway_decides_what_is_taken(flux: FluxEmulator) -> None:
     # CometAPI wants a prompt; Black Forest Labs wants the image itself, which nobody here can reach.
     operator = generate(prompt=None, image_prompt="https://pictures.invalid/kite.png")
@@ -127,6 +133,7 @@ def test_the_connection_s_gateway_decides_what_is_taken(flux: FluxEmulator) -> N
     assert flux.stats()["submit_requests"] == 0
 
 
+@both_gateways
 def test_not_waiting_returns_the_job(flux: FluxEmulator) -> None:
     told, _ = run(generate(wait_for_completion=False))
     assert (told["status"], told["model"]) == ("Pending", "flux-dev")
@@ -215,6 +222,7 @@ def test_an_s3_that_refuses_the_key_is_found_before_money_is_spent(
     assert flux_connection.stats()["submit_requests"] == 0
 
 
+@both_gateways
 @pytest.mark.parametrize("defer_after", [0, 5])
 def test_a_moderated_prompt_is_not_retried(flux: FluxEmulator, defer_after: float) -> None:
     with pytest.raises(AirflowFailException, match=r"Job .* was moderated .*Sexual Content.*does not bill") as caught:
@@ -222,6 +230,7 @@ def test_a_moderated_prompt_is_not_retried(flux: FluxEmulator, defer_after: floa
     assert isinstance(caught.value, errors.FluxModeratedError)
 
 
+@both_gateways
 def test_a_failed_job_says_what_a_retry_does(flux: FluxEmulator) -> None:
     flux.fault(on="poll", status="Error", details={"error": "out of paint"}, times=None)
     with pytest.raises(errors.FluxJobFailedError, match=r"out of paint.*A retry submits a new job"):
@@ -238,6 +247,7 @@ def test_a_timeout_names_the_job_and_the_money(flux: FluxEmulator, arguments: di
     assert f"Job {job_id} was accepted and is billed if it finishes." in str(caught.value)
 
 
+@both_gateways
 def test_polls_that_fail_in_the_triggerer_do_not_matter(flux: FluxEmulator, tmp_path: Path) -> None:
     flux.settings(duration=1)
     flux.fault(on="poll", http=500, times=2, after=1)
@@ -246,6 +256,7 @@ def test_polls_that_fail_in_the_triggerer_do_not_matter(flux: FluxEmulator, tmp_
     assert Path(told["uri"].removeprefix("file://")).stat().st_size == told["bytes"]
 
 
+@both_gateways
 def test_the_trigger_carries_ids_and_no_secret(flux: FluxEmulator, tmp_path: Path) -> None:
     flux.settings(duration=1)
     with pytest.raises(TaskDeferred) as deferral:
@@ -349,6 +360,7 @@ def test_an_image_of_another_format_than_its_name_says_is_told(
     assert f"although it is stored as file://{tmp_path}/wrong.png" in told
 
 
+@both_gateways
 def test_without_room_at_the_api_no_worker_is_held(
     flux: FluxEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,6 +380,7 @@ def test_without_room_at_the_api_no_worker_is_held(
     assert (told["status"], flux.stats()["submits"]) == ("Ready", 1)
 
 
+@both_gateways
 def test_waiting_for_room_ends_at_the_timeout(flux: FluxEmulator) -> None:
     flux.settings(max_active=0)
     with pytest.raises(errors.FluxRateLimitError, match=r"Nothing was billed.* A retry starts over") as caught:

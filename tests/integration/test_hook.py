@@ -17,6 +17,7 @@ from airflow_provider_flux import exceptions as errors
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.hooks import flux as flux_hook
 from airflow_provider_flux.hooks.flux import FluxHook
+from tests.conftest import both_gateways
 
 KITE = {"prompt": "a red kite", "width": 256, "height": 256}
 
@@ -25,6 +26,7 @@ def connect(monkeypatch: pytest.MonkeyPatch, **connection: object) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_FLUX_DEFAULT", json.dumps({"conn_type": "flux", **connection}))
 
 
+@both_gateways
 def test_submit_wait_download_as_in_a_task(flux: FluxEmulator, tmp_path: Path) -> None:
     hook = FluxHook()
     job = hook.submit("flux-dev", KITE)
@@ -37,6 +39,7 @@ def test_submit_wait_download_as_in_a_task(flux: FluxEmulator, tmp_path: Path) -
     assert hook.get_result(job).status == "Ready"
 
 
+@both_gateways
 def test_the_async_side(flux: FluxEmulator) -> None:
     hook = FluxHook()
     job = hook.submit("flux-dev", KITE)
@@ -96,6 +99,7 @@ def test_errors_that_a_retry_cannot_mend_fail_a_task_for_good(flux: FluxEmulator
     assert isinstance(caught.value, errors.FluxBadRequestError)
 
 
+@both_gateways
 def test_the_test_button_costs_nothing(flux: FluxEmulator) -> None:
     works, told = FluxHook().test_connection()
     assert works
@@ -142,6 +146,7 @@ def test_the_test_button_explains_a_connection_that_cannot_work(
     assert "key-123" not in told
 
 
+@both_gateways
 @pytest.mark.parametrize(
     ("fault", "works", "says"),
     [
@@ -231,6 +236,7 @@ def test_the_networks_that_a_connection_allows(monkeypatch: pytest.MonkeyPatch, 
     assert [str(network) for network in FluxHook().endpoint.delivery_networks] == ["198.18.0.0/15", "10.0.0.0/8"]
 
 
+@both_gateways
 def test_the_credits_left_are_told_where_the_gateway_does(flux: FluxEmulator) -> None:
     flux.settings(credits=42.5)
     if FluxHook().endpoint.gateway == "bfl":

@@ -20,6 +20,7 @@ from airflow_provider_flux.exceptions import FluxStoreError
 from airflow_provider_flux.hooks.flux import FluxHook
 from airflow_provider_flux.images.inputs import InputImages
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
+from tests.conftest import both_gateways
 from tests.integration.running import TaskState, run
 from tests.servers.seaweed import SeaweedFS
 
@@ -49,6 +50,7 @@ def base64_of(data: bytes, shown: int = 60) -> str:
     return base64.b64encode(data).decode()[:shown]
 
 
+@both_gateways
 @pytest.mark.parametrize("name", ["input_image", "image_prompt", "image"])
 @pytest.mark.parametrize("given", ["data", "base64", "file", "s3"])
 def test_a_local_image_is_sent_as_the_gateway_takes_it(
@@ -109,11 +111,13 @@ def test_an_image_is_sent_untouched_whatever_it_has_beside_its_pixels(flux: Flux
     assert images.embed(images.tokenize({"input_image": text_of(data)})[0]) == {"input_image": text_of(data)}
 
 
+@both_gateways
 def test_a_url_is_passed_on_where_the_api_takes_one(flux: FluxEmulator) -> None:
     run(edit(input_image=URL))
     assert sent(flux, "input_image") == URL
 
 
+@both_gateways
 def test_a_url_is_fetched_where_the_api_takes_none(flux: FluxEmulator) -> None:
     generated, _ = run(FluxGenerateOperator(task_id="first", model="flux-dev", prompt="a pear"))
     url = FluxHook().get_result(generated).sample
@@ -124,6 +128,7 @@ def test_a_url_is_fetched_where_the_api_takes_none(flux: FluxEmulator) -> None:
         run(edit("flux-pro-1.0-fill", image="https://127.0.0.1/reference.png"))
 
 
+@both_gateways
 @pytest.mark.parametrize(("stored", "waited"), [(True, True), (False, True), (False, False)])
 @pytest.mark.parametrize("as_text", [True, False])
 def test_an_earlier_image_is_edited(
@@ -162,6 +167,7 @@ def test_a_stored_image_that_was_replaced_is_noticed_before_money_is_spent(flux:
     assert flux.stats()["submits"] == 1
 
 
+@both_gateways
 def test_many_images_and_their_order(flux: FluxEmulator, tmp_path: Path) -> None:
     (tmp_path / "in.png").write_bytes(picture(300))
     images = [URL, f"file://{tmp_path}/in.png", base64.b64encode(picture(260, "WEBP")).decode()]
@@ -179,6 +185,7 @@ def test_a_list_of_earlier_images_that_a_template_made_json_of(flux: FluxEmulato
     assert [image[:4] for image in sent(flux, "images")] == ["/9j/"] * 2
 
 
+@both_gateways
 def test_an_unknown_model_may_take_what_is_no_image(flux: FluxEmulator) -> None:
     client = FluxHook().get_conn()
     fields = {"prompt": "x", "image": "asset-123", "mask": "asset123", "images": ["asset-1"]}
@@ -189,6 +196,7 @@ def test_an_unknown_model_may_take_what_is_no_image(flux: FluxEmulator) -> None:
     assert problems == ["image cannot be read: file:///missing.png does not exist"]
 
 
+@both_gateways
 def test_everything_that_is_wrong_is_told_at_once_before_money_is_spent(flux: FluxEmulator, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image at all")
     cut = base64.b64encode(picture(600, "JPEG", quality=95)[:900]).decode()

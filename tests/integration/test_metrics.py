@@ -14,6 +14,7 @@ from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.exceptions import FluxError
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
+from tests.conftest import both_gateways
 from tests.integration.running import TaskState, run
 from tests.servers.seaweed import SeaweedFS
 
@@ -45,6 +46,7 @@ def generate(**arguments: Any) -> FluxGenerateOperator:
     )
 
 
+@both_gateways
 def test_an_image_is_counted_once_and_its_cost_told(
     flux: FluxEmulator,
     stats: Recorder,

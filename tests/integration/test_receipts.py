@@ -27,6 +27,7 @@ from airflow_provider_flux.receipts.stores import SidecarReceiptStore
 from airflow_provider_flux.storage.path import PathStore
 from airflow_provider_flux.storage.s3 import S3Store
 from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
+from tests.conftest import both_gateways
 from tests.integration.running import TaskState, context, fire, run
 from tests.servers.seaweed import SeaweedFS
 
@@ -73,18 +74,13 @@ class Task:
 
 # The task state store came with Airflow 3.3.
 @pytest.fixture(params=["file", "s3", *(["state"] if hasattr(airflow_context, "NEVER_EXPIRE") else [])])
-def task(request: pytest.FixtureRequest, tmp_path: Path, s3: SeaweedFS, flux_connection: FluxEmulator) -> Task:
+def task(request: pytest.FixtureRequest, tmp_path: Path, s3: SeaweedFS, flux: FluxEmulator) -> Task:
     return Task(request.param, tmp_path, s3)
 
 
 @pytest.fixture(params=["file", "s3"])
-def storing(request: pytest.FixtureRequest, tmp_path: Path, s3: SeaweedFS, flux_connection: FluxEmulator) -> Task:
+def storing(request: pytest.FixtureRequest, tmp_path: Path, s3: SeaweedFS, flux: FluxEmulator) -> Task:
     return Task(request.param, tmp_path, s3)
-
-
-@pytest.fixture
-def flux(flux_connection: FluxEmulator) -> FluxEmulator:
-    return flux_connection
 
 
 def kill(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, after: bool = False) -> None:
@@ -247,6 +243,7 @@ def test_a_receipt_that_cannot_be_read_is_not_no_receipt(
     assert flux.stats()["submits"] == 1
 
 
+@both_gateways
 def test_a_timeout_does_not_forget_the_job(task: Task, flux: FluxEmulator) -> None:
     flux.settings(duration=3)
     with pytest.raises(errors.FluxTimeoutError, match="resumes the same job and is not billed again"):
@@ -288,15 +285,15 @@ def test_an_image_whose_link_died_is_bought_anew_only_if_told(
 
 
 def test_a_lost_image_is_bought_anew_of_a_model_that_takes_no_seed(
-    tmp_path: Path, flux_connection: FluxEmulator, s3: SeaweedFS
+    tmp_path: Path, flux: FluxEmulator, s3: SeaweedFS
 ) -> None:
-    flux_connection.settings(link_ttl=0)
+    flux.settings(link_ttl=0)
     task = Task("file", tmp_path, s3)
     recipe: dict[str, Any] = {"model": "flux-3-image", "width": None, "height": None, "on_expired": "resubmit"}
     with pytest.raises(errors.FluxImageExpiredError):
         task.run(**recipe)
     assert task.receipt()["seed"] is not None
-    flux_connection.settings(link_ttl=600)
+    flux.settings(link_ttl=600)
     assert task.run(**recipe)["uri"] == task.uri
 
 

@@ -65,7 +65,7 @@ class Browser:
         from selenium.webdriver.support.ui import WebDriverWait
 
         wait = WebDriverWait(self.driver, timeout, 0.1, [StaleElementReferenceException])
-        return wait.until(lambda _: condition(), f"waited in vain for {what} at {self.driver.current_url}")
+        return wait.until(lambda _: condition(), f"timed out waiting for {what} at {self.driver.current_url}")
 
     def run(self, script: str) -> Any:
         """Run JavaScript; returns its value."""

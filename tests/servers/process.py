@@ -163,7 +163,7 @@ def wait_for(
         if time.monotonic() > deadline:
             reason = f" ({last_error})" if last_error else ""
             logs = "\n".join(tail(process.log) for process in watched)
-            raise ServerError(f"waited {timeout:.0f} s in vain for {what}{reason}\n{logs}")
+            raise ServerError(f"timed out after {timeout:.0f} s, waiting for {what}{reason}\n{logs}")
         time.sleep(interval)
 
 

@@ -47,50 +47,51 @@ with DAG("e2e_secrets", schedule=None):
 RETRIED = {"retries": 9, "retry_delay": timedelta(seconds=1)}
 
 
-def pear(task_id: str, **arguments: Any) -> None:
-    """A task whose job the tests know by its prompt, and whose image by its key."""
+def generate_pear(task_id: str, **arguments: Any) -> None:
+    """Make a task; its job has the task's name in its prompt, and its image has it in its key."""
     uri = f"s3://flux/e2e/{{{{ run_id }}}}/{task_id}.jpeg"
     FluxGenerateOperator(task_id=task_id, prompt=f"a pear {task_id}", **{"output_uri": uri, **SMALL, **arguments})
 
 
 with DAG("e2e_money", schedule=None, default_args=RETRIED):
-    pear("generate", defer_after=0)
+    generate_pear("generate", defer_after=0)
 
 with DAG("e2e_on_worker", schedule=None, default_args=RETRIED):
-    for name in ("waiting", "downloading", "uploading", "submitting"):
-        pear(name, defer_after=60)
-    pear("orphan", defer_after=60, on_orphan="fail")
+    for name in ("waiting", "downloading", "uploading"):
+        generate_pear(name, defer_after=60)
+    generate_pear("submitting", defer_after=60, flux_conn_id="flux_short_timeout")
+    generate_pear("orphan", defer_after=60, flux_conn_id="flux_short_timeout", on_orphan="fail")
 
 with DAG("e2e_on_triggerer", schedule=None, default_args=RETRIED):
-    pear("waiting", defer_after=0)
-    pear("storing", defer_after=0)
+    generate_pear("waiting", defer_after=0)
+    generate_pear("storing", defer_after=0)
 
 with DAG("e2e_on_both", schedule=None, default_args=RETRIED):
-    pear("worker", defer_after=60)
-    pear("triggerer", defer_after=0)
+    generate_pear("worker", defer_after=60)
+    generate_pear("triggerer", defer_after=0)
 
-with DAG("e2e_timeout", schedule=None, dagrun_timeout=timedelta(seconds=20)):
-    pear("outlasted", defer_after=0)
+with DAG("e2e_timeout", schedule=None, dagrun_timeout=timedelta(seconds=15)):
+    generate_pear("outlasted", defer_after=0)
 
 try:
     from airflow.sdk import ExceptionRetryPolicy, RetryRule
 except ImportError:  # before Airflow 3.3
     pass
 else:
-    AT_ONCE = RetryRule(FluxServiceError, retry_delay=timedelta(seconds=1), reason="FLUX is out of order.")
+    AT_ONCE = RetryRule(FluxServiceError, retry_delay=timedelta(seconds=1), reason="FLUX has an outage.")
     LATER = {"retries": 1, "retry_delay": timedelta(days=1), "retry_policy": ExceptionRetryPolicy(rules=[AT_ONCE])}
 
     with DAG("e2e_retry_policy", schedule=None, default_args=LATER):
-        pear("refused")
+        generate_pear("retried")
 
 # A DAG of one past day, of which nothing is scheduled by itself.
 with DAG("e2e_daily", schedule="@daily", start_date=datetime(2026, 1, 1), end_date=datetime(2026, 1, 1), catchup=False):
-    pear("daily", output_uri="s3://flux/e2e/daily/{{ ds }}.jpeg", reuse="always")
+    generate_pear("daily", output_uri="s3://flux/e2e/daily/{{ ds }}.jpeg", reuse="always")
 
 with DAG("e2e_aliases", schedule=None):
     for task_id, lot in (("one", "#1"), ("two", "#2")):
         uri = f"s3://aws_default@flux/e2e/{{{{ run_id }}}}/birne-ä {lot}.jpeg"
-        pear(task_id, output_uri=uri, outlets=[AssetAlias("e2e_images")])
+        generate_pear(task_id, output_uri=uri, defer_after=0, outlets=[AssetAlias("e2e_images")])
 
 with DAG("e2e_mapped", schedule=None):
 
