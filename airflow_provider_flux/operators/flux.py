@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_flux import metrics
-from airflow_provider_flux.arguments import bytes_or_default, parse_bytes, seconds
+from airflow_provider_flux.arguments import bytes_or_default, parse_bytes, parse_seconds
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.exceptions import FluxBadRequestError, FluxError, FluxModeratedError, FluxRateLimitError
 from airflow_provider_flux.execution.capacity import Queued, defer_submit
@@ -388,10 +388,10 @@ class FluxGenerateOperator(TemplatedOperator):
             on_expired=self.on_expired,
             on_moderated=self.on_moderated,
         )
-        self.defer_after = seconds("defer_after", self.defer_after, least=0.0)
-        self.timeout = seconds("timeout", self.timeout)
+        self.defer_after = parse_seconds("defer_after", self.defer_after, minimum=0.0)
+        self.timeout = parse_seconds("timeout", self.timeout)
         if self.poll_interval is not None:
-            self.poll_interval = seconds("poll_interval", self.poll_interval, least=0.1)
+            self.poll_interval = parse_seconds("poll_interval", self.poll_interval, minimum=0.1)
         self.max_bytes = parse_bytes("max_bytes", self.max_bytes)
         if self.reuse == "always" and not self.output_uri:
             raise FluxBadRequestError("reuse='always' needs an output_uri, where the image can be found again.")

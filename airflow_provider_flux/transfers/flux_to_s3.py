@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import BaseOperator
 
 from airflow_provider_flux import metrics
-from airflow_provider_flux.arguments import bytes_or_default, is_unset, parse_bytes, parse_mapping, seconds
+from airflow_provider_flux.arguments import bytes_or_default, is_unset, parse_bytes, parse_mapping, parse_seconds
 from airflow_provider_flux.client.jobs import Job, job_from
 from airflow_provider_flux.exceptions import FluxBadImageError, FluxBadRequestError, FluxError, job_context
 from airflow_provider_flux.execution.deferral import deadline_for, log_stored, read_event, wait_or_defer
@@ -133,7 +133,7 @@ class FluxToS3Operator(BaseOperator):
                 "Nothing was billed."
             )
         with self._errors():
-            self.timeout = seconds("timeout", self.timeout)
+            self.timeout = parse_seconds("timeout", self.timeout)
             self.max_bytes = parse_bytes("max_bytes", self.max_bytes)
             self._left = job = self._job()
             with job_context(job.id):
