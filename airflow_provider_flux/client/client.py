@@ -25,7 +25,7 @@ import httpx
 from httpx_aiohttp import HttpxAiohttpClient
 
 from airflow_provider_flux import __version__
-from airflow_provider_flux.client.catalogue.validation import prepare, unknown_fields
+from airflow_provider_flux.client.catalogue.validation import build_request, unknown_fields
 from airflow_provider_flux.client.estimator import estimator_for
 from airflow_provider_flux.client.gateways import BFL, Endpoint
 from airflow_provider_flux.client.jobs import Job
@@ -354,12 +354,12 @@ class FluxClient:
 
         Source: https://apidoc.cometapi.com/api/image/flux/flux-generate-image
         """
-        body = prepare(model, parameters, self.endpoint.gateway, strict)
+        body = build_request(model, parameters, self.endpoint.gateway, strict)
         self._check_key()
         unknown = "; ".join(unknown_fields(model, body))
         if unknown and unknown not in self._told:
             self._told.add(unknown)
-            log.warning("Sent as it is, unchecked: %s.", unknown)
+            log.warning("Sent without validation: %s.", unknown)
         self._foresee()
         give_up = time.monotonic() + patience
         for attempt in range(1_000_000):

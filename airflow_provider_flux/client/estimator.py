@@ -82,5 +82,7 @@ def estimator_for(base_url: str, model: str | None) -> DurationEstimator:
         if len(_seen) >= _MOST:
             _seen.clear()
         catalogued = MODELS.get(model or "")
-        known = _seen.setdefault((base_url, model), DurationEstimator(catalogued.typical if catalogued else TYPICAL))
+        known = _seen.setdefault(
+            (base_url, model), DurationEstimator(catalogued.typical_seconds if catalogued else TYPICAL)
+        )
     return known

@@ -378,7 +378,7 @@ class FluxGenerateOperator(TemplatedOperator):
         """Return the request's fields as the API takes them, and its images; or fail before money is spent."""
         # Here, so that a DAG file does not wait for the catalogue.
         from airflow_provider_flux.client.catalogue.models import check_model
-        from airflow_provider_flux.client.catalogue.validation import left_empty, prepare
+        from airflow_provider_flux.client.catalogue.validation import blank_content_problems, build_request
         from airflow_provider_flux.images.inputs import InputImages
 
         self._check_templates()
@@ -403,8 +403,8 @@ class FluxGenerateOperator(TemplatedOperator):
         images = InputImages(check_model(self.model), self._hook.get_conn(), self.aws_conn_id)
         fields = {**parameters, **given}
         named, problems = images.name(fields)
-        problems = [*left_empty(fields), *problems]
-        return prepare(self.model, named, self._hook.endpoint.gateway, self.strict, problems), images
+        problems = [*blank_content_problems(fields), *problems]
+        return build_request(self.model, named, self._hook.endpoint.gateway, self.strict, problems), images
 
     def _is_mapped_image(self, name: str) -> bool:
         """Return whether what the image is made of comes from a mapped argument, so that None is no default."""

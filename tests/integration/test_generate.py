@@ -113,7 +113,7 @@ def test_parameters_carry_any_other_field_and_one_line_names_those_not_known(
     sent = flux.stats()["jobs"][0]["parameters"]
     assert (sent["aspect_ratio"], sent["raw"], sent["invented"]) == ("16:9", True, "x")
     assert [line for line in caplog.messages if "invented" in line] == [
-        "Sent as it is, unchecked: invented is not known here."
+        "Sent without validation: unknown parameter 'invented'."
     ]
 
 
@@ -150,7 +150,7 @@ def test_not_waiting_returns_the_job(flux: FluxEmulator) -> None:
         ({"model": ""}, "not the name of a FLUX model"),
         ({"parameters": {"seed": 8}}, "Given twice, as argument and in parameters: seed"),
         ({"parameters": "seed=8"}, "parameters must be a dict"),
-        ({"parameters": {"sed": 8}, "strict": True}, r"sed is not known here \(did you mean seed\?\)"),
+        ({"parameters": {"sed": 8}, "strict": True}, r"unknown parameter 'sed' \(did you mean seed\?\)"),
         ({"model": "flux-2-pro", "steps": "20"}, "steps is not a parameter of flux-2-pro"),
         ({"output_uri": "s3://bucket-without-key"}, "names no file"),
         ({"output_uri": "s3:///key"}, "names no bucket"),
