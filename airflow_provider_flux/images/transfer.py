@@ -14,7 +14,7 @@ from typing import Any
 
 from airflow_provider_flux.client.client import FluxClient
 from airflow_provider_flux.client.jobs import Job, job_from
-from airflow_provider_flux.client.link_expiry import link_expiry, link_life
+from airflow_provider_flux.client.link_expiry import expiry_note, link_expiry
 from airflow_provider_flux.client.responses import Result
 from airflow_provider_flux.exceptions import (
     FluxBadImageError,
@@ -83,7 +83,7 @@ def _paid_and_not_stored(result: Result) -> Iterator[None]:
             yield
     except (FluxStoreError, FluxStoreConfigurationError, FluxImageExistsError) as error:
         paid = FluxStoreError.billing_note(result.job.id)
-        money = f"{paid} {link_life(result.sample, ready_at)}"
+        money = f"{paid} {expiry_note(result.sample, ready_at)}"
         raise type(error)(error.message, job_id=result.job.id, billing=money) from error.__cause__
 
 
@@ -195,7 +195,7 @@ def _raise_if_alive(result: Result) -> None:
     expiry = link_expiry(result.sample or "")
     if expiry is not None and expiry > time.time():
         raise FluxServiceError(
-            f"The delivery host refuses the image of job {result.job.id}. {link_life(result.sample, 0.0)}",
+            f"The delivery host refuses the image of job {result.job.id}. {expiry_note(result.sample, 0.0)}",
             job_id=result.job.id,
             billing=FluxBadImageError.billing_note(result.job.id),
         )

@@ -121,7 +121,7 @@ def test_the_connection_s_gateway_decides_what_is_taken(flux: FluxEmulator) -> N
     # CometAPI wants a prompt; Black Forest Labs wants the image itself, which nobody here can reach.
     operator = generate(prompt=None, image_prompt="https://pictures.invalid/kite.png")
     comet = operator._hook.endpoint.gateway == "cometapi"
-    says = "prompt is empty" if comet else "Fetching the input image failed .*Nothing was billed"
+    says = "prompt is empty" if comet else "Downloading the input image failed .*Nothing was billed"
     with pytest.raises(errors.FluxError, match=says):
         run(operator)
     assert flux.stats()["submit_requests"] == 0
@@ -313,7 +313,7 @@ def test_what_the_triggerer_did_is_told_and_its_image_can_be_stored_again(
     (tmp_path / "folder").write_text("in the way")
     with pytest.raises(
         errors.FluxStoreError,
-        match=r"is finished and was billed\. The link to the image lives until.*is not billed again",
+        match=r"is finished and was billed\. The image's URL expires at.*is not billed again",
     ):
         operator.execute_complete(context(), {**event, "outcome": "ready"})
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
