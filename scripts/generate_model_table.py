@@ -16,7 +16,7 @@ from airflow_provider_flux.client.gateways import BFL, COMETAPI
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- models: written by `make docs` -->\n", "<!-- end of models -->\n"
-# Told once above the table; each model has them that is not strict.
+# Documented once above the table; every model that allows extra fields takes them.
 COMMON = ("seed", "webhook_url", "webhook_secret")
 
 
@@ -44,9 +44,9 @@ def table() -> str:
 
 def _cell(model: Model) -> str:
     fields = [name for name in model.parameters if model.forbid_extra or name not in COMMON]
-    # The further ones of a numbered series are told with its first.
-    told = [(_name(name, model), _what(name, model)) for name in fields if not re.search(r"_\d$", name)]
-    alike = [(", ".join(name for name, _ in group), what) for what, group in groupby(told, key=itemgetter(1))]
+    # A numbered series is documented with its first field.
+    described = [(_name(name, model), _what(name, model)) for name in fields if not re.search(r"_\d$", name)]
+    alike = [(", ".join(name for name, _ in group), what) for what, group in groupby(described, key=itemgetter(1))]
     limits = [f"at most {format_megapixels(model.max_pixels)} megapixels"] if model.max_pixels else []
     limits += [f"one of {' and '.join(f'`{name}`' for name in model.any_of)} is needed"] if model.any_of else []
     limits += ["refuses any other field"] if model.forbid_extra else []

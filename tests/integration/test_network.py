@@ -78,8 +78,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def serve(authority: Authority) -> Iterator[Serve]:
     with ExitStack() as stack:
 
-        def start(answer: Callable[[str], Reply], *names: str, tls: bool = True) -> WebServer:
-            server = WebServer(answer, authority.server_context(*names) if tls else None)
+        def start(respond: Callable[[str], Reply], *names: str, tls: bool = True) -> WebServer:
+            server = WebServer(respond, authority.server_context(*names) if tls else None)
             stack.enter_context(running(server))
             return server
 
@@ -304,12 +304,12 @@ def test_invalid_data_url_is_a_bad_image(tmp_path: Path, sample: str, monkeypatc
 def test_whole_image_is_accepted_with_http_203_and_206(
     tmp_path: Path, serve: Serve, code: int, content_range: str | None, is_whole: bool
 ) -> None:
-    def answer(_path: str) -> Reply:
+    def respond(_path: str) -> Reply:
         if server.requests[1:]:
             return image("")
         return code, {"Content-Range": content_range} if content_range else {}, PNG
 
-    server = serve(answer, tls=False)
+    server = serve(respond, tls=False)
     assert fetch(tmp_path, "/x.png", server.url).width == 64
     assert len(server.requests) == (1 if is_whole else 2)
 

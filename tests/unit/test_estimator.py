@@ -93,11 +93,11 @@ def test_slow_clock_does_not_delay_the_first_poll() -> None:
 
 
 def test_only_a_known_duration_is_learned() -> None:
-    def first_poll_after(*answers: tuple[float, Result | FluxServiceError], began: float = 1000.0) -> float:
+    def first_poll_after(*responses: tuple[float, Result | FluxServiceError], began: float = 1000.0) -> float:
         estimator = DurationEstimator()
         poller = Poller(JOB, math.inf, None, began, estimator)
-        for now, answer in answers:
-            poller.on_response(answer, now)
+        for now, response in responses:
+            poller.on_response(response, now)
         return estimator.schedule().first_poll_after
 
     unchanged = DurationEstimator().schedule().first_poll_after
