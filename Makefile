@@ -18,7 +18,7 @@ test: $(NEWEST)/.installed
 # The same tests on the lowest supported Airflow, but for those of parts that know nothing of Airflow, and for the
 # simulation, which has an Airflow of its own.
 test-lowest: $(LOWEST)/.installed
-	$(LOWEST)/bin/python -m pytest $(TWO) --ignore tests/emulator --ignore tests/simulation --ignore tests/unit/test_durations.py
+	$(LOWEST)/bin/python -m pytest $(TWO) --ignore tests/emulator --ignore tests/simulation --ignore tests/unit/test_estimator.py
 
 # Many schedules of the package in a simulated world, from seed START on; tests/simulation/README.md says more.
 SEEDS ?= 100000

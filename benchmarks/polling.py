@@ -1,6 +1,6 @@
 """How many polls the learning schedule needs, next to a fixed interval that notices as soon on average.
 
-Simulated with the product's own Poller: no I/O, a clock that jumps. DurationEstimator are log-normal.
+Simulated with the product's own Poller: no I/O, a clock that jumps. Durations are log-normal.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 import random
 from statistics import fmean
 
-from airflow_provider_flux.client.estimator import TYPICAL, DurationEstimator
+from airflow_provider_flux.client.estimator import TYPICAL_SECONDS, DurationEstimator
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.polling import Poller
 from airflow_provider_flux.client.responses import JobState, Result
@@ -19,7 +19,7 @@ SPREADS = {0.15: 0.35, 0.3: 0.55, 0.6: 0.85}
 """Spread of the durations' logarithm -> goal: most polls, as a share of the fixed interval's."""
 MEDIANS = (3, 6, 30, 100)
 
-_PENDING = Result(Job("job"), "Pending", JobState.WAITING)
+_PENDING = Result(Job("job"), "Pending", JobState.PENDING)
 _READY = Result(Job("job"), "Ready", JobState.READY, sample="https://delivery/image.png")
 
 
@@ -33,7 +33,7 @@ def wait(takes: float, durations: DurationEstimator, submitted: float = 0.0) -> 
     poller, now = Poller(Job("job", submitted_at=submitted), math.inf, None, submitted, durations), submitted
     while True:
         now += poller.delay(now)
-        if poller.feed(_READY if now >= submitted + takes else _PENDING, now):
+        if poller.on_response(_READY if now >= submitted + takes else _PENDING, now):
             return poller.polls, now - submitted - takes
 
 
@@ -93,7 +93,7 @@ def main() -> None:
         "Polling",
         "Simulated with the product's poller and log-normal durations. The share is of the polls of that fixed\n"
         "interval which has the same mean delay between ready and noticed. Warm: the process has seen a hundred jobs.\n"
-        f"Cold: it has seen none, and expects {TYPICAL:g} s.",
+        f"Cold: it has seen none, and expects {TYPICAL_SECONDS:g} s.",
         ["median", "spread", "polls, warm", "delay", "share", "polls, cold", "delay", "share"],
         rows,
         *(goal(f"Warm, spread {spread}, the largest share", shares[spread], most) for spread, most in SPREADS.items()),

@@ -10,30 +10,30 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from airflow_provider_flux.client.catalogue.constraints import megapixels
+from airflow_provider_flux.client.catalogue.constraints import format_megapixels
 from airflow_provider_flux.client.catalogue.models import MODELS, Model, Parameter
 from airflow_provider_flux.client.gateways import BFL, COMETAPI
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- models: written by `make docs` -->\n", "<!-- end of models -->\n"
-# Described once above the table: every model has them, except one that refuses all other fields.
+# Documented once above the table; every model that allows extra fields takes them.
 COMMON = ("seed", "webhook_url", "webhook_secret")
 
 
 def with_table(readme: str) -> str:
-    """Return the README's text with an up-to-date table.
+    """Return the README's text with the table as it must be now.
 
-    :raises ValueError: if the text lacks the comments that enclose the table.
+    :raises ValueError: if it has no place for the table.
     """
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"README.md must contain {BEGIN.strip()!r} and {END.strip()!r}.")
+        raise ValueError(f"README.md must hold {BEGIN.strip()!r} and {END.strip()!r}.")
     return before + begin + table() + end + after
 
 
 def table() -> str:
-    """Return the table: one row for all models with the same parameters."""
+    """Return the table: a row for all models that take the same."""
     rows: dict[str, list[str]] = {}
     for name, model in MODELS.items():
         rows.setdefault(_cell(model), []).append(f"`{name}`")
@@ -43,13 +43,13 @@ def table() -> str:
 
 
 def _cell(model: Model) -> str:
-    fields = [name for name in model.parameters if model.strict or name not in COMMON]
-    # The further ones of a numbered series are told with its first.
-    told = [(_name(name, model), _what(name, model)) for name in fields if not re.search(r"_\d$", name)]
-    alike = [(", ".join(name for name, _ in group), what) for what, group in groupby(told, key=itemgetter(1))]
-    limits = [f"at most {megapixels(model.pixels)} megapixels"] if model.pixels else []
-    limits += [f"one of {' and '.join(f'`{name}`' for name in model.one_of)} is needed"] if model.one_of else []
-    limits += ["refuses any other field"] if model.strict else []
+    fields = [name for name in model.parameters if model.forbid_extra or name not in COMMON]
+    # A numbered series is documented with its first field.
+    described = [(_name(name, model), _what(name, model)) for name in fields if not re.search(r"_\d$", name)]
+    alike = [(", ".join(name for name, _ in group), what) for what, group in groupby(described, key=itemgetter(1))]
+    limits = [f"at most {format_megapixels(model.max_pixels)} megapixels"] if model.max_pixels else []
+    limits += [f"one of {' and '.join(f'`{name}`' for name in model.any_of)} is needed"] if model.any_of else []
+    limits += ["refuses any other field"] if model.forbid_extra else []
     return "; ".join([", ".join(" ".join(filter(None, pair)) for pair in alike), *limits])
 
 
@@ -60,29 +60,30 @@ def _name(name: str, model: Model) -> str:
 
 
 def _what(name: str, model: Model) -> str:
-    parameter = model.on(BFL)[name]
+    parameter = model.parameters_for(BFL)[name]
     default = f"({_plain(parameter.default)})" if parameter.default not in (None, "") else ""
-    return " ".join(filter(None, [_range(parameter, model.on(COMETAPI)[name]), default]))
+    return " ".join(filter(None, [_range(parameter, model.parameters_for(COMETAPI)[name]), default]))
 
 
 def _range(parameter: Parameter, at_cometapi: Parameter) -> str:
-    if parameter.kind == "choice":
+    if parameter.type == "choice":
         return "/".join(parameter.choices)
-    if parameter.kind == "ratio":
-        widest = str(parameter.widest)
+    if parameter.type == "ratio":
+        widest = str(parameter.max_aspect_ratio)
         return f"{':'.join(reversed(widest.split(':')))} to {widest}"
-    if parameter.kind in ("image", "images"):
-        forms = " or ".join(_FORMS[form] for form in parameter.forms)
-        at = " or ".join(_FORMS[form] for form in at_cometapi.forms)
-        most = f"up to {parameter.high:g}, " if parameter.kind == "images" else ""
-        return f"[{most}{forms}{'' if at == forms else f'; CometAPI: {at}'}]"
-    if parameter.low is None:
+    if parameter.type in ("image", "images"):
+        encodings = " or ".join(_ENCODINGS[encoding] for encoding in parameter.encodings)
+        at = " or ".join(_ENCODINGS[encoding] for encoding in at_cometapi.encodings)
+        most = f"up to {parameter.maximum:g}, " if parameter.type == "images" else ""
+        return f"[{most}{encodings}{'' if at == encodings else f'; CometAPI: {at}'}]"
+    if parameter.minimum is None:
         return ""
-    bounds = f"{parameter.low:g} to {parameter.high:g}" if parameter.high is not None else f"from {parameter.low:g}"
-    return bounds + (f" in steps of {parameter.step}" if parameter.step else "")
+    low, high = parameter.minimum, parameter.maximum
+    bounds = f"{low:g} to {high:g}" if high is not None else f"from {low:g}"
+    return bounds + (f" in steps of {parameter.multiple_of}" if parameter.multiple_of else "")
 
 
-_FORMS = {"base64": "base64", "url": "URL"}
+_ENCODINGS = {"base64": "base64", "url": "URL"}
 
 
 def _plain(default: object) -> str:

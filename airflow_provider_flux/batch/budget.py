@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from airflow_provider_flux.client.catalogue.validation import KNOWN
+from airflow_provider_flux.client.catalogue.validation import ALL_PARAMETERS
 from airflow_provider_flux.exceptions import FluxError, FluxJobFailedError, FluxModeratedError, FluxUncertainSubmitError
 
 Kind = tuple[str, ...]
@@ -24,7 +24,11 @@ class NotSubmittedError(Exception):
 
 def price_key(model: str | None, request: Mapping[str, Any]) -> Kind:
     """Return the kind of the image that ``request`` asks for: model, size, number of input images."""
-    images = [value for name, value in request.items() if name in KNOWN and KNOWN[name].kind in ("image", "images")]
+    images = [
+        value
+        for name, value in request.items()
+        if name in ALL_PARAMETERS and ALL_PARAMETERS[name].type in ("image", "images")
+    ]
     number = sum(len(value) if isinstance(value, list) else 1 for value in images)
     size = (str(request.get(name)) for name in ("width", "height", "aspect_ratio", "resolution"))
     return (str(model), *size, str(number))

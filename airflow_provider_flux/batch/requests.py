@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_flux.arguments import is_blank, is_unset, parse_parameters, parse_structure
 from airflow_provider_flux.client.catalogue.models import check_model, output_format
-from airflow_provider_flux.client.catalogue.validation import image_forms, left_empty, prepare
+from airflow_provider_flux.client.catalogue.validation import blank_content_problems, build_request, image_encodings
 from airflow_provider_flux.exceptions import FluxBadRequestError
 from airflow_provider_flux.images.inputs import InputImages
 from airflow_provider_flux.receipts.recipe import fingerprint
@@ -137,8 +137,8 @@ def _read_item(
     model, gateway = check_model(model), client.endpoint.gateway
     # An image that lies in a store is read when its request's turn has come.
     named, problems = InputImages(model, client, None, unread=True).tokenize(fields)
-    body = prepare(model, named, gateway, strict, [*left_empty(fields), *problems])
-    has_images = any(image_forms(model, name, gateway) is not None for name in body)
+    body = build_request(model, named, gateway, strict, [*blank_content_problems(fields), *problems])
+    has_images = any(image_encodings(model, name, gateway) is not None for name in body)
     name = _file_name(file_name, output_format(model, body)) or _own_name(model, body, seen)
     return Item(index, model, fields, None if has_images else body, name)
 

@@ -20,7 +20,7 @@ from airflow_provider_flux import metrics
 from airflow_provider_flux.batch.budget import Budget, Charge, MaxCostError, NotSubmittedError, price_key
 from airflow_provider_flux.batch.limiter import AdaptiveLimiter
 from airflow_provider_flux.batch.progress import Progress
-from airflow_provider_flux.client.catalogue.validation import prepare
+from airflow_provider_flux.client.catalogue.validation import build_request
 from airflow_provider_flux.exceptions import (
     FluxAuthenticationError,
     FluxConfigurationError,
@@ -328,7 +328,7 @@ class BatchRun:
         images, request = InputImages(item.model, self.hook.get_conn(), rules.aws_conn_id), item.request
         if request is None:
             fields, problems = images.tokenize(item.fields)
-            request = prepare(item.model, fields, self.hook.endpoint.gateway, rules.strict, problems)
+            request = build_request(item.model, fields, self.hook.endpoint.gateway, rules.strict, problems)
         policies = (rules.reuse, rules.on_orphan, rules.on_expired, rules.replace)
         receipts = self._receipts(item)
         return Submission(

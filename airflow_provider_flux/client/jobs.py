@@ -1,4 +1,4 @@
-"""A job: what the API accepted and will bill, and all that is needed to find it again."""
+"""A job: what the API accepted and bills when it finishes, with all that is needed to find it again."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from airflow_provider_flux.arguments import is_unset, parse_mapping
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A paid job at the API. Holds nothing secret.
+    """A paid job at the API. Contains no secret.
 
-    :param id: The id under which the API knows the job.
-    :param model: The model that was asked; None if only the id is known.
-    :param polling_url: Where to poll, for a gateway that wants its own URL polled; else None.
-    :param cost: Credits, as far as the API told them at submit.
+    :param id: The id that the API assigned.
+    :param model: The requested model; None if only the id is known.
+    :param polling_url: The URL to poll, for a gateway that requires its own; otherwise None.
+    :param cost: Credits, if the API returned them for the submit.
     :param submitted_at: Unix time of the submit in seconds; None if only the id is known.
     """
 
@@ -28,7 +28,7 @@ class Job:
     submitted_at: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return flat JSON that :func:`job_from` reads back."""
+        """Return flat JSON that :func:`job_from` converts back."""
         return {
             "id": self.id,
             "model": self.model,
@@ -39,11 +39,11 @@ class Job:
 
 
 def job_from(value: Any) -> Job:
-    """Return the job that ``value`` tells of: a Job, a dict with ``id``, such a dict as text, or an id.
+    """Return the job that ``value`` identifies: a Job, a dict with ``id``, such a dict as text, or an id.
 
-    A template without native rendering turns a dict into text, hence the third form.
+    A template without native rendering turns a dict into text.
 
-    :raises ValueError: saying what was found instead.
+    :raises ValueError: with a description of ``value``, if it is none of these.
     """
     if isinstance(value, Job):
         return value
@@ -56,12 +56,12 @@ def job_from(value: Any) -> Job:
     if isinstance(job_id, int) and not isinstance(job_id, bool):
         job_id = str(job_id)
     if not isinstance(job_id, str) or not job_id.strip():
-        raise ValueError(f"a dict without an 'id' is not the result of a FLUX task (it has {sorted(mapping)})")
+        raise ValueError(f"a dict without an 'id' is not the result of a FLUX task (its keys: {sorted(mapping)})")
     return Job(
         id=job_id,
-        model=_as(str, mapping.get("model")),
-        polling_url=_as(str, mapping.get("polling_url")),
-        cost=_as(float, mapping.get("cost")),
+        model=_text(mapping.get("model")),
+        polling_url=_text(mapping.get("polling_url")),
+        cost=_number(mapping.get("cost")),
         submitted_at=unix_time(mapping.get("submitted_at")),
     )
 
@@ -71,34 +71,36 @@ def _is_id(text: str) -> bool:
 
 
 def iso_time(unix: float | None) -> str | None:
-    """Return a Unix time as UTC in ISO 8601, as results and receipts show it."""
+    """Return a Unix time as UTC in ISO 8601, as results and receipts contain it."""
     if unix is None:
         return None
     return datetime.datetime.fromtimestamp(unix, datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def unix_time(value: Any) -> float | None:
-    """Return the Unix time that ``value`` is, or says in ISO 8601; None if it is none."""
+    """Return the Unix time in seconds that ``value`` is, as a number or in ISO 8601; None if it is neither."""
     if isinstance(value, str):
         try:
             return datetime.datetime.fromisoformat(value).timestamp()
         except (ValueError, OverflowError):
             return None
-    return _as(float, value)
+    return _number(value)
 
 
-def _as(kind: type, value: Any) -> Any:
-    if kind is float:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return value if number and abs(value) < 1e300 else None
-    return value if isinstance(value, kind) else None
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _number(value: Any) -> float | None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if is_number and abs(value) < 1e300 else None
 
 
 def _describe(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return f"a list of {len(value)} (use .expand(generation=...) for one task each)"
     if is_unset(value):
-        return "nothing (the task before may have returned none, or been skipped)"
+        return "nothing (the upstream task may have returned None or been skipped)"
     if isinstance(value, str):
         return "this text"
-    return f"a {type(value).__name__}"
+    return f"a value of type {type(value).__name__}"

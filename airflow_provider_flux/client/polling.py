@@ -1,17 +1,18 @@
-"""Pure decisions of whoever waits for a job: an answer and the clock -> wait, done or fail. No I/O.
+"""The decisions of a wait for one job: from a response and the time to wait, done or failed. No I/O.
 
-The worker's loop and the trigger's loop feed the same Poller, so they cannot drift apart.
+The worker's loop and the trigger's loop use the same Poller, so they cannot drift apart.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import random
 from dataclasses import replace
 
-from airflow_provider_flux.client.estimator import DurationEstimator
+from airflow_provider_flux.client.estimator import MIN_POLL_INTERVAL, DurationEstimator
 from airflow_provider_flux.client.jobs import Job
-from airflow_provider_flux.client.responses import KNOWN_WAITING, JobState, Result
+from airflow_provider_flux.client.responses import PENDING_STATUSES, JobState, Result
 from airflow_provider_flux.exceptions import (
     FluxError,
     FluxJobFailedError,
@@ -23,31 +24,31 @@ from airflow_provider_flux.exceptions import (
 
 log = logging.getLogger(__name__)
 
-NOT_FOUND_PATIENCE = 15.0
-"""Seconds for which "Task not found" may be a region that has not heard of the job yet."""
-YOUNG = 60.0
-"""Seconds after its submit for which a job may be news to some region; of an older one, the second answer counts."""
-LEAST_WAIT = 0.1
-"""Least seconds between two polls, whatever interval was asked for."""
-LONGEST_BACKOFF = 30.0
-"""Most seconds between two polls that fail; a Retry-After may ask for more, up to twice as much."""
-OTHER_HOST_AFTER = 3
-"""Polls in a row that fail before every second one goes to the API's base host instead of the job's own."""
-TOLD_AT = (30.0, 120.0, 300.0, 1800.0)
-"""Seconds of waiting after which a line says how the job is."""
+NOT_FOUND_GRACE_AGE = 60.0
+"""Age of a job in seconds below which some region may not know it yet; an older one needs no grace period."""
+NOT_FOUND_GRACE_PERIOD = 15.0
+"""Seconds for which "Task not found" does not end the wait for such a young job."""
+MAX_BACKOFF = 30.0
+"""Longest delay in seconds between two failed polls; a Retry-After may ask for up to twice as much."""
+BASE_HOST_AFTER_FAILURES = 3
+"""Consecutive failed polls after which every second one goes to the API's base host instead of the job's own."""
+WAKE_UP_INTERVAL = 0.1
+"""Seconds between the times at which an event loop wakes up to poll many jobs."""
+PROGRESS_LOG_AT = (30.0, 120.0, 300.0, 1800.0)
+"""Seconds of waiting after which a line reports the job's status."""
 
 
 class Poller:
-    """Decides when to poll one job, and after each poll what its answer means.
+    """Decides when to poll one job, and what each response means.
 
-    Whoever waits sleeps for :meth:`delay`, polls, and gives the answer to :meth:`feed`, again and again.
+    The caller repeats three steps: sleep for :meth:`delay`, poll, and pass the response to :meth:`on_response`.
 
-    :param job: The job that is waited for.
-    :param deadline: Unix time in seconds after which waiting ends.
-    :param interval: Fixed seconds between polls; None: as ``durations`` tells.
-    :param now: Unix time at which this wait began.
-    :param durations: How long such jobs take; learns from this one.
-    :param quiet: Do not log now and then how the job is; for one of many.
+    :param job: The job to wait for.
+    :param deadline: Unix time in seconds at which the wait ends.
+    :param interval: Fixed interval between polls in seconds; None: as ``estimator`` schedules them.
+    :param now: Unix time in seconds at which the wait starts.
+    :param estimator: Estimates how long such jobs take, and learns from this one; default: a new one.
+    :param quiet: Do not log progress; for one of many jobs.
     """
 
     def __init__(
@@ -56,164 +57,174 @@ class Poller:
         deadline: float,
         interval: float | None,
         now: float,
-        durations: DurationEstimator | None = None,
+        estimator: DurationEstimator | None = None,
         quiet: bool = False,
     ) -> None:
         self.job = job
         self.deadline = deadline
         self.polls = 0
         self._interval = interval
-        self._began = now
-        self._durations = durations or DurationEstimator()
-        self._schedule = self._durations.schedule()
-        self._first = interval if interval is not None else _jitter(self._schedule.first, 0.05)
+        self._started_at = now
+        self._estimator = estimator or DurationEstimator()
+        self._schedule = self._estimator.schedule()
+        self._first_poll_after = interval if interval is not None else _jitter(self._schedule.first_poll_after, 0.05)
         age = self._age(now)
-        # The age at which the job was last known not to be ready; None: it may have been ready for long.
-        self._unready = age if job.submitted_at is not None and age < self._first else None
+        # The age at which the job was last known to be unfinished; None if it may have been ready for long.
+        self._last_unfinished_age = age if job.submitted_at is not None and age < self._first_poll_after else None
         self._missing_since: float | None = None
-        self._failures = 0  # in a row
+        self._consecutive_failures = 0
         self._last_failure: FluxError | None = None
-        self._words: set[str] = set()
-        self._status = "unknown"
-        self._lines: tuple[float, ...] = () if quiet else TOLD_AT
+        self._unknown_statuses: set[str] = set()
+        self._last_status = "unknown"
+        self._progress_log_at: tuple[float, ...] = () if quiet else PROGRESS_LOG_AT
 
     def delay(self, now: float) -> float:
-        """Return the seconds until the next poll; never beyond the deadline.
+        """Return the seconds until the next poll, at most until the deadline.
 
-        The first one of a job that may be ready comes at once: after a restart, or in a retry.
+        A job that may be ready, as after a restart or in a retry, is polled at once.
         """
         age = self._age(now)
         if not self.polls:
-            wait = self._first - age if self._unready is not None else 0.0
+            delay = self._first_poll_after - age if self._last_unfinished_age is not None else 0.0
         elif self._interval is not None:
-            wait = self._interval
+            delay = self._interval
         else:
-            wait = _jitter(self._schedule.spacing(age), 0.1)
+            delay = _jitter(self._schedule.interval_at(age), 0.1)
         if self._last_failure is not None:
-            backoff = min(LONGEST_BACKOFF, 0.5 * 2 ** min(self._failures, 6))
-            # A job's link lives ten minutes, whatever a host that fails asks for.
-            wait = max(wait, backoff, min(self._last_failure.retry_after or 0.0, 2 * LONGEST_BACKOFF))
-        return max(0.0, min(max(LEAST_WAIT, wait) if self.polls else wait, self.deadline - now))
+            backoff = min(MAX_BACKOFF, 0.5 * 2 ** min(self._consecutive_failures, 6))
+            # The image's URL expires in ten minutes, so a failing host's Retry-After is limited.
+            delay = max(delay, backoff, min(self._last_failure.retry_after or 0.0, 2 * MAX_BACKOFF))
+        return max(0.0, min(max(MIN_POLL_INTERVAL, delay) if self.polls else delay, self.deadline - now))
 
     def _age(self, now: float) -> float:
-        # Another machine's clock may be ahead of the one that submitted.
-        return max(0.0, now - (self._began if self.job.submitted_at is None else self.job.submitted_at))
+        # The clock of the machine that submitted may be ahead of this one.
+        return max(0.0, now - (self._started_at if self.job.submitted_at is None else self.job.submitted_at))
 
     @property
-    def asks_base_host(self) -> bool:
-        """Whether the next poll goes to the API's base host, because the job's own host fails for a while."""
-        return self._failures >= OTHER_HOST_AFTER and self._failures % 2 == 1
+    def polls_base_host(self) -> bool:
+        """Whether the next poll goes to the API's base host, because the job's own host keeps failing."""
+        return self._consecutive_failures >= BASE_HOST_AFTER_FAILURES and self._consecutive_failures % 2 == 1
 
-    def feed(self, answer: Result | FluxError, now: float, asked_at: float | None = None) -> Result | None:
-        """Take the answer of one poll; return the finished Result, or None to go on waiting.
+    def on_response(self, response: Result | FluxError, now: float, polled_at: float | None = None) -> Result | None:
+        """Process the outcome of one poll; return the finished Result, or None to continue waiting.
 
-        A poll that failed (:func:`read_result` says which ones) never ends the wait before the deadline.
+        A failed poll (:func:`read_result` defines which ones are) never ends the wait before the deadline.
 
-        :param asked_at: Unix time at which the poll was sent; default: ``now``. An answer may be old: this process may
-            have been stopped before it could read it.
+        :param polled_at: Unix time in seconds at which the poll was sent; default: ``now``. The response may be old,
+            if this process was suspended before it could read it.
         :raises FluxError: the outcome of the job, if it is final or the deadline has passed.
         """
-        asked_base_host = self.asks_base_host
+        polled_base_host = self.polls_base_host
         self.polls += 1
-        done = None
-        if isinstance(answer, FluxError):
-            self._note_failure(answer)
-        elif answer.state is JobState.NOT_FOUND and asked_base_host and self.job.polling_url is not None:
-            # A job is known in its own region alone, so this is no news of it.
-            self._note_failure(FluxServiceError("The job's own host fails, and the base host does not know the job."))
+        finished = None
+        if isinstance(response, FluxError):
+            self._on_failure(response)
+        elif response.state is JobState.NOT_FOUND and polled_base_host and self.job.polling_url is not None:
+            # Only a job's own region knows it, so this says nothing about the job.
+            self._on_failure(FluxServiceError("The job's own host fails, and the base host does not know the job."))
         else:
-            done = self._judge(answer, now, now if asked_at is None else asked_at)
-        if done is not None:
+            finished = self._on_result(response, now, now if polled_at is None else polled_at)
+        if finished is not None:
             self._learn(now)
-            return replace(done, polls=self.polls)
+            return replace(finished, polls=self.polls)
         if now >= self.deadline:
-            # Even if this one answer says that an old job is gone: it may be as old as the job, where this process was
-            # stopped since. The last poll of any other wait is its second.
+            # Even if this only response says that an old job is not found: if this process was suspended after the
+            # poll, the response may be as old as the job. In any other wait, the last poll is not the first.
             raise self._timeout(now)
-        self._tell(now)
+        self._log_progress(now)
         return None
 
-    def _judge(self, result: Result, now: float, asked_at: float) -> Result | None:
-        self._failures, self._last_failure = 0, None
-        self._status = result.status
+    def _on_result(self, result: Result, now: float, polled_at: float) -> Result | None:
+        self._consecutive_failures, self._last_failure = 0, None
+        self._last_status = result.status
         if result.state is not JobState.NOT_FOUND:
             self._missing_since = None
         if result.state is JobState.READY:
-            # Without a link, the image is not there yet.
+            # Without a URL the image is not ready yet.
             return result if result.sample else None
-        if result.state is JobState.WAITING:
-            self._note(result.status)
-            self._unready = self._age(now)
+        if result.state is JobState.PENDING:
+            self._log_unknown_status(result.status)
+            self._last_unfinished_age = self._age(now)
         elif result.state is JobState.NOT_FOUND:
-            if self._missing_since is None:
-                self._missing_since = asked_at
-            elif not self._is_young() or asked_at - self._missing_since >= NOT_FOUND_PATIENCE:
-                raise self._not_found()
+            self._on_not_found(polled_at)
         else:
-            self._fail(result)
+            raise self._failure(result)
         return None
 
-    def _is_young(self) -> bool:
-        """Tell whether the API may not have heard of the job yet when it was first missed."""
-        return self._age(self._missing_since or 0.0) < YOUNG
+    def _on_not_found(self, polled_at: float) -> None:
+        if self._missing_since is None:
+            self._missing_since = polled_at
+            return
+        is_young = self._age(self._missing_since) < NOT_FOUND_GRACE_AGE
+        if not is_young or polled_at - self._missing_since >= NOT_FOUND_GRACE_PERIOD:
+            raise FluxJobNotFoundError(
+                f"The API does not know job {self.job.id}: it expired, or belongs to another account or region.",
+                job_id=self.job.id,
+            )
 
-    def _not_found(self) -> FluxJobNotFoundError:
-        return FluxJobNotFoundError(
-            f"The API does not know job {self.job.id} (any more): it expired, or belongs to another account or region.",
-            job_id=self.job.id,
-        )
+    def _on_failure(self, error: FluxError) -> None:
+        self._consecutive_failures += 1
+        self._last_failure = error
+        self._last_unfinished_age = None
+        if self._consecutive_failures in (1, 5, 25):
+            log.warning("Poll %d of job %s failed and will be retried: %s", self.polls, self.job.id, error.message)
 
     def _learn(self, now: float) -> None:
-        """Note how long the job took: it became ready between the last poll that said otherwise and this one."""
-        if self._unready is not None:
+        """Add the job's duration to the estimate: it became ready between the previous poll and this one."""
+        if self._last_unfinished_age is not None:
             age = self._age(now)
-            self._durations.add(max((self._unready + age) / 2, 0.75 * age), now)
+            self._estimator.add(max((self._last_unfinished_age + age) / 2, 0.75 * age), now)
 
-    def _fail(self, result: Result) -> None:
-        why = f": {result.reason}" if result.reason else ""
+    def _failure(self, result: Result) -> FluxError:
+        reason = f": {result.reason}" if result.reason else ""
         if result.state is JobState.MODERATED:
-            raise FluxModeratedError(f"Job {self.job.id} was moderated ({result.status}{why}).", job_id=self.job.id)
-        raise FluxJobFailedError(f"Job {self.job.id} failed ({result.status}{why}).", job_id=self.job.id)
+            return FluxModeratedError(f"Job {self.job.id} was moderated ({result.status}{reason}).", job_id=self.job.id)
+        return FluxJobFailedError(f"Job {self.job.id} failed ({result.status}{reason}).", job_id=self.job.id)
 
-    def _note_failure(self, error: FluxError) -> None:
-        self._failures += 1
-        self._last_failure = error
-        self._unready = None
-        if self._failures in (1, 5, 25):
-            log.warning("Poll %d of job %s failed; it is asked for again: %s", self.polls, self.job.id, error.message)
+    def _log_unknown_status(self, status: str) -> None:
+        if status.lower() not in PENDING_STATUSES and status not in self._unknown_statuses:
+            self._unknown_statuses.add(status)
+            log.info("Job %s returned the unknown status %r; treated as pending.", self.job.id, status)
 
-    def _note(self, word: str) -> None:
-        if word.lower() not in KNOWN_WAITING and word not in self._words:
-            self._words.add(word)
-            log.info("Job %s has the status %r, which is not known here; waiting on.", self.job.id, word)
-
-    def _tell(self, now: float) -> None:
-        """Log how the job is, a few times however long it takes."""
-        waited = now - self._began
-        if self._lines and waited >= self._lines[0]:
-            self._lines = tuple(at for at in self._lines if at > waited)
+    def _log_progress(self, now: float) -> None:
+        """Log the job's status at a few fixed times, however long the wait is."""
+        waited = now - self._started_at
+        if self._progress_log_at and waited >= self._progress_log_at[0]:
+            self._progress_log_at = tuple(seconds for seconds in self._progress_log_at if seconds > waited)
             log.info(
-                "Job %s: %s after %.0f s (%d polls); waiting for %.0f s more at most.",
+                "Job %s: %s after %.0f s (%d polls); waiting for up to %.0f s more.",
                 self.job.id,
-                self._last(),
+                self._last_response(),
                 self._age(now),
                 self.polls,
                 self.deadline - now,
             )
 
-    def _last(self) -> str:
+    def _last_response(self) -> str:
         if self._last_failure is not None:
             return f"the last poll failed: {self._last_failure.message}"
-        return f"last status {self._status!r}"
+        return f"last status {self._last_status!r}"
 
     def _timeout(self, now: float) -> FluxTimeoutError:
-        seconds = now - (self.job.submitted_at or self._began)
+        seconds = now - (self.job.submitted_at or self._started_at)
         return FluxTimeoutError(
-            f"Job {self.job.id} was not ready after {seconds:.0f} s ({self.polls} polls; {self._last()}).",
+            f"Job {self.job.id} was not ready after {seconds:.0f} s ({self.polls} polls; {self._last_response()}).",
             job_id=self.job.id,
         )
 
 
+def coalesced(delay: float, now: float) -> float:
+    """Return slightly more than ``delay`` seconds, so that polls due at about the same time wake an event loop once.
+
+    With many jobs, that takes a fifth of the CPU time.
+
+    :param now: Unix time in seconds.
+    """
+    if delay < 5 * WAKE_UP_INTERVAL:
+        return delay
+    return math.ceil((now + delay) / WAKE_UP_INTERVAL) * WAKE_UP_INTERVAL - now
+
+
 def _jitter(seconds: float, share: float) -> float:
-    """Spread what would come at one moment for many; by ``share`` to either side."""
+    """Vary ``seconds`` by up to ``share`` either way, so that many jobs are not polled at the same moment."""
     return seconds * random.uniform(1 - share, 1 + share)  # noqa: S311 - not a secret

@@ -1,23 +1,28 @@
-"""Any answer of the API becomes one Result, or one FluxError. No I/O.
+"""What a response means: any response becomes one Result, Job or FluxError. No I/O.
 
-An answer is judged by the ``status`` in its body before its HTTP code: a failed job may come as HTTP 422,
-an unknown one as 404. Status words are open-ended: one that is not known means wait. What ends the wait for a
-paid job is decided in one place, :func:`read_result`, which the worker, the trigger and the batch share.
+The ``status`` in the body counts before the HTTP status code: a failed job may come as HTTP 422, an unknown one as 404.
+The set of status words is open: an unknown one means that the job is pending. What ends the wait for a paid job is
+decided in one place, :func:`read_result`, which the worker, the trigger and the batch share.
 """
 
 from __future__ import annotations
 
 import enum
-import html
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_flux.client.api_response import ApiResponse
 from airflow_provider_flux.client.catalogue.validation import unknown_fields
 from airflow_provider_flux.client.gateways import Endpoint
 from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.client.response_text import (
+    MAX_BYTES_SEARCHED,
+    describe_response,
+    failure_reason,
+    response_message,
+)
 from airflow_provider_flux.exceptions import (
     FluxAuthenticationError,
     FluxBadRequestError,
@@ -31,16 +36,16 @@ from airflow_provider_flux.exceptions import (
 
 
 class JobState(enum.Enum):
-    """What a status word means for whoever waits."""
+    """The meaning of a status word."""
 
-    WAITING = "waiting"
+    PENDING = "pending"
     READY = "ready"
     FAILED = "failed"
     MODERATED = "moderated"
     NOT_FOUND = "not found"
 
 
-_STATES = {
+_FINAL_STATUSES = {
     "ready": JobState.READY,
     "success": JobState.READY,
     "succeeded": JobState.READY,
@@ -53,7 +58,7 @@ _STATES = {
     "task not found": JobState.NOT_FOUND,
 }
 
-KNOWN_WAITING = frozenset(
+PENDING_STATUSES = frozenset(
     {
         "pending",
         "queued",
@@ -67,23 +72,21 @@ KNOWN_WAITING = frozenset(
         "in_progress",
     }
 )
-"""Words that are known to mean "not yet", so that only news is logged."""
+"""Known words for a pending job; any other is logged."""
 
-_NOT_FOUND = re.compile(r"task not found[.!]?( \(.*\))?", re.IGNORECASE)
-"""The words, and the only ones, with which the API says that it does not know a job; a gateway adds its request id."""
+_NOT_FOUND_MESSAGE = re.compile(r"task not found[.!]?( \(.*\))?", re.IGNORECASE)
+"""The only message with which the API says that it does not know a job; a gateway appends its request id."""
 
-_OF_THE_REQUEST = (401, 402, 403, 408, 429, 502, 504)
-"""HTTP codes of a gateway that answers for itself: only the job's own id makes such an answer one about the job."""
+_GATEWAY_STATUS_CODES = (401, 402, 403, 408, 429, 502, 504)
+"""HTTP status codes that a gateway sends for itself: such a response is only about the job if it has the job's id."""
 
-
-@dataclass(frozen=True, slots=True)
-class ApiResponse:
-    """One HTTP answer, as bytes: what both clients hand over."""
-
-    code: int
-    body: bytes
-    content_type: str = ""
-    retry_after: float | None = None
+_NO_CREDITS = re.compile(
+    r"insufficient[ _-]*(user|account|token)?[ _-]*(quota|credit|balance|fund)"
+    r"|(quota|credits?|balance) (is |are )?(not enough|insufficient|exhausted|used up)"
+    r"|exceeded your current quota|pre_consume_token_quota_failed|billing_hard_limit_reached",
+    re.IGNORECASE,
+)
+"""What gateways send in place of HTTP 402."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +94,16 @@ class Result:
     """The state of a job at one moment.
 
     :param job: The job.
-    :param status: The API's own word.
-    :param state: What it means.
-    :param sample: The signed delivery URL of a finished image, a secret for its ten minutes; kept out of
-        the repr. None while there is none.
-    :param prompt: What the image was made of, perhaps enhanced by the API; kept out of the repr.
-    :param seed: The seed the image was made with.
-    :param cost: Credits paid.
-    :param duration: Seconds the API worked.
+    :param status: The API's own status word.
+    :param state: Its meaning.
+    :param sample: The signed download URL of a finished image, a secret until it expires in about ten minutes; not in
+        the repr. None until the image is ready.
+    :param prompt: The prompt of the image, which the API may have enhanced; not in the repr.
+    :param seed: The seed of the image.
+    :param cost: Billed credits.
+    :param duration: Seconds for which the API worked on the job.
     :param reason: Why it failed or was moderated, in the API's words.
-    :param polls: How often the API was asked until this was the answer; 0 if nobody counted.
+    :param polls: Number of polls until this result; 0 if they were not counted.
     """
 
     job: Job
@@ -115,307 +118,182 @@ class Result:
     polls: int = field(default=0, compare=False)
 
 
-def read_result(answer: ApiResponse, job: Job) -> Result:
-    """Return the state of ``job`` that ``answer`` is about.
+def read_result(response: ApiResponse, job: Job) -> Result:
+    """Return the state of ``job`` according to ``response``.
 
-    An accepted job is paid for if it finishes, so only an answer about that very job may end the wait for it: a final
-    status with the job's id, its details or its result, or the words "Task not found". Any other answer, whatever its
-    HTTP code and its body, is a poll that failed.
+    An accepted job is billed if it finishes, so only a response about that very job may end the wait for it: a final
+    status with the job's id, its details or its result, or the message "Task not found". Any other response is a
+    failed poll, whatever its HTTP status code and its body.
 
-    :raises FluxServiceError: if the answer is not about the job; asking again can help.
+    :raises FluxServiceError: if the response is not about the job; a retry can succeed.
     """
-    body = _json(answer.body)
-    for candidate in _objects(body):
-        if isinstance(word := candidate.get("status"), str) and word.strip():
-            result = _result(candidate, job)
-            if _is_about(job, result, candidate, answer.code):
+    body = response.json()
+    for candidate in _candidate_objects(body):
+        if isinstance(status := candidate.get("status"), str) and status.strip():
+            result = parse_result(candidate, job)
+            if _is_about_job(job, result, candidate, response.status_code):
                 return result
-    if isinstance(body, Mapping) and _NOT_FOUND.fullmatch(_message(answer, body)):
+    if isinstance(body, Mapping) and _NOT_FOUND_MESSAGE.fullmatch(response_message(response)):
         return Result(job, status="Task not found", state=JobState.NOT_FOUND)
-    error = read_refusal(answer)
+    error = read_refusal(response)
     raise FluxServiceError(error.message, job_id=job.id, retry_after=error.retry_after)
 
 
-def read_refusal(answer: ApiResponse) -> FluxError:
-    """Return what an answer says of the request itself: of the key, the credits, the host.
-
-    Never of a poll: what refuses one request for a while says nothing about a job that was accepted.
-    """
-    return _error(answer, _json(answer.body))
-
-
-def read_submission(answer: ApiResponse, model: str, endpoint: Endpoint, now: float) -> Job:
+def read_submission(response: ApiResponse, model: str, endpoint: Endpoint, now: float) -> Job:
     """Return the job that the API accepted.
 
-    :raises FluxError: if it did not accept one, or if that cannot be told.
+    :raises FluxError: if it accepted no job, or if that is uncertain.
     """
-    body = _json(answer.body)
-    for accepted in _objects(body) if 200 <= answer.code < 300 else ():
-        if (job_id := _id(accepted)) and not accepted.get("error"):
+    body = response.json()
+    for accepted in _candidate_objects(body) if response.is_success else ():
+        if (job_ids := _job_ids(accepted)) and not accepted.get("error"):
             return Job(
-                id=job_id,
+                id=job_ids[0],
                 model=model,
                 polling_url=endpoint.job_polling_url(accepted.get("polling_url")),
-                cost=_number(accepted.get("cost")),
+                cost=_first_number(accepted.get("cost")),
                 submitted_at=now,
             )
-    error = _error(answer, body)
-    if 200 <= answer.code < 300 and not _is_html(answer):
-        raise FluxUncertainSubmitError(error.message)
-    if answer.code in (404, 405) and _is_html(answer):
-        raise FluxConfigurationError(f"A web page answers in place of the FLUX API ({quoted(answer)}).")
-    if answer.code == 404:
-        raise _unknown_model(f"The API does not know the model {model!r} ({quoted(answer)}).", model, endpoint)
-    if type(error) is FluxBadRequestError and ("model_not_found" in _codes(body) or unknown_fields(model, ())):
-        raise _unknown_model(error.message, model, endpoint)
-    if type(error) is not FluxServiceError or answer.code in (401, 403, 503):
-        raise error
-    if 400 <= answer.code < 500 and answer.code != 408:
-        raise FluxBadRequestError(f"The API refused the request ({quoted(answer)}).")
-    raise FluxUncertainSubmitError(error.message)
+    raise _submission_error(response, body, model, endpoint)
 
 
-def _unknown_model(what: str, model: str, endpoint: Endpoint) -> FluxBadRequestError:
-    """Add what helps to see why: another name that may be meant, or the place that was asked."""
+def read_refusal(response: ApiResponse) -> FluxError:
+    """Return the error of a response about the request itself: about the key, the credits or the host.
+
+    It never decides a poll: what refuses one request for a while says nothing about a job that was accepted.
+    """
+    return _refusal(response, response.json())
+
+
+def _submission_error(response: ApiResponse, body: Any, model: str, endpoint: Endpoint) -> FluxError:
+    code, error = response.status_code, _refusal(response, body)
+    if response.is_success and not response.is_html:
+        return FluxUncertainSubmitError(error.message)
+    if code in (404, 405) and response.is_html:
+        return FluxConfigurationError(f"A web page responds in place of the FLUX API ({describe_response(response)}).")
+    if code == 404:
+        message = f"The API does not know the model {model!r} ({describe_response(response)})."
+        return _unknown_model_error(message, model, endpoint)
+    if type(error) is FluxBadRequestError and ("model_not_found" in _error_codes(body) or unknown_fields(model, ())):
+        return _unknown_model_error(error.message, model, endpoint)
+    if type(error) is not FluxServiceError or code in (401, 403, 503):
+        return error
+    if 400 <= code < 500 and code != 408:
+        return FluxBadRequestError(f"The API refused the request ({describe_response(response)}).")
+    return FluxUncertainSubmitError(error.message)
+
+
+def _unknown_model_error(message: str, model: str, endpoint: Endpoint) -> FluxBadRequestError:
+    """Add the likely intended model, or the address that the request went to."""
     unknown = unknown_fields(model, ())
-    hint = f"{unknown[0][:1].upper()}{unknown[0][1:]}." if unknown else f"{endpoint.base_url} was asked."
-    return FluxBadRequestError(f"{what} {hint}")
+    hint = f"{unknown[0][:1].upper()}{unknown[0][1:]}." if unknown else f"The request went to {endpoint.base_url}."
+    return FluxBadRequestError(f"{message} {hint}")
 
 
-def _result(body: Mapping[str, Any], job: Job) -> Result:
-    word = str(body["status"]).strip()
-    lower = word.lower()
-    state = JobState.MODERATED if "moderated" in lower else _STATES.get(lower, JobState.WAITING)
-    result = body.get("result")
-    result = result if isinstance(result, Mapping) else {}
-    inner = body.get("data")
-    inner = inner if isinstance(inner, Mapping) else {}
+def parse_result(body: Mapping[str, Any], job: Job) -> Result:
+    """Return the state of a job from its JSON, which has a ``status``."""
+    status = str(body["status"]).strip()
+    word = status.lower()
+    state = JobState.MODERATED if "moderated" in word else _FINAL_STATUSES.get(word, JobState.PENDING)
+    result, data = _mapping(body.get("result")), _mapping(body.get("data"))
     return Result(
         job=job,
-        status=word,
+        status=status,
         state=state,
-        sample=_url(result.get("sample"), inner.get("sample"), body.get("output"), inner.get("output")),
-        prompt=_prompt(result, inner),
-        seed=_integer(result.get("seed"), inner.get("seed")),
-        cost=_number(body.get("cost"), result.get("cost"), inner.get("cost")),
-        duration=_number(result.get("duration"), inner.get("duration")),
-        reason=_reason(body, result) if state in (JobState.FAILED, JobState.MODERATED) else "",
+        sample=_first_url(result.get("sample"), data.get("sample"), body.get("output"), data.get("output")),
+        prompt=_first_text(result.get("prompt"), data.get("prompt")),
+        seed=_first_integer(result.get("seed"), data.get("seed")),
+        cost=_first_number(body.get("cost"), result.get("cost"), data.get("cost")),
+        duration=_first_number(result.get("duration"), data.get("duration")),
+        reason=failure_reason(body, result) if state in (JobState.FAILED, JobState.MODERATED) else "",
     )
 
 
-def _is_about(job: Job, result: Result, found: Mapping[str, Any], code: int) -> bool:
-    """Tell whether an answer with a status word is about ``job``, rather than about this request or another job."""
-    if ids := _ids(found):
-        return job.id in ids
-    if result.state in (JobState.WAITING, JobState.NOT_FOUND):
+def _is_about_job(job: Job, result: Result, body: Mapping[str, Any], status_code: int) -> bool:
+    """Return whether a response with a status is about ``job``, not about this request or another job."""
+    if job_ids := _job_ids(body):
+        return job.id in job_ids
+    if result.state in (JobState.PENDING, JobState.NOT_FOUND):
         return True
     if result.state is JobState.READY:
         return result.sample is not None
+    if 200 <= status_code < 300:
+        return any(body.get(name) for name in ("details", "result", "fail_reason"))
+    # A gateway's own error may have details too: as text, where the API's are an object.
+    return status_code not in _GATEWAY_STATUS_CODES and bool(_mapping(body.get("details")))
+
+
+def _refusal(response: ApiResponse, body: Any) -> FluxError:
+    code, cause, retry_after = response.status_code, describe_response(response), response.retry_after
+    error_codes = _error_codes(body)
+    if code == 402 or (code >= 400 and _is_out_of_credits(code, error_codes, cause)):
+        return FluxCreditsError(f"The FLUX account has no credits left ({cause}).")
+    # CometAPI sends HTTP 5xx for malformed requests and for models that it cannot serve.
+    if code >= 500 and error_codes & {"invalid_request", "model_not_found"}:
+        return FluxBadRequestError(f"The API refused the request ({cause}).")
+    if code == 429:
+        return FluxRateLimitError(
+            f"The account is at its limit of active jobs or requests ({cause}).", retry_after=retry_after
+        )
+    if body is None and 200 <= code < 400 and (response.body.strip() or code >= 300):
+        kind = "a web page" if response.is_html else "a redirect" if code >= 300 else "a response that is not JSON"
+        return FluxConfigurationError(f"The FLUX API returned {kind} ({cause}).")
+    if code in (401, 403):
+        if not _is_from_intermediary(response, body):
+            return FluxAuthenticationError(f"The API refused the key ({cause}).")
+        return FluxServiceError(
+            f"A firewall or bot check in front of the FLUX API refused the request; the key was not checked ({cause}).",
+            retry_after=retry_after,
+        )
+    if code in (400, 413, 422):
+        return FluxBadRequestError(f"The API refused the request ({cause}).")
     if 200 <= code < 300:
-        return any(found.get(name) for name in ("details", "result", "fail_reason"))
-    # A gateway's own error may have details too: in words, where the API's are an object.
-    return code not in _OF_THE_REQUEST and isinstance(details := found.get("details"), Mapping) and bool(details)
+        kind = "a response without a status or an id" if response.body.strip() else "an empty response"
+        return FluxServiceError(f"The FLUX API returned {kind} ({cause}).", retry_after=retry_after)
+    return FluxServiceError(f"The FLUX API failed or cannot be reached ({cause}).", retry_after=retry_after)
 
 
-def _prompt(*candidates: Mapping[str, Any]) -> str | None:
-    for candidate in candidates:
-        prompt = candidate.get("prompt")
-        if isinstance(prompt, str) and prompt:
-            return prompt
-    return None
+def _is_out_of_credits(status_code: int, error_codes: set[str], cause: str) -> bool:
+    texts = [*error_codes, cause] if status_code in (401, 403, 429) else error_codes
+    return any(_NO_CREDITS.search(text) for text in texts)
 
 
-def _objects(body: Any) -> list[Mapping[str, Any]]:
-    """Return the ``data`` of a wrapping envelope, and the body: what an envelope says comes last."""
+def _is_from_intermediary(response: ApiResponse, body: Any) -> bool:
+    """Return whether HTTP 401 or 403 is not the API's own, which is always JSON."""
+    if isinstance(body, Mapping):
+        return bool(body.get("cloudflare_error"))
+    is_cloudflare = re.search(rb"error code:? *\d{4}", response.body[:MAX_BYTES_SEARCHED], re.IGNORECASE) is not None
+    is_text = response.status_code == 403 and body is None and bool(response.body.strip())
+    return is_cloudflare or response.is_html or is_text
+
+
+def _error_codes(body: Any) -> set[str]:
+    """Return the machine-readable codes and types of an error."""
+    codes = set()
+    for candidate in _candidate_objects(body):
+        for value in (candidate, candidate.get("error"), candidate.get("detail")):
+            error = value if isinstance(value, Mapping) else {"code": value}
+            codes |= {code.lower() for code in (error.get("code"), error.get("type")) if isinstance(code, str)}
+    return codes
+
+
+def _candidate_objects(body: Any) -> list[Mapping[str, Any]]:
+    """Return the objects that may hold the content: the ``data`` of an envelope, then the body itself."""
     data = body.get("data") if isinstance(body, Mapping) else None
     return [item for item in (data, body) if isinstance(item, Mapping)]
 
 
-def _id(accepted: Mapping[str, Any]) -> str | None:
-    return next(iter(_ids(accepted)), None)
-
-
-def _ids(body: Mapping[str, Any]) -> list[str]:
+def _job_ids(body: Mapping[str, Any]) -> list[str]:
     values = [body.get(name) for name in ("id", "task_id")]
     texts = [str(value).strip() for value in values if isinstance(value, (str, int)) and not isinstance(value, bool)]
     return [text for text in texts if text]
 
 
-def _reason(body: Mapping[str, Any], result: Mapping[str, Any]) -> str:
-    details = body.get("details") or result.get("details") or body.get("fail_reason") or body.get("error")
-    if isinstance(details, Mapping):
-        # BFL: {"Moderation Reasons": ["Violence"]}
-        return "; ".join(f"{name}: {_words(value)}" for name, value in details.items())[:500]
-    return _words(details)[:500] if details else ""
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
-def _words(value: Any) -> str:
-    return ", ".join(_text(item) for item in value) if isinstance(value, list) else _text(value)
-
-
-def _text(value: Any) -> str:
-    try:
-        return value if isinstance(value, str) else json.dumps(value)
-    except RecursionError:
-        return "..."
-
-
-def _error(answer: ApiResponse, body: Any) -> FluxError:
-    code, because, codes = answer.code, quoted(answer), _codes(body)
-    if code == 402 or (code >= 400 and _is_out_of_credits(code, codes, because)):
-        return FluxCreditsError(f"The FLUX account has no credits left ({because}).")
-    # CometAPI sends malformed requests and models it cannot serve in the coat of a failing service.
-    if code >= 500 and codes & {"invalid_request", "model_not_found"}:
-        return FluxBadRequestError(f"The API refused the request ({because}).")
-    if code == 429:
-        return FluxRateLimitError(
-            f"The API allows no further job or request at the moment ({because}).",
-            retry_after=answer.retry_after,
-        )
-    if body is None and 200 <= code < 400 and (answer.body.strip() or code >= 300):
-        kind = "a web page" if _is_html(answer) else "a redirect" if code >= 300 else "something else than JSON"
-        return FluxConfigurationError(f"The FLUX API answered with {kind} ({because}).")
-    if code in (401, 403):
-        if _is_of_the_way(answer, body):
-            return FluxServiceError(
-                "Something on the way to the FLUX API, such as a firewall or a check for bots, refused the request; "
-                f"the key was not looked at ({because}).",
-                retry_after=answer.retry_after,
-            )
-        return FluxAuthenticationError(f"The API refused the key ({because}).")
-    if code in (400, 413, 422):
-        return FluxBadRequestError(f"The API refused the request ({because}).")
-    if 200 <= code < 300:
-        what = "an answer without a status or an id" if answer.body.strip() else "an empty answer"
-        return FluxServiceError(f"The FLUX API gave {what} ({because}).", retry_after=answer.retry_after)
-    return FluxServiceError(f"The FLUX API failed or cannot be reached ({because}).", retry_after=answer.retry_after)
-
-
-def quoted(answer: ApiResponse) -> str:
-    """Return the HTTP code of ``answer`` and the words that come with it, for a message."""
-    words = _message(answer, _json(answer.body))
-    return f"HTTP {answer.code}: {words}" if words else f"HTTP {answer.code}"
-
-
-_NO_CREDITS = re.compile(
-    r"insufficient[ _-]*(user|account|token)?[ _-]*(quota|credit|balance|fund)"
-    r"|(quota|credits?|balance) (is |are )?(not enough|insufficient|exhausted|used up)"
-    r"|exceeded your current quota|pre_consume_token_quota_failed|billing_hard_limit_reached",
-    re.IGNORECASE,
-)
-"""What gateways say in place of HTTP 402."""
-
-
-def _is_out_of_credits(code: int, codes: set[str], because: str) -> bool:
-    words = [*codes, because] if code in (401, 403, 429) else codes
-    return any(_NO_CREDITS.search(word) for word in words)
-
-
-def _is_of_the_way(answer: ApiResponse, body: Any) -> bool:
-    """Tell whether 401 or 403 is not the API's own: that one speaks JSON."""
-    if isinstance(body, Mapping):
-        return bool(body.get("cloudflare_error"))
-    blocked = re.search(rb"error code:? *\d{4}", answer.body[:_QUOTED_FROM], re.IGNORECASE) is not None
-    return blocked or _is_html(answer) or (answer.code == 403 and body is None and bool(answer.body.strip()))
-
-
-_SPOKEN = (
-    *("message", "msg", "error_message", "errormessage", "error_description", "detail", "details", "error", "errors"),
-    *("title", "description", "reason", "fail_reason", "cause", "info", "data"),
-)
-"""Fields that hold what an API says, whatever its make; in small letters."""
-_ECHOED = re.compile("input|prompt|image|ctx|body|request|parameters|sample|url")
-"""Fields that may repeat the request, the prompt with it, or hold a signed link."""
-_QUOTED_FROM = 20_000
-"""Bytes of a page that are looked through for its first words."""
-_LONGEST = 500
-"""Characters of an API's own words that a message quotes."""
-
-
-def _codes(body: Any) -> set[str]:
-    """Return the words that a program would tell the kind of an error by."""
-    found = set()
-    for place in _objects(body):
-        for told in (place, place.get("error"), place.get("detail")):
-            inner = told if isinstance(told, Mapping) else {"code": told}
-            found |= {word.lower() for word in (inner.get("code"), inner.get("type")) if isinstance(word, str)}
-    return found
-
-
-def _message(answer: ApiResponse, body: Any) -> str:
-    """Return what the API says, on one line and bounded; never what it repeats of the request."""
-    words = _spoken(body) if body is not None else _plain(answer)
-    # A link may be signed.
-    words = re.sub(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*", r"\1?...", words[:_QUOTED_FROM])
-    words = " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())
-    return words if len(words) <= _LONGEST else f"{words[: _LONGEST - 3]}..."
-
-
-def _spoken(value: Any, depth: int = 0, others: bool = False) -> str:
-    """Return the words in a part of a body.
-
-    :param others: Whether fields count whose names say nothing, as in ``{"errors": {"width": ["..."]}}``.
-    """
-    if isinstance(value, str):
-        return value
-    if depth > 6:
-        return ""
-    if isinstance(value, list):
-        return _joined(_spoken(item, depth + 1, others) for item in value[:20])
-    if not isinstance(value, Mapping):
-        return ""
-    if "loc" in value and "msg" in value:
-        where = ".".join(_text(part) for part in _list(value["loc"]) if part != "body")
-        return f"{where}: {_text(value['msg'])}"
-    told = {str(name).lower(): inner for name, inner in value.items()}
-    words = _joined(_spoken(told[name], depth + 1, name != "data") for name in _SPOKEN if name in told)
-    if not words and others:
-        fields = {
-            name: _spoken(inner, depth + 1, others)
-            for name, inner in told.items()
-            # What is listed for a field is what is wrong with it.
-            if isinstance(inner, list) or not _ECHOED.search(name)
-        }
-        return "; ".join(f"{name}: {inner}" for name, inner in fields.items() if inner.strip())
-    code = told.get("code")
-    return f"{words} ({code})" if words and depth and isinstance(code, str) and code and code not in words else words
-
-
-def _joined(words: Iterable[str]) -> str:
-    return "; ".join(dict.fromkeys(word for word in words if word.strip()))
-
-
-def _plain(answer: ApiResponse) -> str:
-    """Return the first words of an answer that is no JSON: of a text, or of a page without its markup."""
-    text = answer.body[:_QUOTED_FROM].decode(errors="replace").strip()
-    # Broken JSON may be a result that was cut off: its link and its prompt are not for a log. Nor are bytes.
-    if text[:1] in ("{", "[") or "\0" in text or text.count("\ufffd") * 10 > len(text):
-        return ""
-    if _is_html(answer):
-        text = re.sub(r"(?is)<(script|style|svg)\b.*?(</\1\s*>|$)|<!--.*?(-->|$)", " ", text)
-        text = html.unescape(re.sub(r"<[^>]*(>|$)", " ", text))
-    words = " ".join(text.split())
-    return words if len(words) <= 200 else f"{words[:197]}..."
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value] if value is not None else []
-
-
-def _is_html(answer: ApiResponse) -> bool:
-    return "html" in answer.content_type.lower() or answer.body.lstrip()[:1] == b"<"
-
-
-def _json(body: bytes) -> Any:
-    try:
-        text = json.dumps(json.loads(body), ensure_ascii=False)
-        # Half a character, as "\ud83d" is, could neither stand in a URL nor in a log.
-        return json.loads(text.encode(errors="replace"))
-    except (ValueError, RecursionError):
-        return None
-
-
-def _url(*candidates: Any) -> str | None:
+def _first_url(*candidates: Any) -> str | None:
     for candidate in candidates:
         for url in candidate if isinstance(candidate, list) else [candidate]:
             if isinstance(url, str) and url.strip():
@@ -423,7 +301,11 @@ def _url(*candidates: Any) -> str | None:
     return None
 
 
-def _number(*candidates: Any) -> float | None:
+def _first_text(*candidates: Any) -> str | None:
+    return next((text for text in candidates if isinstance(text, str) and text), None)
+
+
+def _first_number(*candidates: Any) -> float | None:
     for value in candidates:
         if isinstance(value, str):
             try:
@@ -435,6 +317,6 @@ def _number(*candidates: Any) -> float | None:
     return None
 
 
-def _integer(*candidates: Any) -> int | None:
-    value = _number(*candidates)
+def _first_integer(*candidates: Any) -> int | None:
+    value = _first_number(*candidates)
     return int(value) if value is not None else None

@@ -1,6 +1,6 @@
-"""Which delivery URLs are fetched, and which addresses may be connected to for them.
+"""Which download URLs are requested, and which addresses may be connected to for them.
 
-A delivery URL comes from outside, so it must not lead into somebody's own network. A name is looked up once, and the
+A download URL comes from outside, so it must not point into a private network. A host name is resolved once, and the
 address that was checked is the one that is connected to.
 """
 
@@ -19,13 +19,13 @@ from airflow_provider_flux.exceptions import FluxConfigurationError, FluxUnsafeU
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-SETTING = "allowed_delivery_networks"
-"""The connection's extra that allows addresses that are not public."""
+NETWORKS_SETTING = "allowed_delivery_networks"
+"""The field of the connection's extra that allows addresses that are not public."""
 
-# NAT64, and "IPv4-compatible".
-_IPV4_INSIDE = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
-# What fake-IP DNS, split DNS and carriers use. An error suggests no other, least of all that of a metadata service.
-_SUGGESTED = tuple(
+# NAT64, and the deprecated "IPv4-compatible" addresses.
+_IPV4_EMBEDDED = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+# What fake-IP DNS, split DNS and carriers use. Errors suggest no other network, least of all a metadata service's.
+_SUGGESTED_NETWORKS = tuple(
     map(
         ipaddress.ip_network,
         ("198.18.0.0/15", "100.64.0.0/10", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"),
@@ -33,20 +33,20 @@ _SUGGESTED = tuple(
 )
 
 
-class RefusedAddressError(Exception):
+class ForbiddenAddressError(Exception):
     """No address of ``host`` may be connected to; ``address`` is one of them."""
 
     def __init__(self, host: str, address: str) -> None:
-        has = "is not a public address" if host == address else f"has the address {address}, which is not public"
-        super().__init__(f"{host!r} {has}")
+        problem = "is not a public address" if host == address else f"has the address {address}, which is not public"
+        super().__init__(f"{host!r} {problem}")
         self.host = host
         self.address = address
 
 
-def read_networks(value: object) -> tuple[Network, ...]:
-    """Return the networks that ``value`` lists: a list, or text with commas between.
+def parse_networks(value: object) -> tuple[Network, ...]:
+    """Return the networks in ``value``: a list, or text separated by commas.
 
-    :raises FluxConfigurationError: naming what is no network.
+    :raises FluxConfigurationError: naming the first invalid one.
     """
     if value is None or isinstance(value, str):
         value = [part for part in re.split(r"[\s,]+", value or "") if part]
@@ -58,16 +58,16 @@ def read_networks(value: object) -> tuple[Network, ...]:
             networks.append(ipaddress.ip_network(item.strip(), strict=False))
         except ValueError:
             raise FluxConfigurationError(
-                f"{SETTING} holds {item!r}; it must be a list of networks like '198.18.0.0/15', or such networks as "
-                "text with commas between."
+                f"{NETWORKS_SETTING} contains {item!r}; it must be a list of networks like '198.18.0.0/15', or such "
+                "networks as text separated by commas."
             ) from None
     return tuple(networks)
 
 
 def check_url(url: str, job_id: str | None, networks: Iterable[Network] = ()) -> None:
-    """Refuse a delivery URL that is not https, or that names an address that may not be connected to.
+    """Refuse a download URL that is not https, or that contains an address that may not be connected to.
 
-    A name is not looked up here: whoever connects does that, with :func:`look_up`, or the proxy.
+    A host name is not resolved here, but by :func:`resolve_host` when it is connected to, or by the proxy.
 
     :raises FluxUnsafeUrlError: naming the host, never the (signed) URL.
     """
@@ -77,21 +77,22 @@ def check_url(url: str, job_id: str | None, networks: Iterable[Network] = ()) ->
     except ValueError:
         parts, host = None, ""
     if parts is None or not host or parts.scheme != "https" or parts.username or parts.password:
-        scheme = parts.scheme if parts is not None else "no"
+        scheme = parts.scheme if parts is not None else ""
         raise FluxUnsafeUrlError(
-            f"The URL of {image_label(job_id)} was not fetched: it must be https, not {scheme} to {host!r}.",
+            f"The URL of {image_label(job_id)} was not requested: it must be https, with a host and no user name "
+            f"(scheme {scheme!r}, host {host!r}).",
             job_id=job_id,
         )
-    address = _literal(host)
+    address = _literal_address(host)
     if address is not None and not _may_connect(address, networks):
-        raise refusal(RefusedAddressError(host, str(address)), job_id)
+        raise unsafe_url_error(ForbiddenAddressError(host, str(address)), job_id)
 
 
-def look_up(host: str, port: int, networks: Iterable[Network] = ()) -> list[str]:
+def resolve_host(host: str, port: int, networks: Iterable[Network] = ()) -> list[str]:
     """Return the addresses of ``host`` that may be connected to.
 
-    :raises RefusedAddressError: if it has others only.
-    :raises OSError: if it has none.
+    :raises ForbiddenAddressError: if it only has other addresses.
+    :raises OSError: if it has no address.
     """
     try:
         found = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
@@ -99,45 +100,61 @@ def look_up(host: str, port: int, networks: Iterable[Network] = ()) -> list[str]
         raise OSError(str(error)) from None
     allowed = [address for address in dict.fromkeys(found) if _may_connect(ipaddress.ip_address(address), networks)]
     if found and not allowed:
-        raise RefusedAddressError(host, found[0])
+        raise ForbiddenAddressError(host, found[0])
     return allowed
 
 
-def refusal(error: RefusedAddressError, job_id: str | None) -> FluxUnsafeUrlError:
-    """Return the error for an image whose host may not be connected to; it says how to allow that."""
-    again = ", and run the task again while the image's link lives, which is about ten minutes" if job_id else ""
+def delivery_warning(hosts: Iterable[str], networks: Iterable[Network]) -> str | None:
+    """Return the warning that images may not be downloadable, because ``hosts`` have private addresses; else None."""
+    for host in hosts:
+        try:
+            resolve_host(host, 443, networks)
+        except ForbiddenAddressError as error:
+            return (
+                f"{error}. An image whose host has such an address, too, is billed but not downloaded. If this is how "
+                f"your network reaches it (fake-IP DNS, split DNS), add the network{network_hint(error.address)} to "
+                f"{NETWORKS_SETTING} in the extra of the Airflow connection."
+            )
+        except OSError:
+            continue
+    return None
+
+
+def unsafe_url_error(error: ForbiddenAddressError, job_id: str | None) -> FluxUnsafeUrlError:
+    """Return the error for an image whose host may not be connected to, with how to allow it."""
+    before = ", and run the task again before the image's URL expires, which takes about ten minutes" if job_id else ""
     return FluxUnsafeUrlError(
-        f"The URL of {image_label(job_id)} was not fetched: {error}. If this is how your network reaches it (fake-IP "
-        f"DNS, split DNS, a private network), add the network{example(error.address)} to {SETTING} in the extra of the "
-        f"Airflow connection{again}.",
+        f"The URL of {image_label(job_id)} was not requested: {error}. If this is how your network reaches it (fake-IP "
+        f"DNS, split DNS, a private network), add the network{network_hint(error.address)} to {NETWORKS_SETTING} in "
+        f"the extra of the Airflow connection{before}.",
         job_id=job_id,
     )
 
 
-def example(address: str) -> str:
-    """Return the well-known private network of ``address`` as words for a message; empty if it is in none."""
+def network_hint(address: str) -> str:
+    """Return the well-known private network of ``address`` as a phrase for a message; empty if it is in none."""
     ip = ipaddress.ip_address(address)
-    return next((f", such as {network}," for network in _SUGGESTED if ip in network), "")
+    return next((f", such as {network}," for network in _SUGGESTED_NETWORKS if ip in network), "")
 
 
-def is_name(host: str) -> bool:
-    """Tell whether ``host`` is a full name that only DNS can know, rather than an address or a neighbour."""
-    return "." in host and _literal(host) is None
+def is_domain_name(host: str) -> bool:
+    """Return whether ``host`` is a full domain name, not an address or a name without a dot."""
+    return "." in host and _literal_address(host) is None
 
 
 def image_label(job_id: str | None) -> str:
-    """Return what is fetched, in words: the image of a job, or an author's own that no job has made."""
+    """Return what is downloaded, for a message: the image of a job, or an author's own input image."""
     return f"the image of job {job_id}" if job_id else "the input image"
 
 
-def same_origin(one: str, other: str) -> bool:
-    """Tell whether two URLs have the same scheme, host and port."""
-    found = origin(one)
+def same_origin(url: str, other: str) -> bool:
+    """Return whether two URLs have the same scheme, host and port."""
+    found = origin(url)
     return found is not None and found == origin(other)
 
 
 def origin(url: str) -> tuple[str, str, int | None] | None:
-    """Return scheme, host and port of ``url``; None if it has none."""
+    """Return scheme, host and port of ``url``; None if it has no host."""
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
@@ -146,21 +163,21 @@ def origin(url: str) -> tuple[str, str, int | None] | None:
     return (parts.scheme, parts.hostname, port) if parts.hostname else None
 
 
-def resolved(base_url: str, url: str) -> str:
-    """Return ``url`` as a whole URL: one without a host, or without a scheme, is one of the API's own place."""
+def absolute_url(base_url: str, url: str) -> str:
+    """Return ``url`` as an absolute URL; without a host or a scheme it is relative to the API's base URL."""
     try:
         return urljoin(f"{base_url}/", url)
     except ValueError:
         return url
 
 
-def is_data(url: str) -> bool:
-    """Tell whether ``url`` holds the image itself."""
+def is_data_url(url: str) -> bool:
+    """Return whether ``url`` contains the image itself."""
     return url[:5].lower() == "data:"
 
 
-def read_data(url: str) -> tuple[str, bytes]:
-    """Return the content type and the bytes that a ``data:`` URL holds.
+def decode_data_url(url: str) -> tuple[str, bytes]:
+    """Return the content type and the bytes that a ``data:`` URL contains.
 
     :raises ValueError: if it cannot be decoded.
     """
@@ -169,14 +186,14 @@ def read_data(url: str) -> tuple[str, bytes]:
         raise ValueError("it has no data")
     data = unquote_to_bytes(text)
     if head.lower().rstrip().endswith(";base64"):
-        # Some servers write the alphabet for URLs, and leave the padding out.
+        # Some servers use the URL-safe alphabet and omit the padding.
         data = b"".join(data.split()).translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
         data = base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
     return head.partition(";")[0], data
 
 
-def _literal(host: str) -> Address | None:
-    """Return the address that ``host`` is, in any way that connecting to it would take."""
+def _literal_address(host: str) -> Address | None:
+    """Return the address that ``host`` is, in any notation that a connection would accept."""
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host)
     if re.fullmatch(r"(.+\.)?localhost\.?", host):
@@ -187,21 +204,21 @@ def _literal(host: str) -> Address | None:
 
 
 def _may_connect(ip: Address, networks: Iterable[Network]) -> bool:
-    means = _means(ip)
-    return any(ip in network or means in network for network in networks) or _is_public(ip)
+    translated = _translated(ip)
+    return any(ip in network or translated in network for network in networks) or _is_public(ip)
 
 
-def _means(ip: Address) -> Address:
-    """Return the IPv4 address that a translator on the way would send this on to, or the address itself."""
+def _translated(ip: Address) -> Address:
+    """Return the IPv4 address that a translator in the network would forward to, or the address itself."""
     if isinstance(ip, ipaddress.IPv4Address):
         return ip
-    embeds = any(ip in network for network in _IPV4_INSIDE)
-    last = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF) if embeds else None
-    return last or ip.ipv4_mapped or ip.sixtofour or ip
+    is_embedded = any(ip in network for network in _IPV4_EMBEDDED)
+    embedded = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF) if is_embedded else None
+    return embedded or ip.ipv4_mapped or ip.sixtofour or ip
 
 
 def _is_public(ip: Address) -> bool:
     if isinstance(ip, ipaddress.IPv6Address) and (ip.scope_id or ip.is_site_local):
         return False
-    ip = _means(ip)
+    ip = _translated(ip)
     return ip.is_global and not (ip.is_multicast or ip.is_reserved)

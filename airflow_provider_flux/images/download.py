@@ -8,7 +8,7 @@ from pathlib import Path
 
 from airflow_provider_flux.client.client import FluxClient
 from airflow_provider_flux.client.jobs import Job
-from airflow_provider_flux.client.link_expiry import link_expiry, link_life
+from airflow_provider_flux.client.link_expiry import expiry_note, link_expiry
 from airflow_provider_flux.client.responses import Result
 from airflow_provider_flux.exceptions import FluxBadImageError, FluxError, FluxImageExpiredError, FluxServiceError
 from airflow_provider_flux.images.verification import MAX_BYTES, Image, save_verified
@@ -61,7 +61,7 @@ def _check_expired(result: Result) -> None:
     expiry = link_expiry(result.sample or "")
     if expiry is not None and expiry > time.time():
         raise FluxServiceError(
-            f"The delivery host refuses the image of job {result.job.id}. {link_life(result.sample, 0.0)}",
+            f"The delivery host refuses the image of job {result.job.id}. {expiry_note(result.sample, 0.0)}",
             job_id=result.job.id,
             billing=FluxBadImageError.billing_note(result.job.id),
         )

@@ -18,7 +18,7 @@ from urllib.parse import unquote_to_bytes
 from airflow_provider_flux.arguments import is_unset, parse_list, parse_mapping
 from airflow_provider_flux.client.catalogue.constraints import ImageToken
 from airflow_provider_flux.client.catalogue.models import BASE64, MODELS, URL
-from airflow_provider_flux.client.catalogue.validation import image_forms
+from airflow_provider_flux.client.catalogue.validation import image_encodings
 from airflow_provider_flux.client.jobs import job_from
 from airflow_provider_flux.exceptions import (
     FluxBadImageError,
@@ -113,7 +113,7 @@ class InputImages:
         return body
 
     def _forms(self, name: str) -> tuple[str, ...] | None:
-        return image_forms(self._model, name, self._client.endpoint.gateway)
+        return image_encodings(self._model, name, self._client.endpoint.gateway)
 
     def _tokens(self, name: str, value: Any) -> ImageToken | list[ImageToken]:
         if (listed := parse_list(value)) is not None:

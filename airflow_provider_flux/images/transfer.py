@@ -13,7 +13,7 @@ from pathlib import Path
 
 from airflow_provider_flux.client.client import FluxClient
 from airflow_provider_flux.client.jobs import Job
-from airflow_provider_flux.client.link_expiry import link_life
+from airflow_provider_flux.client.link_expiry import expiry_note
 from airflow_provider_flux.client.responses import Result
 from airflow_provider_flux.exceptions import (
     FluxBadImageError,
@@ -82,7 +82,7 @@ def _billing_of_a_paid_image(result: Result) -> Iterator[None]:
         with job_context(result.job.id):
             yield
     except (FluxStoreError, FluxStoreConfigurationError, FluxImageExistsError) as error:
-        billing = f"{FluxStoreError.billing_note(result.job.id)} {link_life(result.sample, ready_at)}"
+        billing = f"{FluxStoreError.billing_note(result.job.id)} {expiry_note(result.sample, ready_at)}"
         raise type(error)(error.message, job_id=result.job.id, billing=billing) from error.__cause__
 
 

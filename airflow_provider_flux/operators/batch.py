@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_flux import metrics
-from airflow_provider_flux.arguments import count, parse_bytes, parse_credits, seconds
+from airflow_provider_flux.arguments import parse_bytes, parse_count, parse_credits, parse_seconds
 from airflow_provider_flux.exceptions import FluxBadRequestError, FluxBatchError, FluxError
 from airflow_provider_flux.execution.outlets import openlineage_outputs, record_asset_events
 from airflow_provider_flux.execution.templates import TemplatedOperator
@@ -227,11 +227,13 @@ class FluxGenerateBatchOperator(TemplatedOperator):
         }
         check_policies(**policies, on_max_cost=self.on_max_cost)
         return Rules(
-            max_active=count("max_active", self.max_active, least=1),
-            max_failures=None if self.max_failures is None else count("max_failures", self.max_failures),
+            max_active=parse_count("max_active", self.max_active, minimum=1),
+            max_failures=None if self.max_failures is None else parse_count("max_failures", self.max_failures),
             max_cost=None if self.max_cost is None else parse_credits("max_cost", self.max_cost),
-            timeout=seconds("timeout", self.timeout),
-            poll_interval=None if self.poll_interval is None else seconds("poll_interval", self.poll_interval, 0.1),
+            timeout=parse_seconds("timeout", self.timeout),
+            poll_interval=None
+            if self.poll_interval is None
+            else parse_seconds("poll_interval", self.poll_interval, 0.1),
             max_bytes=parse_bytes("max_bytes", self.max_bytes),
             strict=self.strict,
             replace=self.replace,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_flux import metrics
-from airflow_provider_flux.arguments import bytes_or_default, parse_bytes, seconds
+from airflow_provider_flux.arguments import bytes_or_default, parse_bytes, parse_seconds
 from airflow_provider_flux.exceptions import FluxBadRequestError, FluxError, FluxModeratedError, FluxRateLimitError
 from airflow_provider_flux.execution.capacity import CapacityWait, defer_until_capacity
 from airflow_provider_flux.execution.deferral import (
@@ -293,11 +293,14 @@ class FluxGenerateOperator(FluxBaseOperator):
         )
         if self.reuse == "always" and not self.output_uri:
             raise FluxBadRequestError("reuse='always' needs an output_uri, where the image can be found again.")
+        poll_interval = None
+        if self.poll_interval is not None:
+            poll_interval = parse_seconds("poll_interval", self.poll_interval, minimum=0.1)
         return WaitOptions(
-            timeout=seconds("timeout", self.timeout),
+            timeout=parse_seconds("timeout", self.timeout),
             deferrable=self.deferrable,
-            defer_after=seconds("defer_after", self.defer_after, least=0.0),
-            poll_interval=None if self.poll_interval is None else seconds("poll_interval", self.poll_interval, 0.1),
+            defer_after=parse_seconds("defer_after", self.defer_after, minimum=0.0),
+            poll_interval=poll_interval,
             max_bytes=parse_bytes("max_bytes", self.max_bytes),
         )
 
@@ -305,7 +308,7 @@ class FluxGenerateOperator(FluxBaseOperator):
         """Return the request's fields as the API accepts them, and its images; raises before anything is billed."""
         # Imported late, so that a DAG file does not load the catalogue.
         from airflow_provider_flux.client.catalogue.models import check_model
-        from airflow_provider_flux.client.catalogue.validation import left_empty, prepare
+        from airflow_provider_flux.client.catalogue.validation import blank_content_problems, build_request
         from airflow_provider_flux.images.inputs import InputImages
 
         fields = {name: getattr(self, name) for name in REQUEST_FIELDS}
@@ -316,8 +319,8 @@ class FluxGenerateOperator(FluxBaseOperator):
         images = InputImages(check_model(self.model), self._hook.get_conn(), self.aws_conn_id)
         fields = {**parameters, **given}
         request, problems = images.tokenize(fields)
-        problems = [*left_empty(fields), *problems]
-        return prepare(self.model, request, self._hook.endpoint.gateway, self.strict, problems), images
+        problems = [*blank_content_problems(fields), *problems]
+        return build_request(self.model, request, self._hook.endpoint.gateway, self.strict, problems), images
 
     def _is_mapped_image(self, name: str) -> bool:
         """Return whether the image is made from a mapped argument, so that its None is not a default."""

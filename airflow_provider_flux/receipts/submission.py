@@ -286,7 +286,7 @@ class Submission:
             orphans=orphans + is_orphan,
             duplicates=[] if earlier is None else earlier.duplicates,
         )
-        claim = HeldClaim(self.receipts, intent, submitter.endpoint.submit_seconds)
+        claim = HeldClaim(self.receipts, intent, submitter.endpoint.submit_timeout)
         self._take(claim)
         if earlier is not None:
             self._log_resubmit(earlier)

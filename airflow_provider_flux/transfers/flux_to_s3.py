@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_flux import metrics
-from airflow_provider_flux.arguments import bytes_or_default, is_unset, parse_bytes, parse_mapping, seconds
+from airflow_provider_flux.arguments import bytes_or_default, is_unset, parse_bytes, parse_mapping, parse_seconds
 from airflow_provider_flux.client.jobs import Job, job_from
 from airflow_provider_flux.exceptions import (
     FluxBadImageError,
@@ -161,7 +161,7 @@ class FluxToS3Operator(FluxBaseOperator):
     def _options(self) -> WaitOptions:
         """Return how to wait; raises before anything is done."""
         return WaitOptions(
-            timeout=seconds("timeout", self.timeout),
+            timeout=parse_seconds("timeout", self.timeout),
             deferrable=self.deferrable,
             max_bytes=parse_bytes("max_bytes", self.max_bytes),
         )

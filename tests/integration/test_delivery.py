@@ -16,7 +16,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_flux import exceptions as errors
-from airflow_provider_flux.client import client
+from airflow_provider_flux.client import delivery
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.exceptions import FluxStoreError
@@ -137,7 +137,7 @@ def test_a_delivery_that_leads_into_a_private_network(
 def test_redirects_without_end(take: Take, flux: FluxEmulator, tmp_path: Path) -> None:
     flux.fault(on="download", redirect="?again", times=None)
     error = refused(take, flux, tmp_path, errors.FluxBadImageError)
-    assert "redirects without end" in str(error)
+    assert "redirects more than 3 times" in str(error)
     assert not isinstance(error, AirflowFailException)
 
 
@@ -169,7 +169,7 @@ def test_a_host_that_refuses_a_fresh_link_once_loses_no_image(take: Take, flux: 
 def test_a_delivery_that_never_ends_is_given_up(
     take: Take, flux: FluxEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "FETCH_PATIENCE", 0.2)
+    monkeypatch.setattr(delivery, "DOWNLOAD_TIMEOUT", 0.2)
     flux.fault(on="download", drip=0.25, times=None)
     error = refused(take, flux, tmp_path, errors.FluxServiceError)
     assert "took longer than" in str(error)
@@ -188,7 +188,7 @@ def test_a_host_that_refuses_a_living_link_is_asked_again_by_a_retry(
 ) -> None:
     flux.fault(on="download", http=code, times=None)
     error = refused(take, flux, tmp_path, errors.FluxServiceError)
-    assert "The link to the image lives until" in str(error)
+    assert "The image's URL expires at" in str(error)
     assert not isinstance(error, AirflowFailException)
 
 

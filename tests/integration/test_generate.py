@@ -118,7 +118,7 @@ def test_parameters_carry_any_other_field_and_one_line_names_those_not_known(
     sent = flux.stats()["jobs"][0]["parameters"]
     assert (sent["aspect_ratio"], sent["raw"], sent["invented"]) == ("16:9", True, "x")
     assert [line for line in caplog.messages if "invented" in line] == [
-        "Sent as it is, unchecked: invented is not known here."
+        "Sent without validation: unknown parameter 'invented'."
     ]
 
 
@@ -127,7 +127,7 @@ def test_the_connection_s_gateway_decides_what_is_taken(flux: FluxEmulator) -> N
     # CometAPI wants a prompt; Black Forest Labs wants the image itself, which nobody here can reach.
     operator = generate(prompt=None, image_prompt="https://pictures.invalid/kite.png")
     comet = operator._hook.endpoint.gateway == "cometapi"
-    says = "prompt is empty" if comet else "Fetching the input image failed .*Nothing was billed"
+    says = "prompt is empty" if comet else "Downloading the input image failed .*Nothing was billed"
     with pytest.raises(errors.FluxError, match=says):
         run(operator)
     assert flux.stats()["submit_requests"] == 0
@@ -157,7 +157,7 @@ def test_not_waiting_returns_the_job(flux: FluxEmulator) -> None:
         ({"model": ""}, "not the name of a FLUX model"),
         ({"parameters": {"seed": 8}}, "Given twice, as an argument and in parameters: seed"),
         ({"parameters": "seed=8"}, "parameters must be a dict"),
-        ({"parameters": {"sed": 8}, "strict": True}, r"sed is not known here \(did you mean seed\?\)"),
+        ({"parameters": {"sed": 8}, "strict": True}, r"unknown parameter 'sed' \(did you mean seed\?\)"),
         ({"model": "flux-2-pro", "steps": "20"}, "steps is not a parameter of flux-2-pro"),
         ({"output_uri": "s3://bucket-without-key"}, "names no file"),
         ({"output_uri": "s3:///key"}, "names no bucket"),
@@ -324,7 +324,7 @@ def test_what_the_triggerer_did_is_told_and_its_image_can_be_stored_again(
     (tmp_path / "folder").write_text("in the way")
     with pytest.raises(
         errors.FluxStoreError,
-        match=r"is finished and was billed\. The link to the image lives until.*is not billed again",
+        match=r"is finished and was billed\. The image's URL expires at.*is not billed again",
     ):
         operator.execute_complete(context(), {**event, "outcome": "ready"})
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]

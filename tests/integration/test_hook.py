@@ -152,7 +152,7 @@ def test_the_test_button_explains_a_connection_that_cannot_work(
     [
         ({"http": 403, "json": {"error": {"code": "insufficient_user_quota"}}}, True, "no credits left"),
         ({"http": 429, "json": {"error": {"code": "insufficient_quota"}}}, True, "no credits left"),
-        ({"http": 403, "text": "error code: 1010"}, False, "the key was not looked at (HTTP 403: error code: 1010)"),
+        ({"http": 403, "text": "error code: 1010"}, False, "the key was not checked (HTTP 403: error code: 1010)"),
         ({"http": 404, "json": {"error": {"message": "Invalid URL (GET /x)"}}}, False, "Invalid URL (GET /x)"),
     ],
     ids=str,

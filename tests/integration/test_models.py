@@ -1,4 +1,4 @@
-"""Each model's check against the emulator's, over real HTTP, at both gateways: what one takes the other takes."""
+"""Each model's validation against the emulator's, over real HTTP, at both gateways: both accept the same requests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from airflow_provider_flux.client.catalogue.models import BASE64, MODELS, Parameter
-from airflow_provider_flux.client.catalogue.validation import prepare
+from airflow_provider_flux.client.catalogue.validation import build_request
 from airflow_provider_flux.client.client import FluxClient
 from airflow_provider_flux.client.gateways import BFL, COMETAPI, make_endpoint
 from airflow_provider_flux.emulator import FluxEmulator
@@ -27,11 +27,10 @@ def _png() -> str:
 
 PNG = _png()
 IMAGES = {"base64": [PNG, f"data:image/png;base64,{PNG}"], "url": ["https://example.com/kite.png"]}
-# Without true as a number: the client refuses it, the API reads it as 1.
 WRONG_TYPES: dict[str, list[Any]] = {
-    "integer": ["wide", 300.5, [1]],
-    "number": ["wide", [1]],
-    "boolean": ["perhaps", 7, ["true"]],
+    "integer": ["wide", 300.5, True, [1]],
+    "number": ["wide", True, [1]],
+    "boolean": ["maybe", 7, ["true"]],
     "text": [["x"], {"a": 1}, True],
     "choice": ["other", 1, ["png"]],
     "ratio": ["16x9", "0:1", "16:9:1", ["16:9"]],
@@ -41,54 +40,54 @@ WRONG_TYPES: dict[str, list[Any]] = {
 }
 
 
-def right(parameter: Parameter) -> list[Any]:
-    """Return what is only just taken, the least first."""
-    if parameter.kind in ("integer", "number"):
-        low = -1 if parameter.low is None else parameter.low
-        high = 2048 if parameter.high is None else parameter.high
-        return [low, low + (parameter.step or 1), high]
-    if parameter.kind == "boolean":
+def valid_values(parameter: Parameter) -> list[Any]:
+    """Return the values at the limits, the smallest first."""
+    if parameter.type in ("integer", "number"):
+        low = -1 if parameter.minimum is None else parameter.minimum
+        high = 2048 if parameter.maximum is None else parameter.maximum
+        return [low, low + (parameter.multiple_of or 1), high]
+    if parameter.type == "boolean":
         return [False, True]
-    if parameter.kind == "choice":
+    if parameter.type == "choice":
         return list(parameter.choices)
-    if parameter.kind == "ratio":
-        width, height = str(parameter.widest).split(":")
+    if parameter.type == "ratio":
+        width, height = str(parameter.max_aspect_ratio).split(":")
         return [f"{height}:{width}", "1:1", f"{width}:{height}"]
-    if parameter.kind == "url":
-        return ["http://x.example", "https://x.example/".ljust(int(parameter.high or 0), "y")]
-    if parameter.kind in ("image", "images"):
-        images = [image for form in parameter.forms for image in IMAGES[form]]
-        return images if parameter.kind == "image" else [[PNG], [PNG] * int(parameter.high or 0)]
+    if parameter.type == "url":
+        return ["http://x.example", "https://x.example/".ljust(int(parameter.maximum or 0), "y")]
+    if parameter.type in ("image", "images"):
+        images = [image for encoding in parameter.encodings for image in IMAGES[encoding]]
+        return images if parameter.type == "image" else [[PNG], [PNG] * int(parameter.maximum or 0)]
     return ["x", "a red kite"]
 
 
-def wrong(parameter: Parameter) -> list[Any]:
-    """Return what is only just refused, and values of another type."""
-    values = list(WRONG_TYPES[parameter.kind])
-    step = parameter.step or 1
-    if parameter.kind in ("integer", "number"):
-        values += [] if parameter.low is None else [parameter.low - 1, parameter.low - step]
-        values += [] if parameter.high is None else [parameter.high + 1, parameter.high + step]
-        values += [] if parameter.step is None or parameter.low is None else [parameter.low + 1]
-    elif parameter.kind == "ratio":
-        width, height = map(int, str(parameter.widest).split(":"))
+def invalid_values(parameter: Parameter) -> list[Any]:
+    """Return values just beyond the limits, and values of another type."""
+    values = list(WRONG_TYPES[parameter.type])
+    step = parameter.multiple_of or 1
+    if parameter.type in ("integer", "number"):
+        values += [] if parameter.minimum is None else [parameter.minimum - 1, parameter.minimum - step]
+        values += [] if parameter.maximum is None else [parameter.maximum + 1, parameter.maximum + step]
+        values += [] if parameter.multiple_of is None or parameter.minimum is None else [parameter.minimum + 1]
+    elif parameter.type == "ratio":
+        width, height = map(int, str(parameter.max_aspect_ratio).split(":"))
         values += [f"{width + 1}:{height}", f"{height}:{width + 1}"]
-    elif parameter.kind == "url":
-        values += ["https://x.example/".ljust(int(parameter.high or 0) + 1, "y")]
-    elif parameter.kind == "images":
-        values += [[PNG] * (int(parameter.high or 0) + 1)]
-    elif parameter.kind == "image" and parameter.forms == (BASE64,):
+    elif parameter.type == "url":
+        values += ["https://x.example/".ljust(int(parameter.maximum or 0) + 1, "y")]
+    elif parameter.type == "images":
+        values += [[PNG] * (int(parameter.maximum or 0) + 1)]
+    elif parameter.type == "image" and parameter.encodings == (BASE64,):
         values += IMAGES["url"]
     return values
 
 
-def least(model: str, gateway: str) -> dict[str, Any]:
-    """Return the smallest request for a model."""
-    own = MODELS[model].on(gateway)
+def minimal_request(model: str, gateway: str) -> dict[str, Any]:
+    """Return a request with only the required fields, each at its minimum."""
+    own = MODELS[model].parameters_for(gateway)
     names = [name for name, parameter in own.items() if parameter.required]
-    if not set(names) & set(MODELS[model].one_of):
-        names += MODELS[model].one_of[:1]
-    return {name: right(own[name])[0] for name in names}
+    if not set(names) & set(MODELS[model].any_of):
+        names += MODELS[model].any_of[:1]
+    return {name: valid_values(own[name])[0] for name in names}
 
 
 @pytest.fixture(params=[COMETAPI, BFL])
@@ -99,45 +98,56 @@ def client(request: pytest.FixtureRequest, flux_emulator: FluxEmulator) -> Itera
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_what_we_let_pass_the_api_takes(client: FluxClient, flux_emulator: FluxEmulator, model: str) -> None:
+def test_api_accepts_what_the_client_accepts(client: FluxClient, flux_emulator: FluxEmulator, model: str) -> None:
     gateway = client.endpoint.gateway
-    own = MODELS[model].on(gateway)
-    bodies = [least(model, gateway), {name: right(parameter)[-1] for name, parameter in own.items()}]
-    bodies += [least(model, gateway) | {name: value} for name, parameter in own.items() for value in right(parameter)]
-    bodies += [least(model, gateway) | {"width": 65536}] if MODELS[model].pixels else []
+    own = MODELS[model].parameters_for(gateway)
+    bodies = [minimal_request(model, gateway), {name: valid_values(parameter)[-1] for name, parameter in own.items()}]
+    bodies += [
+        minimal_request(model, gateway) | {name: value}
+        for name, parameter in own.items()
+        for value in valid_values(parameter)
+    ]
+    bodies += [minimal_request(model, gateway) | {"width": 65536}] if MODELS[model].max_pixels else []
     for body in bodies:
-        assert prepare(model, body, gateway, strict=True) == body
+        assert build_request(model, body, gateway, strict=True) == body
         client.submit(model, body)
     assert flux_emulator.stats()["submits"] == len(bodies)
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_what_we_refuse_the_api_refuses(client: FluxClient, flux_emulator: FluxEmulator, model: str) -> None:
+def test_api_refuses_what_the_client_refuses(client: FluxClient, flux_emulator: FluxEmulator, model: str) -> None:
     gateway, endpoint = client.endpoint.gateway, client.endpoint
-    some = least(model, gateway)
-    own = MODELS[model].on(gateway)
-    # A prompt that is no text is sent as JSON text.
-    bodies = [some | {name: value} for name, parameter in own.items() if name != "prompt" for value in wrong(parameter)]
-    bodies += [{other: some[other] for other in some if other != name} for name in some if own[name].required]
-    if MODELS[model].pixels:
-        bodies += [some | {"width": 2048, "height": 2064}, some | {"width": 65552}]
-    if MODELS[model].strict or model.startswith("flux-kontext"):
-        bodies += [some | {"width": 512}]
+    minimal = minimal_request(model, gateway)
+    own = MODELS[model].parameters_for(gateway)
+    # A prompt of another type is sent as JSON text.
+    bodies = [
+        minimal | {name: value}
+        for name, parameter in own.items()
+        if name != "prompt"
+        for value in invalid_values(parameter)
+    ]
+    bodies += [{other: minimal[other] for other in minimal if other != name} for name in minimal if own[name].required]
+    if MODELS[model].max_pixels:
+        bodies += [minimal | {"width": 2048, "height": 2064}, minimal | {"width": 65552}]
+    if MODELS[model].forbid_extra or model.startswith("flux-kontext"):
+        bodies += [minimal | {"width": 512}]
     with httpx.Client(headers=endpoint.auth_headers, trust_env=False) as http:
         for body in bodies:
             with pytest.raises(FluxBadRequestError):
-                prepare(model, body, gateway)
+                build_request(model, body, gateway)
             assert http.post(endpoint.submit_url(model), json=body).status_code in (400, 422), body
     assert flux_emulator.stats()["submits"] == 0
 
 
-def test_what_is_not_known_is_sent_with_one_line_that_tells_no_value(
+def test_unknown_field_is_sent_with_one_warning_that_quotes_no_value(
     client: FluxClient, flux_emulator: FluxEmulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     client.submit("flux-dev", {"prompt": "x", "sparkle": "private", "widht": 512})
     (line,) = caplog.messages
-    assert line == "Sent as it is, unchecked: sparkle is not known here; widht is not known here (did you mean width?)."
-    with pytest.raises(FluxBadRequestError, match="sparkle is not known here"):
+    assert line == (
+        "Sent without validation: unknown parameter 'sparkle'; unknown parameter 'widht' (did you mean width?)."
+    )
+    with pytest.raises(FluxBadRequestError, match="unknown parameter 'sparkle'"):
         client.submit("flux-dev", {"prompt": "x", "sparkle": "private"}, strict=True)
     assert [job["parameters"] for job in flux_emulator.stats()["jobs"]] == [
         {"prompt": "x", "sparkle": "private", "widht": 512}

@@ -1,4 +1,4 @@
-"""Between Airflow, the API and the images: proxies, DNS of all kinds, certificates, odd links. Over real sockets."""
+"""The network between Airflow, the API and the images: proxies, DNS, certificates, unusual URLs. Over real sockets."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 import airflow_provider_flux
 from airflow_provider_flux import exceptions as errors
-from airflow_provider_flux.client.client import CA_VARIABLES, FluxClient, shared_client
+from airflow_provider_flux.client.client import FluxClient, shared_client
 from airflow_provider_flux.client.gateways import make_endpoint
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.responses import JobState, Result
+from airflow_provider_flux.client.tls import CA_VARIABLES
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.hooks.flux import FluxHook
 from airflow_provider_flux.images import transfer
@@ -35,7 +36,7 @@ from tests.servers.web import Authority, Proxy, Reply, WebServer, running
 KITE = {"prompt": "a red kite", "width": 256, "height": 256}
 JOB = Job("abc")
 NAME = "images.example"
-HERE = "127.0.0.0/8"
+LOCAL = "127.0.0.0/8"
 Serve = Callable[..., WebServer]
 
 
@@ -53,7 +54,7 @@ def image(_path: str) -> Reply:
 
 
 def api(path: str) -> Reply:
-    """ApiResponse as both APIs do, with a link that leads back here."""
+    """Respond as both APIs do, with a download URL at this server."""
     if "get_result" in path:
         body = {"id": "abc", "status": "Ready", "result": {"sample": "/x.png"}}
     elif path == "/x.png":
@@ -78,8 +79,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def serve(authority: Authority) -> Iterator[Serve]:
     with ExitStack() as stack:
 
-        def start(answer: Callable[[str], Reply], *names: str, tls: bool = True) -> WebServer:
-            server = WebServer(answer, authority.server_context(*names) if tls else None)
+        def start(respond: Callable[[str], Reply], *names: str, tls: bool = True) -> WebServer:
+            server = WebServer(respond, authority.server_context(*names) if tls else None)
             stack.enter_context(running(server))
             return server
 
@@ -93,7 +94,7 @@ def trusted(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def dns(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
-    """Names and what each look-up of them answers, one after the other; what is not in it does not resolve."""
+    """Host names and the address that each look-up returns, one after the other; other names do not resolve."""
     names: dict[str, list[str]] = {}
     real = socket.getaddrinfo
 
@@ -125,19 +126,19 @@ def fetch(path: Path, sample: str, base_url: str | None = None, networks: object
         ("fd00::7", "fc00::/7"),
     ],
 )
-def test_an_address_that_is_not_public_is_refused_and_the_error_says_how_to_allow_it(
+def test_private_address_is_refused_with_how_to_allow_it(
     tmp_path: Path, dns: dict[str, list[str]], address: str, network: str
 ) -> None:
     dns[NAME] = [address]
     with pytest.raises(errors.FluxUnsafeUrlError, match="Job abc is finished and was billed") as caught:
         fetch(tmp_path, f"https://{NAME}/x.png?sig=s3cret")
-    said = str(caught.value)
-    assert address in said
-    assert f"add the network, such as {network}, to allowed_delivery_networks" in said
-    assert "s3cret" not in said
+    message = str(caught.value)
+    assert address in message
+    assert f"add the network, such as {network}, to allowed_delivery_networks" in message
+    assert "s3cret" not in message
 
 
-def test_no_error_suggests_to_allow_a_metadata_service(tmp_path: Path, dns: dict[str, list[str]]) -> None:
+def test_error_never_suggests_allowing_a_metadata_service(tmp_path: Path, dns: dict[str, list[str]]) -> None:
     dns[NAME] = ["169.254.169.254"]
     with pytest.raises(errors.FluxUnsafeUrlError) as caught:
         fetch(tmp_path, f"https://{NAME}/x.png")
@@ -145,45 +146,47 @@ def test_no_error_suggests_to_allow_a_metadata_service(tmp_path: Path, dns: dict
 
 
 @pytest.mark.usefixtures("trusted")
-def test_an_allowed_network_is_fetched_from_by_name(tmp_path: Path, serve: Serve, dns: dict[str, list[str]]) -> None:
+def test_image_is_downloaded_from_an_allowed_network_by_name(
+    tmp_path: Path, serve: Serve, dns: dict[str, list[str]]
+) -> None:
     server = serve(image, NAME)
     dns[NAME] = ["127.0.0.1"]
-    assert fetch(tmp_path, f"https://{NAME}:{server.port}/x.png", networks=[HERE]).width == 64
+    assert fetch(tmp_path, f"https://{NAME}:{server.port}/x.png", networks=[LOCAL]).width == 64
     ((_, _, headers),) = server.requests
     assert headers["host"] == f"{NAME}:{server.port}"
     assert not {"authorization", "x-key"} & headers.keys()
 
 
 @pytest.mark.usefixtures("trusted")
-def test_the_address_that_was_checked_is_the_one_that_is_connected_to(
+def test_checked_address_is_the_one_that_is_connected_to(
     tmp_path: Path, serve: Serve, dns: dict[str, list[str]]
 ) -> None:
     server = serve(image, NAME)
-    dns[NAME] = ["127.0.0.1", "127.0.0.9"]  # nobody listens at the second
-    assert fetch(tmp_path, f"https://{NAME}:{server.port}/x.png", networks=HERE).width == 64
+    dns[NAME] = ["127.0.0.1", "127.0.0.9"]  # no server listens at the second
+    assert fetch(tmp_path, f"https://{NAME}:{server.port}/x.png", networks=LOCAL).width == 64
     assert dns[NAME] == ["127.0.0.9"]
 
 
 @pytest.mark.usefixtures("trusted")
-def test_a_certificate_of_another_name_is_refused(tmp_path: Path, serve: Serve, dns: dict[str, list[str]]) -> None:
+def test_certificate_of_another_name_is_refused(tmp_path: Path, serve: Serve, dns: dict[str, list[str]]) -> None:
     server = serve(image, NAME)
     dns["other.example"] = ["127.0.0.1"]
     with pytest.raises(errors.FluxServiceError, match=r"other\.example.*certificate was refused"):
-        fetch(tmp_path, f"https://other.example:{server.port}/x.png", networks=HERE)
+        fetch(tmp_path, f"https://other.example:{server.port}/x.png", networks=LOCAL)
     assert server.requests == []
 
 
 @pytest.mark.usefixtures("trusted")
-def test_a_redirect_is_checked_in_the_same_way(tmp_path: Path, serve: Serve, dns: dict[str, list[str]]) -> None:
+def test_redirect_into_a_private_network_is_refused(tmp_path: Path, serve: Serve, dns: dict[str, list[str]]) -> None:
     server = serve(lambda _path: (302, {"Location": "https://inside.example/x.png"}, b""), NAME)
     dns.update({NAME: ["127.0.0.1"], "inside.example": ["10.0.0.7"]})
     with pytest.raises(errors.FluxUnsafeUrlError, match=r"'inside\.example' has the address 10\.0\.0\.7"):
-        fetch(tmp_path, f"https://{NAME}:{server.port}/x.png", networks=HERE)
+        fetch(tmp_path, f"https://{NAME}:{server.port}/x.png", networks=LOCAL)
 
 
 @pytest.mark.usefixtures("trusted", "dns")
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY", "https_proxy"])
-def test_behind_a_proxy_it_is_the_proxy_that_looks_names_up(
+def test_proxy_resolves_host_names(
     tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     proxy = Proxy(serve(image, NAME).port)
@@ -201,7 +204,7 @@ def test_behind_a_proxy_it_is_the_proxy_that_looks_names_up(
 
 
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "ftp://me:s3cret@127.0.0.1:1", "http://me:s3cret@x:s3cret"])
-def test_a_proxy_that_cannot_be_used_is_named_before_anything_is_sent(
+def test_invalid_proxy_is_named_before_anything_is_sent(
     flux_emulator: FluxEmulator, monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", proxy)
@@ -220,9 +223,9 @@ def test_a_proxy_that_cannot_be_used_is_named_before_anything_is_sent(
 
 @pytest.mark.parametrize(
     ("networks", "proxy", "warned"),
-    [(None, False, True), (f"198.18.0.0/15, {HERE}", False, False), (None, True, False)],
+    [(None, False, True), (f"198.18.0.0/15, {LOCAL}", False, False), (None, True, False)],
 )
-def test_what_dns_shows_is_said_before_the_first_submit(
+def test_private_dns_is_warned_of_once_before_the_first_submit(
     flux_emulator: FluxEmulator,
     dns: dict[str, list[str]],
     caplog: pytest.LogCaptureFixture,
@@ -245,7 +248,7 @@ def test_what_dns_shows_is_said_before_the_first_submit(
     assert all(record.levelno == logging.WARNING for record in found)
 
 
-def test_links_without_a_host_lead_to_the_api(flux_emulator: FluxEmulator, tmp_path: Path) -> None:
+def test_url_without_a_host_is_relative_to_the_api(flux_emulator: FluxEmulator, tmp_path: Path) -> None:
     with FluxClient(make_endpoint(flux_emulator.url, flux_emulator.key)) as client:
         result = client.wait(client.submit("flux-dev", KITE), time.time() + 20, 0.1)
         assert result.sample is not None
@@ -261,7 +264,7 @@ def test_links_without_a_host_lead_to_the_api(flux_emulator: FluxEmulator, tmp_p
 
 
 @pytest.mark.parametrize("shape", ["padded", "bare", "url-safe", "percent"])
-def test_a_link_that_holds_the_image_itself(flux_emulator: FluxEmulator, tmp_path: Path, shape: str) -> None:
+def test_data_url_contains_the_image(flux_emulator: FluxEmulator, tmp_path: Path, shape: str) -> None:
     text = base64.b64encode(PNG).decode()
     sample = {
         "padded": f"data:image/png;base64,{text}",
@@ -281,9 +284,7 @@ def test_a_link_that_holds_the_image_itself(flux_emulator: FluxEmulator, tmp_pat
 
 
 @pytest.mark.parametrize("sample", ["data:image/png;base64,%%%", "data:image/png", "data:;base64,aGVsbG8="])
-def test_a_broken_link_that_holds_the_image_is_a_broken_image(
-    tmp_path: Path, sample: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_invalid_data_url_is_a_bad_image(tmp_path: Path, sample: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "ATTEMPTS", 1)
     with pytest.raises(errors.FluxBadImageError, match="Job abc is finished and was billed") as caught:
         fetch(tmp_path, sample)
@@ -301,20 +302,20 @@ def test_a_broken_link_that_holds_the_image_is_a_broken_image(
         (206, None, False),
     ],
 )
-def test_a_whole_image_counts_also_with_http_203_and_206(
+def test_whole_image_is_accepted_with_http_203_and_206(
     tmp_path: Path, serve: Serve, code: int, content_range: str | None, is_whole: bool
 ) -> None:
-    def answer(_path: str) -> Reply:
+    def respond(_path: str) -> Reply:
         if server.requests[1:]:
             return image("")
         return code, {"Content-Range": content_range} if content_range else {}, PNG
 
-    server = serve(answer, tls=False)
+    server = serve(respond, tls=False)
     assert fetch(tmp_path, "/x.png", server.url).width == 64
     assert len(server.requests) == (1 if is_whole else 2)
 
 
-def test_every_request_says_who_sends_it(tmp_path: Path, serve: Serve) -> None:
+def test_every_request_has_the_user_agent(tmp_path: Path, serve: Serve) -> None:
     server = serve(api, tls=False)
     endpoint = make_endpoint(server.url, "key")
 
@@ -330,36 +331,36 @@ def test_every_request_says_who_sends_it(tmp_path: Path, serve: Serve) -> None:
     assert agents == [f"airflow-provider-flux/{airflow_provider_flux.__version__}"] * 4
 
 
-def ask(endpoint: Any) -> Any:
-    async def ask_once() -> Any:
+def poll(endpoint: Any) -> Any:
+    async def poll_once() -> Any:
         async with shared_client(endpoint) as shared:
             return await shared.get_result(JOB)
 
-    return asyncio.run(ask_once())
+    return asyncio.run(poll_once())
 
 
-def test_a_certificate_that_is_not_trusted_is_no_outage(
+def test_untrusted_certificate_is_not_reported_as_an_outage(
     tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(time, "sleep", lambda _seconds: pytest.fail("sent again"))
+    monkeypatch.setattr(time, "sleep", lambda _seconds: pytest.fail("retried"))
     monkeypatch.setattr(transfer, "ATTEMPTS", 1)
     server = serve(api)
     endpoint = make_endpoint(server.url, "key")
-    says = r"127\.0\.0\.1 cannot be trusted: its certificate was refused.*SSL_CERT_FILE or REQUESTS_CA_BUNDLE"
+    problem = r"127\.0\.0\.1 cannot be trusted: its certificate was refused.*SSL_CERT_FILE or REQUESTS_CA_BUNDLE"
     with FluxClient(endpoint) as client:
-        with pytest.raises(errors.FluxConfigurationError, match=f"{says}.*Nothing was billed"):
+        with pytest.raises(errors.FluxConfigurationError, match=f"{problem}.*Nothing was billed"):
             client.submit("flux-dev", KITE)
-        for poll in (client.get_result, lambda _job: ask(endpoint)):
-            with pytest.raises(errors.FluxServiceError, match=says):
-                poll(JOB)
-        paid = "certificate was refused.*REQUESTS_CA_BUNDLE.*Job abc is finished and was billed"
-        with pytest.raises(errors.FluxServiceError, match=paid):
+        for get_result in (client.get_result, lambda _job: poll(endpoint)):
+            with pytest.raises(errors.FluxServiceError, match=problem):
+                get_result(JOB)
+        billed = "certificate was refused.*REQUESTS_CA_BUNDLE.*Job abc is finished and was billed"
+        with pytest.raises(errors.FluxServiceError, match=billed):
             download_image(client, Result(JOB, "Ready", JobState.READY, sample="/x.png"), tmp_path / "x")
     assert server.requests == []
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
-def test_the_environment_names_the_ca(
+def test_ca_named_by_the_environment_is_trusted(
     tmp_path: Path, serve: Serve, authority: Authority, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     monkeypatch.setenv(variable, str(authority.file))
@@ -367,12 +368,12 @@ def test_the_environment_names_the_ca(
     endpoint = make_endpoint(server.url, "key")
     with FluxClient(endpoint) as client:
         assert download_image(client, client.get_result(client.submit("flux-dev", KITE)), tmp_path / "x").width == 64
-    assert ask(endpoint).sample == "/x.png"
+    assert poll(endpoint).sample == "/x.png"
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"])
 @pytest.mark.parametrize("content", [None, "no certificate"])
-def test_a_ca_file_that_cannot_be_used_is_named_before_anything_is_sent(
+def test_unreadable_ca_file_is_named_before_anything_is_sent(
     tmp_path: Path, flux: FluxEmulator, monkeypatch: pytest.MonkeyPatch, variable: str, content: str | None
 ) -> None:
     file = tmp_path / "ca.pem"
@@ -383,19 +384,19 @@ def test_a_ca_file_that_cannot_be_used_is_named_before_anything_is_sent(
     with pytest.raises(errors.FluxConfigurationError, match=f"{variable} names '{file}'.*Nothing was billed") as caught:
         hook.submit("flux-dev", KITE)
     assert isinstance(caught.value, AirflowFailException)
-    works, said = hook.test_connection()
-    assert (works, variable in said) == (False, True)
+    works, message = hook.test_connection()
+    assert (works, variable in message) == (False, True)
     assert flux.stats()["submit_requests"] == 0
 
 
-def test_a_triggerer_without_the_ca_file_leaves_the_job_to_the_worker(
+def test_triggerer_without_the_ca_file_hands_the_job_back(
     tmp_path: Path, flux: FluxEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = FluxHook().submit("flux-dev", KITE)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
 
-    async def end() -> Any:
+    async def events() -> Any:
         return [event async for event in FluxResultTrigger(job=job.to_dict(), deadline=time.time() + 20).run()]
 
-    (event,) = asyncio.run(end())
+    (event,) = asyncio.run(events())
     assert event.payload["outcome"] == HANDED_BACK

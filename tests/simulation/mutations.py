@@ -10,8 +10,9 @@ from unittest import mock
 
 from airflow_provider_flux.batch import budget
 from airflow_provider_flux.client import client, polling, responses
+from airflow_provider_flux.client.api_response import ApiResponse
 from airflow_provider_flux.client.jobs import Job
-from airflow_provider_flux.client.responses import ApiResponse, JobState, Result
+from airflow_provider_flux.client.responses import JobState, Result
 from airflow_provider_flux.exceptions import FluxCreditsError, FluxError, FluxServiceError, FluxUncertainSubmitError
 from airflow_provider_flux.receipts import lifecycle, receipt, stores
 from airflow_provider_flux.results import ImageResult
@@ -39,22 +40,22 @@ class Mutation:
 
 
 def _of_poller(final: Callable[[FluxError], bool]) -> Any:
-    real = polling.Poller.feed
+    real = polling.Poller.on_response
 
-    def feed(
-        self: polling.Poller, answer: Result | FluxError, now: float, asked_at: float | None = None
+    def on_response(
+        self: polling.Poller, response: Result | FluxError, now: float, polled_at: float | None = None
     ) -> Result | None:
-        if isinstance(answer, FluxError) and final(answer):
-            raise FluxCreditsError(answer.message, job_id=self.job.id)
-        return real(self, answer, now, asked_at)
+        if isinstance(response, FluxError) and final(response):
+            raise FluxCreditsError(response.message, job_id=self.job.id)
+        return real(self, response, now, polled_at)
 
-    return feed
+    return on_response
 
 
-def _not_found(answer: ApiResponse, job: Job) -> Result:
-    if answer.code == 404:
+def _not_found(response: ApiResponse, job: Job) -> Result:
+    if response.status_code == 404:
         return Result(job, "Task not found", JobState.NOT_FOUND)
-    return responses.read_result(answer, job)
+    return responses.read_result(response, job)
 
 
 def _write_always(self: stores.SidecarReceiptStore, written: receipt.Receipt) -> None:
@@ -81,13 +82,13 @@ def _whole_cost(self: ImageResult, run: Any, paid_by: Any) -> ImageResult:
     return replace(self, reused=True, paid_by=paid_by or run)
 
 
-def _any_job(answer: ApiResponse, job: Job) -> Result:
+def _any_job(response: ApiResponse, job: Job) -> Result:
     with contextlib.suppress(FluxError):
-        return responses.read_result(answer, job)
-    found = responses._json(answer.body)
-    if isinstance(found, dict) and found.get("status") == "Ready":
-        return replace(responses._result(found, job), job=job)
-    return responses.read_result(answer, job)
+        return responses.read_result(response, job)
+    body = response.json()
+    if isinstance(body, dict) and body.get("status") == "Ready":
+        return replace(responses.parse_result(body, job), job=job)
+    return responses.read_result(response, job)
 
 
 _WRITE = stores.SidecarReceiptStore.write
@@ -98,7 +99,7 @@ _BEING_SUBMITTED = property(lambda self: False)
 
 MUTATIONS = {
     "what refuses a poll ends the job": Mutation(
-        (OWN_WORD,), ((polling.Poller, "feed", _of_poller(lambda error: "HTTP 40" in error.message)),)
+        (OWN_WORD,), ((polling.Poller, "on_response", _of_poller(lambda error: "HTTP 40" in error.message)),)
     ),
     "any 404 means that the job is not known": Mutation(
         (OWN_WORD, ONE_JOB, ENDS), ((client, "read_result", _not_found),)

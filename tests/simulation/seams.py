@@ -58,7 +58,7 @@ class Stage:
         self.world, self.dangers, self.api, self.on_log = world, dangers, api, on_log
         self.network = Network(world, dangers, api)
         SimStore.storage = storage
-        estimator._seen.clear()
+        estimator._estimators.clear()
 
 
 STAGE = Stage()

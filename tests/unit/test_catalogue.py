@@ -1,4 +1,4 @@
-"""The client's catalogue and the emulator's, each written from the documents alone: all differences are meant."""
+"""The client's catalogue and the emulator's, each written from the documentation alone, agree but for known cases."""
 
 from __future__ import annotations
 
@@ -13,80 +13,80 @@ from airflow_provider_flux.client.gateways import BFL, COMETAPI
 from airflow_provider_flux.emulator import dialects
 from airflow_provider_flux.emulator import models as emulator
 
-DIALECTS = {COMETAPI: dialects.COMETAPI, BFL: dialects.BFL}
+GATEWAYS = {COMETAPI: dialects.COMETAPI, BFL: dialects.BFL}
 
-# model, parameter and fact (each may hold wildcards) -> why the two say different things.
-MEANT = {
-    ("flux-2-*", "width", "default"): "the API chooses a size; the emulator has to draw one",
+# model, parameter and fact (each may contain wildcards) -> why the two differ.
+INTENDED = {
+    ("flux-2-*", "width", "default"): "the API chooses a size; the emulator needs one",
     ("flux-2-*", "height", "default"): "as for width",
-    ("*", "webhook_url", "low"): "the client never sends an empty field, so needs no least length",
-    ("flux-3-image", "images", "low"): "as for webhook_url",
-    ("flux-pro", "", "one of"): "the API would draw from an empty prompt and bill it; its SDK refuses, and so do we",
-    ("flux-dev", "", "one of"): "as for flux-pro",
-    ("flux-pro-1.1*", "", "one of"): "as for flux-pro",
+    ("*", "webhook_url", "minimum"): "the client never sends an empty field, so it needs no minimum length",
+    ("flux-pro", "", "any of"): "the API accepts an empty prompt and bills it; its SDK and this client refuse it",
+    ("flux-dev", "", "any of"): "as for flux-pro",
+    ("flux-pro-1.1*", "", "any of"): "as for flux-pro",
 }
 
 
 def facts_of_client(gateway: str) -> dict[tuple[str, str, str], Any]:
     facts: dict[tuple[str, str, str], Any] = {}
     for name, model in client.MODELS.items():
-        facts |= {(name, "", "strict"): model.strict, (name, "", "pixels"): model.pixels}
-        facts[name, "", "one of"] = set(model.one_of)
-        for field, parameter in model.on(gateway).items():
-            told = {
-                "kind": parameter.kind,
-                "low": parameter.low,
-                "high": parameter.high,
-                "step": parameter.step,
+        facts |= {(name, "", "forbid extra"): model.forbid_extra, (name, "", "pixels"): model.max_pixels}
+        facts[name, "", "any of"] = set(model.any_of)
+        for field, parameter in model.parameters_for(gateway).items():
+            widest = parameter.max_aspect_ratio
+            values = {
+                "type": parameter.type,
+                "minimum": parameter.minimum,
+                "maximum": parameter.maximum,
+                "multiple of": parameter.multiple_of,
                 "default": parameter.default,
                 "choices": set(parameter.choices),
-                "ratio": float(Fraction(*map(int, parameter.widest.split(":")))) if parameter.widest else None,
+                "ratio": float(Fraction(*map(int, widest.split(":")))) if widest else None,
                 "required": parameter.required,
-                "forms": set(parameter.forms),
+                "encodings": set(parameter.encodings),
             }
-            facts |= {(name, field, fact): value for fact, value in told.items()}
+            facts |= {(name, field, fact): value for fact, value in values.items()}
     return facts
 
 
 def facts_of_emulator(gateway: str) -> dict[tuple[str, str, str], Any]:
-    dialect = DIALECTS[gateway]
+    dialect = GATEWAYS[gateway]
     facts: dict[tuple[str, str, str], Any] = {}
     for name, model in emulator.MODELS.items():
         pixels = model.max_megapixels and model.max_megapixels * 1024**2
-        facts |= {(name, "", "strict"): model.strict, (name, "", "pixels"): pixels}
-        facts[name, "", "one of"] = set(model.either)
+        facts |= {(name, "", "forbid extra"): model.strict, (name, "", "pixels"): pixels}
+        facts[name, "", "any of"] = set(model.either)
         for field, parameter in model.parameters.items():
-            forms = {"base64"} if field in dialect.base64_only else {"base64", "url"}
-            told = {
-                "kind": "text" if parameter.kind == "string" else parameter.kind,
-                "low": parameter.low,
-                "high": parameter.high,
-                "step": parameter.step,
+            encodings = {"base64"} if field in dialect.base64_only else {"base64", "url"}
+            values = {
+                "type": "text" if parameter.kind == "string" else parameter.kind,
+                "minimum": parameter.low,
+                "maximum": parameter.high,
+                "multiple of": parameter.step,
                 "default": parameter.default,
                 "choices": set(parameter.choices),
                 "ratio": parameter.ratio if parameter.kind == "ratio" else None,
                 "required": field in model.required or field in dialect.required,
-                "forms": forms if parameter.kind in ("image", "images") else set(),
+                "encodings": encodings if parameter.kind in ("image", "images") else set(),
             }
-            facts |= {(name, field, fact): value for fact, value in told.items()}
+            facts |= {(name, field, fact): value for fact, value in values.items()}
     return facts
 
 
-def is_meant(difference: tuple[str, str, str], pattern: tuple[str, str, str]) -> bool:
+def is_intended(difference: tuple[str, str, str], pattern: tuple[str, str, str]) -> bool:
     return all(fnmatchcase(part, wanted) for part, wanted in zip(difference, pattern, strict=True))
 
 
 @pytest.mark.parametrize("gateway", [COMETAPI, BFL])
-def test_all_differences_are_meant(gateway: str) -> None:
+def test_client_and_emulator_catalogues_agree(gateway: str) -> None:
     ours, theirs = facts_of_client(gateway), facts_of_emulator(gateway)
     differences = [key for key in ours.keys() | theirs.keys() if ours.get(key, "absent") != theirs.get(key, "absent")]
-    unmeant = [key for key in differences if not any(is_meant(key, pattern) for pattern in MEANT)]
-    assert {key: (ours.get(key, "absent"), theirs.get(key, "absent")) for key in unmeant} == {}
-    past = [pattern for pattern in MEANT if not any(is_meant(key, pattern) for key in differences)]
-    assert past == []
+    unintended = [key for key in differences if not any(is_intended(key, pattern) for pattern in INTENDED)]
+    assert {key: (ours.get(key, "absent"), theirs.get(key, "absent")) for key in unintended} == {}
+    outdated = [pattern for pattern in INTENDED if not any(is_intended(key, pattern) for key in differences)]
+    assert outdated == []
 
 
-def test_what_a_model_refuses_is_none_of_its_parameters() -> None:
+def test_no_model_takes_a_parameter_that_it_names_an_alternative_for() -> None:
     for name, model in client.MODELS.items():
-        assert not model.instead.keys() & model.parameters.keys(), name
-        assert set(emulator.MODELS[name].refuses) <= model.instead.keys(), name
+        assert not model.alternatives.keys() & model.parameters.keys(), name
+        assert set(emulator.MODELS[name].refuses) <= model.alternatives.keys(), name

@@ -9,7 +9,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_flux import exceptions as errors
-from airflow_provider_flux.client.catalogue.validation import prepare
+from airflow_provider_flux.client.catalogue.validation import build_request
 from airflow_provider_flux.exceptions import FluxReceiptError
 from airflow_provider_flux.failures import airflow_errors, retry_sentence
 
@@ -77,12 +77,12 @@ def test_what_a_retry_of_the_generation_does(error: errors.FluxError, has_receip
 
 def test_the_log_has_one_line_for_each_fault_and_one_for_the_money(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(errors.FluxBadRequestError), airflow_errors(lambda error: AGAIN), airflow_errors():
-        prepare("flux-dev", {"prompt": "a pear", "width": "wide", "steps": 5000})
+        build_request("flux-dev", {"prompt": "a pear", "width": "wide", "steps": 5000})
     lines = [(record.levelno, record.getMessage()) for record in caplog.records]
     assert [level for level, _ in lines] == [logging.ERROR] * 3
     width, steps, money = (line for _, line in lines)
-    assert width.startswith("Cannot ask flux-dev for an image: width ")
-    assert steps.startswith("Cannot ask flux-dev for an image: steps ")
+    assert width.startswith("Invalid request for flux-dev: width ")
+    assert steps.startswith("Invalid request for flux-dev: steps ")
     assert money.startswith("Nothing was billed. Correct the parameters")
 
 

@@ -1,4 +1,4 @@
-"""Where the key goes, where it never goes, and which URLs are fetched."""
+"""Which URLs receive the key, and which ones images are downloaded from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BFL = make_endpoint("https://api.bfl.ai", "key")
 LOCAL = make_endpoint("http://127.0.0.1:8089", "key")
 
 
-def test_the_two_dialects() -> None:
+def test_gateways_differ_in_paths_and_authentication_header() -> None:
     assert (COMET.gateway, COMET.auth_headers) == ("cometapi", {"Authorization": "Bearer key"})
     assert COMET.submit_url("flux-dev") == "https://api.cometapi.com/flux/v1/flux-dev"
     assert COMET.result_url(Job("a&b")) == "https://api.cometapi.com/flux/v1/get_result?id=a%26b"
@@ -33,11 +33,11 @@ def test_the_two_dialects() -> None:
         ("http://localhost:1", "cometapi"),
     ],
 )
-def test_the_gateway_is_told_from_the_host(host: str, gateway: str) -> None:
+def test_gateway_is_inferred_from_the_host(host: str, gateway: str) -> None:
     assert infer_gateway(host) == gateway
 
 
-def test_defaults_and_pasted_mistakes() -> None:
+def test_defaults_and_pasted_white_space() -> None:
     assert make_endpoint(None, "k", "bfl").base_url == "https://api.bfl.ai"
     assert make_endpoint("", " Bearer k\n").api_key == "k"
     assert make_endpoint(None, "k", timeout="12").timeout == 12.0
@@ -60,7 +60,7 @@ def test_defaults_and_pasted_mistakes() -> None:
         ("http://localhost:8089/v1", None, "http://localhost:8089"),
         ("https://own.example/ai/v1/", None, "https://own.example/ai"),
         ("https://own.example/ai/flux/v1/flux-dev", None, "https://own.example/ai"),
-        # A place of somebody's own that is named so.
+        # A user's own path of the same name.
         ("https://own.example/flux", "bfl", "https://own.example/flux"),
         ("https://own.example/flux/v1", "bfl", "https://own.example/flux"),
         ("https://own.example/v1/proxy", None, "https://own.example/v1/proxy"),
@@ -68,32 +68,32 @@ def test_defaults_and_pasted_mistakes() -> None:
         ("https://flux/", None, "https://flux"),
     ],
 )
-def test_the_api_s_own_path_behind_a_base_url_is_left_out(given: str, gateway: str | None, base_url: str) -> None:
+def test_api_s_own_path_is_removed_from_the_base_url(given: str, gateway: str | None, base_url: str) -> None:
     assert make_endpoint(given, "k", gateway).base_url == base_url
 
 
 @pytest.mark.parametrize(
-    ("host", "gateway", "timeout", "says"),
+    ("host", "gateway", "timeout", "text"),
     [
         ("ftp://x", None, None, "not a base URL"),
         ("https://", None, None, "not a base URL"),
         ("https://x:port", None, None, "not a base URL"),
         ("https://own.example/api?key=1", None, None, "not a base URL"),
-        ("https://api.cometapi.com/v1/images/generations", None, None, "no FLUX API lies at the path '/v1/images/gen"),
-        ("https://docs.bfl.ml/quick_start", None, None, "no FLUX API lies at the path '/quick_start'"),
+        ("https://api.cometapi.com/v1/images/generations", None, None, "the path '/v1/images/generations' is not part"),
+        ("https://docs.bfl.ml/quick_start", None, None, "the path '/quick_start' is not part"),
         (None, "openai", None, "must be 'cometapi' or 'bfl'"),
         (None, None, "soon", "number of seconds"),
         (None, None, -1, "number of seconds"),
-        ("https://me:s3cret@x", None, None, "holds a user name or password"),
-        ("https://s3cret@x/flux/v1", None, None, "holds a user name or password"),
-        ("https://me:s3cret@x:port", None, None, "holds a user name or password"),
-        ("https://me:s3/cret@x", None, None, "holds a user name or password"),
-        ("ftp://me:s3cret@x", None, None, "holds a user name or password"),
-        ("//me:s3cret@[x", None, None, "holds a user name or password"),
+        ("https://me:s3cret@x", None, None, "contains a user name or password"),
+        ("https://s3cret@x/flux/v1", None, None, "contains a user name or password"),
+        ("https://me:s3cret@x:port", None, None, "contains a user name or password"),
+        ("https://me:s3/cret@x", None, None, "contains a user name or password"),
+        ("ftp://me:s3cret@x", None, None, "contains a user name or password"),
+        ("//me:s3cret@[x", None, None, "contains a user name or password"),
     ],
 )
-def test_a_connection_that_cannot_be_used(host: str | None, gateway: str | None, timeout: object, says: str) -> None:
-    with pytest.raises(FluxConfigurationError, match=says) as caught:
+def test_invalid_connection_is_refused(host: str | None, gateway: str | None, timeout: object, text: str) -> None:
+    with pytest.raises(FluxConfigurationError, match=text) as caught:
         make_endpoint(host, "k", gateway, timeout)  # type: ignore[arg-type]
     assert "s3" not in str(caught.value)
 
@@ -124,7 +124,7 @@ def test_bfl_polls_the_polling_url_unchanged(url: str) -> None:
         "javascript:alert(1)",
     ],
 )
-def test_a_foreign_polling_url_never_gets_the_key(url: str) -> None:
+def test_foreign_polling_url_never_receives_the_key(url: str) -> None:
     assert BFL.result_url(Job("a", polling_url=url)) == "https://api.bfl.ai/v1/get_result?id=a"
     assert BFL.job_polling_url(url) is None
 
@@ -161,19 +161,19 @@ def test_a_foreign_polling_url_never_gets_the_key(url: str) -> None:
     ],
 )
 @pytest.mark.parametrize("endpoint", [COMET, LOCAL], ids=["public", "local"])
-def test_a_delivery_url_into_somebody_s_own_network_is_refused(url: str, endpoint: object) -> None:
+def test_download_url_into_a_private_network_is_refused(url: str, endpoint: object) -> None:
     with pytest.raises(FluxUnsafeUrlError, match="Job abc is finished and was billed"):
         endpoint.check_download_url(url, "abc")  # type: ignore[attr-defined]
 
 
-def test_delivery_from_a_public_host_or_the_api_s_own_origin() -> None:
+def test_download_from_a_public_host_or_the_api_s_own_origin_is_allowed() -> None:
     for host in ("93.184.216.34", "[2606:4700::1111]", "[64:ff9b::5db8:d822]"):
         COMET.check_download_url(f"https://{host}/x?sig=y", "abc")
     LOCAL.check_download_url("http://127.0.0.1:8089/delivery/x", "abc")
 
 
 @pytest.mark.parametrize("name", ["2130706433", "127.1", "localhost", "sub.localhost", "[::ffff:127.0.0.1]"])
-def test_an_allowed_network_allows_its_addresses_however_they_are_written(name: str) -> None:
+def test_allowed_network_allows_its_addresses_in_any_notation(name: str) -> None:
     allowed = make_endpoint(None, "k", delivery_networks="10.0.0.0/8, 127.0.0.0/8")
     allowed.check_download_url(f"https://{name}/x", "abc")
     with pytest.raises(FluxUnsafeUrlError):
@@ -193,12 +193,12 @@ def test_an_allowed_network_allows_its_addresses_however_they_are_written(name: 
         (["10.1.2.3/8"], ["10.0.0.0/8"]),
     ],
 )
-def test_how_the_networks_of_a_connection_are_read(value: object, networks: list[str]) -> None:
+def test_networks_are_parsed_from_a_list_or_text(value: object, networks: list[str]) -> None:
     found = make_endpoint(None, "k", delivery_networks=value).delivery_networks
     assert [str(network) for network in found] == networks
 
 
 @pytest.mark.parametrize("value", ["everywhere", ["10.0.0.0/33"], [10], 10, {"10.0.0.0/8": True}, True, "10.0.0.0/8;"])
-def test_networks_that_are_none_are_named_before_money_is_spent(value: object) -> None:
-    with pytest.raises(FluxConfigurationError, match=r"allowed_delivery_networks holds .*198\.18\.0\.0/15"):
+def test_invalid_network_is_named(value: object) -> None:
+    with pytest.raises(FluxConfigurationError, match=r"allowed_delivery_networks contains .*198\.18\.0\.0/15"):
         make_endpoint(None, "k", delivery_networks=value)

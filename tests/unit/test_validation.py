@@ -1,4 +1,4 @@
-"""What an author wrote, or a template rendered, becomes a request body, or one error that names all that is wrong."""
+"""Request bodies built from what an author wrote or a template rendered, or one error that names every problem."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as some
+from hypothesis import strategies as st
 
-from airflow_provider_flux.client.catalogue.constraints import largest
+from airflow_provider_flux.client.catalogue.constraints import largest_size
 from airflow_provider_flux.client.catalogue.models import output_format
-from airflow_provider_flux.client.catalogue.validation import prepare, unknown_fields
+from airflow_provider_flux.client.catalogue.validation import build_request, unknown_fields
 from airflow_provider_flux.client.gateways import BFL, COMETAPI
 from airflow_provider_flux.exceptions import FluxBadRequestError
 
 BASE64 = "QUJD" * 30
 
 
-def test_rendered_text_is_read_as_what_the_api_takes() -> None:
-    asked = {
+def test_rendered_text_is_coerced_to_each_field_s_type() -> None:
+    fields = {
         "prompt": " a kite ",
         "width": "1024",
         "height": " 768 ",
@@ -32,7 +32,7 @@ def test_rendered_text_is_read_as_what_the_api_takes() -> None:
         "prompt_upsampling": "False",
         "safety_tolerance": "6.0",
     }
-    assert prepare("flux-pro", asked) == {
+    assert build_request("flux-pro", fields) == {
         "prompt": " a kite ",
         "width": 1024,
         "height": 768,
@@ -45,15 +45,15 @@ def test_rendered_text_is_read_as_what_the_api_takes() -> None:
     }
 
 
-def test_a_number_keeps_its_value_whatever_its_type() -> None:
-    seed = 2**53 + 1  # as a float it would be another
-    asked = {"prompt": "x", "width": Decimal(512), "seed": Decimal(seed), "guidance": Decimal("2.9")}
-    assert prepare("flux-pro", asked) == {"prompt": "x", "width": 512, "seed": seed, "guidance": 2.9}
+def test_number_keeps_its_value_in_every_type() -> None:
+    seed = 2**53 + 1  # as a float it would change
+    fields = {"prompt": "x", "width": Decimal(512), "seed": Decimal(seed), "guidance": Decimal("2.9")}
+    assert build_request("flux-pro", fields) == {"prompt": "x", "width": 512, "seed": seed, "guidance": 2.9}
     assert "width must be a whole number" in refusal("flux-pro", {"prompt": "x", "width": Decimal("512.5")})
 
 
 def test_unset_and_empty_fields_are_not_sent() -> None:
-    asked: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "prompt": "x",
         "image_prompt": "",
         "seed": "None",
@@ -63,74 +63,74 @@ def test_unset_and_empty_fields_are_not_sent() -> None:
         "new": [],
         "images": UserList(),
     }
-    assert prepare("flux-dev", asked) == {"prompt": "x"}
+    assert build_request("flux-dev", fields) == {"prompt": "x"}
 
 
 @pytest.mark.parametrize("value", [1984, 19.84])
-def test_a_prompt_that_a_template_rendered_to_a_number_is_text(value: Any) -> None:
-    assert prepare("flux-dev", {"prompt": value}) == {"prompt": str(value)}
+def test_prompt_rendered_as_a_number_is_sent_as_text(value: Any) -> None:
+    assert build_request("flux-dev", {"prompt": value}) == {"prompt": str(value)}
 
 
 @pytest.mark.parametrize("text", ["None", "none", " NULL ", ""])
-def test_a_template_that_renders_to_nothing_leaves_a_number_unset(text: str) -> None:
+def test_number_rendered_as_none_is_not_sent(text: str) -> None:
     numbers = ("width", "height", "steps", "seed", "guidance", "safety_tolerance", "interval", "prompt_upsampling")
-    assert prepare("flux-pro", {"prompt": "x", **dict.fromkeys(numbers, text)}) == {"prompt": "x"}
+    assert build_request("flux-pro", {"prompt": "x", **dict.fromkeys(numbers, text)}) == {"prompt": "x"}
 
 
 @pytest.mark.parametrize("model", ["flux-dev", "flux-9-unheard-of"])
 @pytest.mark.parametrize("value", [{"level": "1"}, " 1 ", "None", 0, False])
-def test_what_is_not_known_passes_unchanged(model: str, value: Any) -> None:
-    assert prepare(model, {"prompt": "x", "sparkle": value}) == {"prompt": "x", "sparkle": value}
+def test_unknown_field_is_sent_unchanged(model: str, value: Any) -> None:
+    assert build_request(model, {"prompt": "x", "sparkle": value}) == {"prompt": "x", "sparkle": value}
 
 
-def test_an_unknown_model_gets_text_read_and_any_value() -> None:
-    asked = {"width": "17", "steps": "many", "images": ["x"], "seed": "1", "control_image": "y", "webhook_url": "z"}
-    assert prepare("flux-9-unheard-of", asked) == {**asked, "width": 17, "seed": 1}
+def test_unknown_model_gets_coerced_text_and_any_value() -> None:
+    fields = {"width": "17", "steps": "many", "images": ["x"], "seed": "1", "control_image": "y", "webhook_url": "z"}
+    assert build_request("flux-9-unheard-of", fields) == {**fields, "width": 17, "seed": 1}
     words = {"resolution": "4K", "output_format": " AVIF"}
-    assert prepare("flux-9-unheard-of", words) == words
+    assert build_request("flux-9-unheard-of", words) == words
 
 
-def test_a_word_that_looks_unset_is_a_prompt_all_the_same() -> None:
-    assert prepare("flux-dev", {"prompt": "None"}) == {"prompt": "None"}
+def test_prompt_that_reads_none_is_sent() -> None:
+    assert build_request("flux-dev", {"prompt": "None"}) == {"prompt": "None"}
 
 
-def test_every_wrong_value_is_named_at_once() -> None:
+def test_one_error_names_every_problem() -> None:
     with pytest.raises(FluxBadRequestError) as caught:
-        prepare(
+        build_request(
             "flux-dev", {"prompt": "", "width": "wide", "seed": 1.5, "prompt_upsampling": "maybe", "guidance": "nan"}
         )
-    said = str(caught.value)
+    message = str(caught.value)
     for part in ("flux-dev", "width", "'wide'", "seed", "prompt_upsampling", "guidance", "prompt is empty"):
-        assert part in said
-    assert "Nothing was billed" in said
+        assert part in message
+    assert "Nothing was billed" in message
 
 
 @pytest.mark.parametrize("value", [True, float("inf"), "1e999", [1], {"a": 1}])
-def test_values_that_are_no_numbers(value: Any) -> None:
+def test_value_that_is_not_a_number_is_refused(value: Any) -> None:
     with pytest.raises(FluxBadRequestError, match="guidance must be a number"):
-        prepare("flux-dev", {"prompt": "x", "guidance": value})
+        build_request("flux-dev", {"prompt": "x", "guidance": value})
 
 
 @pytest.mark.parametrize("model", ["", None, 7, "../credits", "flux dev", "flux/dev", "flux-dev?x=1"])
-def test_a_model_name_cannot_leave_its_place_in_the_url(model: Any) -> None:
+def test_model_name_cannot_change_the_url_path(model: Any) -> None:
     with pytest.raises(FluxBadRequestError, match="not the name of a FLUX model"):
-        prepare(model, {"prompt": "x"})
+        build_request(model, {"prompt": "x"})
 
 
-def test_output_format_is_the_asked_one_or_the_model_s_own() -> None:
+def test_output_format_is_the_requested_one_or_the_model_s_default() -> None:
     assert output_format("flux-dev", {"output_format": "PNG"}) == "png"
     assert output_format("flux-dev", {}) == "jpeg"
     assert output_format("flux-kontext-max", {}) == "png"
 
 
-def refusal(model: str, asked: dict[str, Any], gateway: str = "bfl", strict: bool = False) -> str:
+def refusal(model: str, fields: dict[str, Any], gateway: str = "bfl", strict: bool = False) -> str:
     with pytest.raises(FluxBadRequestError) as caught:
-        prepare(model, asked, gateway, strict)
+        build_request(model, fields, gateway, strict)
     return caught.value.message
 
 
 @pytest.mark.parametrize(
-    ("model", "asked", "says"),
+    ("model", "fields", "text"),
     [
         ("flux-dev", {"width": 1000}, "width must be .* multiple of 32, not 1000; the nearest is 992"),
         ("flux-dev", {"width": 1008}, "the nearest is 1024"),
@@ -157,7 +157,7 @@ def refusal(model: str, asked: dict[str, Any], gateway: str = "bfl", strict: boo
             r"steps is not a parameter of flux-2-pro \(flux-pro, flux-dev, .* more have it\)",
         ),
         ("flux-dev", {"raw": True}, r"\(flux-pro-1.1-ultra, flux-pro-1.1-ultra-finetuned have it\)"),
-        ("flux-kontext-pro", {"height": 512}, "height is not a parameter of flux-kontext-pro: give aspect_ratio"),
+        ("flux-kontext-pro", {"height": 512}, "height is not a parameter of flux-kontext-pro: use aspect_ratio"),
         (
             "flux-3-image",
             {"resoluton": "2k"},
@@ -167,13 +167,13 @@ def refusal(model: str, asked: dict[str, Any], gateway: str = "bfl", strict: boo
         ("flux-dev", {"webhook_url": "ftp://example.com"}, "webhook_url must be an http"),
     ],
 )
-def test_what_is_wrong_is_told_with_what_would_be_right(model: str, asked: dict[str, Any], says: str) -> None:
-    assert re.search(says, refusal(model, {"prompt": "x", **asked}).removesuffix("."))
+def test_problem_is_reported_with_a_valid_alternative(model: str, fields: dict[str, Any], text: str) -> None:
+    assert re.search(text, refusal(model, {"prompt": "x", **fields}).removesuffix("."))
 
 
-def test_only_what_is_wrong_is_told_and_each_thing_once() -> None:
-    said = refusal("flux-2-pro", {"prompt": " ", "width": 4095, "height": 4095, "seed": "x", "interval": 2})
-    assert [problem.split()[0] for problem in said.partition(": ")[2].split("; ")] == [
+def test_each_problem_is_reported_once_and_nothing_else() -> None:
+    message = refusal("flux-2-pro", {"prompt": " ", "width": 4095, "height": 4095, "seed": "x", "interval": 2})
+    assert [problem.split()[0] for problem in message.partition(": ")[2].split("; ")] == [
         "seed",
         "interval",
         "width",
@@ -183,90 +183,92 @@ def test_only_what_is_wrong_is_told_and_each_thing_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "asked", "missing"),
+    ("model", "fields", "missing"),
     [
-        ("flux-dev", {}, "prompt and image_prompt are empty, and flux-dev needs one of them"),
+        ("flux-dev", {}, "prompt and image_prompt are empty, but flux-dev requires one of them"),
         ("flux-2-pro", {"input_image": BASE64}, "prompt is empty"),
         ("flux-pro-1.0-fill", {"prompt": "x"}, "image is empty"),
         ("flux-pro-1.0-depth", {"prompt": "x"}, "control_image and preprocessed_image are empty"),
         ("flux-pro-1.1-ultra-finetuned", {"prompt": "x"}, "finetune_id is empty"),
     ],
 )
-def test_what_is_missing(model: str, asked: dict[str, Any], missing: str) -> None:
-    assert missing in refusal(model, asked)
+def test_missing_field_is_named(model: str, fields: dict[str, Any], missing: str) -> None:
+    assert missing in refusal(model, fields)
 
 
-def test_the_gateways_differ() -> None:
-    assert prepare("flux-dev", {"image_prompt": BASE64}, "bfl")
+def test_gateways_differ_in_required_prompt_and_image_encodings() -> None:
+    assert build_request("flux-dev", {"image_prompt": BASE64}, "bfl")
     assert "prompt is empty" in refusal("flux-dev", {"image_prompt": BASE64}, "cometapi")
     by_url = {"prompt": "x", "image_prompt": "https://example.com/x.png"}
-    assert prepare("flux-dev", by_url, "cometapi") == by_url
+    assert build_request("flux-dev", by_url, "cometapi") == by_url
     assert "image_prompt must be an image as base64" in refusal("flux-dev", by_url, "bfl")
 
 
 @pytest.mark.parametrize("gateway", [COMETAPI, BFL])
-@pytest.mark.parametrize(("model", "most"), [("flux-dev", 6), ("flux-2-max", 5), ("flux-3-image", 4)])
-def test_no_gateway_sells_more_tolerance_than_the_model_has(gateway: str, model: str, most: int) -> None:
-    assert prepare(model, {"prompt": "x", "safety_tolerance": most}, gateway)
-    assert f"from 0 to {most}, not {most + 1}" in refusal(model, {"prompt": "x", "safety_tolerance": most + 1}, gateway)
+@pytest.mark.parametrize(("model", "maximum"), [("flux-dev", 6), ("flux-2-max", 5), ("flux-3-image", 4)])
+def test_safety_tolerance_is_limited_by_the_model_at_every_gateway(gateway: str, model: str, maximum: int) -> None:
+    assert build_request(model, {"prompt": "x", "safety_tolerance": maximum}, gateway)
+    assert f"from 0 to {maximum}, not {maximum + 1}" in refusal(
+        model, {"prompt": "x", "safety_tolerance": maximum + 1}, gateway
+    )
 
 
-def test_base64_may_be_wrapped_in_lines() -> None:
+def test_base64_wrapped_in_lines_is_joined() -> None:
     wrapped = "\n".join(re.findall(".{1,76}", BASE64))
-    assert prepare("flux-2-pro", {"prompt": "x", "input_image": f"{wrapped}\n"})["input_image"] == BASE64
+    assert build_request("flux-2-pro", {"prompt": "x", "input_image": f"{wrapped}\n"})["input_image"] == BASE64
 
 
 @pytest.mark.parametrize(
     "images", [[BASE64], UserList([BASE64]), BASE64, f"['{BASE64}']", f'["data:image/png;base64,{BASE64}"]']
 )
-def test_a_list_of_images_may_be_any_sequence_or_text(images: Any) -> None:
-    (image,) = prepare("flux-3-image", {"prompt": "x", "images": images})["images"]
+def test_list_of_images_may_be_any_sequence_or_text(images: Any) -> None:
+    (image,) = build_request("flux-3-image", {"prompt": "x", "images": images})["images"]
     assert image.endswith(BASE64)
 
 
-def test_neither_prompt_nor_image_nor_secret_is_told() -> None:
+def test_error_quotes_neither_prompt_nor_image_nor_secret() -> None:
     private = ["A private prompt"], "private.png", {"a": "private"}, "private"
-    asked = dict(zip(("prompt", "image_prompt", "webhook_secret", "webhook_url"), private, strict=True))
-    assert "private" not in refusal("flux-dev", asked).lower()
+    fields = dict(zip(("prompt", "image_prompt", "webhook_secret", "webhook_url"), private, strict=True))
+    assert "private" not in refusal("flux-dev", fields).lower()
 
 
-def test_strict_refuses_what_is_not_known() -> None:
-    said = refusal("flux-2-prp", {"widht": 64}, strict=True)
-    assert "the model flux-2-prp is not known here (did you mean flux-2-pro?)" in said
-    assert "widht is not known here (did you mean width?)" in said
+def test_strict_refuses_unknown_model_and_parameter() -> None:
+    message = refusal("flux-2-prp", {"widht": 64}, strict=True)
+    assert "unknown model 'flux-2-prp' (did you mean flux-2-pro?)" in message
+    assert "unknown parameter 'widht' (did you mean width?)" in message
     assert "did you mean width?" in refusal("flux-2-pro", {"prompt": "x", "widht": 64}, strict=True)
 
 
-def test_strangers_are_told_by_name_alone() -> None:
+def test_unknown_field_warning_names_no_values() -> None:
     assert unknown_fields("flux-dev", {"prompt": "x", "seed": 1}) == []
-    assert unknown_fields("flux-dev", {"sparkle": "secret"}) == ["sparkle is not known here"]
+    assert unknown_fields("flux-dev", {"sparkle": "secret"}) == ["unknown parameter 'sparkle'"]
 
 
 @given(
-    some.integers(64, 100_000),
-    some.integers(64, 100_000),
-    some.sampled_from([1024**2, 2048**2]),
-    some.sampled_from([16]),
+    st.integers(64, 100_000),
+    st.integers(64, 100_000),
+    st.sampled_from([1024**2, 2048**2]),
+    st.sampled_from([16]),
 )
-def test_the_largest_size_fits_and_keeps_the_shape(width: int, height: int, pixels: int, step: int) -> None:
-    fits = largest(width, height, pixels, step, 64)
+def test_largest_size_fits_and_keeps_the_shape(width: int, height: int, pixels: int, step: int) -> None:
+    fits = largest_size(width, height, pixels, step, 64)
     assert fits[0] * fits[1] <= pixels
     assert all(side % step == 0 and side >= 64 for side in fits)
     if 1 / 4 < width / height < 4:
         assert fits[0] / fits[1] == pytest.approx(width / height, rel=0.05)
 
 
-@given(some.integers(1, 5000), some.integers(1, 5000))
-def test_what_is_named_instead_of_a_size_fits(width: int, height: int) -> None:
+@given(st.integers(1, 5000), st.integers(1, 5000))
+def test_suggested_size_is_valid(width: int, height: int) -> None:
     body = {"prompt": "x", "width": width, "height": height}
     try:
-        prepare("flux-2-pro", body)
+        build_request("flux-2-pro", body)
     except FluxBadRequestError as error:
         if pair := re.search(r"shape is (\d+) x (\d+)", str(error)):
             body |= {"width": pair[1], "height": pair[2]}
         body |= dict(re.findall(r"(width|height) must [^;]*; the nearest is (\d+)", str(error)))
-        prepare("flux-2-pro", body)
+        build_request("flux-2-pro", body)
 
 
-def test_a_long_side_alone_may_fit() -> None:
-    assert prepare("flux-2-pro", {"prompt": "x", "width": 8192})
+def test_long_side_alone_may_be_valid() -> None:
+    assert build_request("flux-2-pro", {"prompt": "x", "width": 8192})

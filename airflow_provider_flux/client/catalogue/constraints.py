@@ -1,4 +1,4 @@
-"""One value of one parameter: read from what an author wrote or a template rendered, and checked against its range."""
+"""The constraints of one parameter, and of the size: a value is coerced to its type and checked against its range."""
 
 from __future__ import annotations
 
@@ -11,66 +11,67 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_flux.arguments import parse_list
-from airflow_provider_flux.client.catalogue.models import BASE64, URL, Kind, Model, Parameter
+from airflow_provider_flux.client.catalogue.models import BASE64, URL, Model, Parameter, ParameterType
 
 _TRUE = ("true", "yes", "on", "1")
 _FALSE = ("false", "no", "off", "0")
-_SHOWN = ("integer", "number", "boolean", "choice", "ratio")
-# The smallest PNG there is takes more; anything shorter is a word, not an image.
-_LEAST_BASE64 = 64
+# Values of the other types may be a prompt, an image or a secret, which no error message may quote.
+_QUOTABLE_TYPES = ("integer", "number", "boolean", "choice", "ratio")
+# The smallest possible PNG is longer; anything shorter is a word, not an image.
+_MIN_BASE64_LENGTH = 64
 
 
 class ImageToken(str):
-    """Stands for an input image that is put in its place when the request is sent."""
+    """Placeholder for an input image, which replaces it when the request is sent."""
 
 
-def read(parameter: Parameter, value: Any) -> Any:
-    """Return ``value`` as the API takes it.
+def validate_value(parameter: Parameter, value: Any) -> Any:
+    """Return ``value`` coerced to the parameter's type.
 
-    :raises ValueError: saying what it must be; the message never holds a prompt, an image or a secret.
+    :raises ValueError: if it violates a constraint; the message never quotes a prompt, an image or a secret.
     """
     try:
-        typed = parse(parameter, value)
+        coerced = coerce(parameter, value)
     except ValueError:
-        raise ValueError(f"must be {describe(parameter)}{_shown(parameter, value)}") from None
-    if parameter.kind in ("integer", "number") and typed != (nearest := fit(parameter, typed)):
-        raise ValueError(f"must be {describe(parameter)}, not {typed}; the nearest is {nearest}")
-    return typed
+        raise ValueError(f"must be {constraint_text(parameter)}{_received(parameter, value)}") from None
+    if parameter.type in ("integer", "number") and coerced != (nearest := clamp(parameter, coerced)):
+        raise ValueError(f"must be {constraint_text(parameter)}, not {coerced}; the nearest is {nearest}")
+    return coerced
 
 
-def parse(parameter: Parameter, value: Any) -> Any:
-    """Return ``value`` in the parameter's kind; a number may be out of its range.
+def coerce(parameter: Parameter, value: Any) -> Any:
+    """Return ``value`` in the parameter's type; a number may be out of range.
 
     :raises ValueError: without a message.
     """
     try:
-        return _READERS[parameter.kind](parameter, value)
+        return _COERCERS[parameter.type](parameter, value)
     except (ValueError, TypeError, OverflowError, SyntaxError):
         raise ValueError from None
 
 
-def fit(parameter: Parameter, number: float) -> float:
-    """Return the number nearest to ``number`` that is within the range and on the grid."""
-    low = -math.inf if parameter.low is None else parameter.low
-    high = math.inf if parameter.high is None else parameter.high
-    number = min(max(number, low), high)
-    step = parameter.step
+def clamp(parameter: Parameter, number: float) -> float:
+    """Return the valid number that is nearest to ``number``."""
+    minimum = -math.inf if parameter.minimum is None else parameter.minimum
+    maximum = math.inf if parameter.maximum is None else parameter.maximum
+    number = min(max(number, minimum), maximum)
+    step = parameter.multiple_of
     return number if step is None else (number + step // 2) // step * step
 
 
-def integer(value: Any) -> int:
-    """Return the whole number that ``value`` is or spells.
+def parse_integer(value: Any) -> int:
+    """Return the whole number that ``value`` is, also as text.
 
-    :raises ValueError: if it is none.
+    :raises ValueError: if it is not a whole number.
     """
-    number = _number(value)
+    number = _parse_number(value)
     if number != int(number):
         raise ValueError
     return int(number)
 
 
 def prompt_text(value: Any) -> Any:
-    """Return a prompt as the API takes it: of a dict or list the JSON text, of a number or bool its text.
+    """Return a prompt as the API takes it: a dict or list as JSON text, a number or bool as text.
 
     :raises ValueError: if it cannot be sent as text.
     """
@@ -87,57 +88,59 @@ def prompt_text(value: Any) -> Any:
     return str(value) if isinstance(value, (bool, int, float)) else value
 
 
-def describe(parameter: Parameter) -> str:
+def constraint_text(parameter: Parameter) -> str:
     """Return what the parameter takes, as it reads after "must be"."""
-    if parameter.kind == "choice":
+    if parameter.type == "choice":
         return f"one of {', '.join(parameter.choices)}"
-    if parameter.kind == "ratio":
-        widest = parameter.widest or "1:1"
+    if parameter.type == "ratio":
+        widest = parameter.max_aspect_ratio or "1:1"
         narrowest = ":".join(reversed(widest.split(":")))
         return f"a ratio such as 16:9, from {narrowest} to {widest}"
-    if parameter.kind == "url":
-        return f"an http(s) URL of at most {parameter.high:g} characters"
-    if parameter.kind == "image":
-        return _describe_image(parameter)
-    if parameter.kind == "images":
-        return f"a list of at most {parameter.high:g}, each {_describe_image(parameter)}"
-    return f"{_NOUNS[parameter.kind]}{_describe_range(parameter)}"
+    if parameter.type == "url":
+        return f"an http(s) URL of at most {parameter.maximum:g} characters"
+    if parameter.type == "image":
+        return _image_text(parameter)
+    if parameter.type == "images":
+        return f"a list of at most {parameter.maximum:g}, each {_image_text(parameter)}"
+    return f"{_NOUNS[parameter.type]}{_range_text(parameter)}"
 
 
 _NOUNS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "text": "text"}
 
 
-def _describe_range(parameter: Parameter) -> str:
+def _range_text(parameter: Parameter) -> str:
     bounds = ""
-    if parameter.low is not None:
-        bounds = f" of at least {parameter.low:g}"
-        if parameter.high is not None:
-            bounds = f" from {parameter.low:g} to {parameter.high:g}"
-    return bounds + (f" that is a multiple of {parameter.step}" if parameter.step else "")
+    if parameter.minimum is not None:
+        bounds = f" of at least {parameter.minimum:g}"
+        if parameter.maximum is not None:
+            bounds = f" from {parameter.minimum:g} to {parameter.maximum:g}"
+    return bounds + (f" that is a multiple of {parameter.multiple_of}" if parameter.multiple_of else "")
 
 
-def _describe_image(parameter: Parameter) -> str:
-    forms = ["an http(s) URL" if form != BASE64 else "base64 (also as a data: URI)" for form in parameter.forms]
-    return f"an image as {' or '.join(forms)}"
-
-
-def _shown(parameter: Parameter, value: Any) -> str:
-    if parameter.kind in _SHOWN:
-        return f", not {str(value)[:100]!r}"
-    return (
-        f", not this text of {len(value)} characters" if isinstance(value, str) else f", not a {type(value).__name__}"
+def _image_text(parameter: Parameter) -> str:
+    texts = (
+        "an http(s) URL" if encoding == URL else "base64 (also as a data: URI)" for encoding in parameter.encodings
     )
+    return f"an image as {' or '.join(texts)}"
 
 
-def _read_integer(_: Parameter, value: Any) -> int:
-    return integer(value)
+def _received(parameter: Parameter, value: Any) -> str:
+    if parameter.type in _QUOTABLE_TYPES:
+        return f", not {str(value)[:100]!r}"
+    if isinstance(value, str):
+        return f", not text of {len(value)} characters"
+    return f", not a value of type {type(value).__name__}"
 
 
-def _read_number(_: Parameter, value: Any) -> int | float:
-    return _number(value)
+def _coerce_integer(_: Parameter, value: Any) -> int:
+    return parse_integer(value)
 
 
-def _number(value: Any) -> int | float:
+def _coerce_number(_: Parameter, value: Any) -> int | float:
+    return _parse_number(value)
+
+
+def _parse_number(value: Any) -> int | float:
     if isinstance(value, bool) or not math.isfinite(float(value)):
         raise ValueError
     if isinstance(value, (int, float)):
@@ -146,11 +149,11 @@ def _number(value: Any) -> int | float:
         whole = int(value)
     except ValueError:
         return float(value)
-    # int() reads text as it stands, but cuts a Decimal off.
+    # int() rejects text with a fraction, but truncates a Decimal.
     return whole if isinstance(value, str) or whole == value else float(value)
 
 
-def _read_boolean(_: Parameter, value: Any) -> bool:
+def _coerce_boolean(_: Parameter, value: Any) -> bool:
     text = str(value).strip().lower()
     if text in _TRUE:
         return True
@@ -159,28 +162,28 @@ def _read_boolean(_: Parameter, value: Any) -> bool:
     raise ValueError
 
 
-def _read_text(_: Parameter, value: Any) -> str:
+def _coerce_text(_: Parameter, value: Any) -> str:
     # Native rendering turns a prompt like "1984" into a number.
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError
     return str(value)
 
 
-def _read_choice(parameter: Parameter, value: Any) -> str:
-    text = _read_text(parameter, value)
+def _coerce_choice(parameter: Parameter, value: Any) -> str:
+    text = _coerce_text(parameter, value)
     word = text.strip().lower()
     if parameter.choices and word not in parameter.choices:
         raise ValueError
-    # Where the words are not known, neither is whether "4K" may be written small.
+    # An unknown model's choices may be case-sensitive, such as "4K".
     return word if parameter.choices else text
 
 
-def _read_ratio(parameter: Parameter, value: Any) -> str:
-    text = _read_text(parameter, value).strip()
+def _coerce_ratio(parameter: Parameter, value: Any) -> str:
+    text = _coerce_text(parameter, value).strip()
     if not re.fullmatch(r"[1-9]\d{0,3}:[1-9]\d{0,3}", text, re.ASCII):
         raise ValueError
     ratio = _ratio(text)
-    if parameter.widest and max(ratio, 1 / ratio) > _ratio(parameter.widest):
+    if parameter.max_aspect_ratio and max(ratio, 1 / ratio) > _ratio(parameter.max_aspect_ratio):
         raise ValueError
     return text
 
@@ -190,9 +193,9 @@ def _ratio(text: str) -> Fraction:
     return Fraction(int(width), int(height))
 
 
-def _read_url(parameter: Parameter, value: Any) -> str:
-    url = _read_text(parameter, value).strip()
-    if not _is_url(url) or len(url) > (parameter.high or math.inf):
+def _coerce_url(parameter: Parameter, value: Any) -> str:
+    url = _coerce_text(parameter, value).strip()
+    if not _is_url(url) or len(url) > (parameter.maximum or math.inf):
         raise ValueError
     return url
 
@@ -201,97 +204,97 @@ def _is_url(text: str) -> bool:
     return bool(re.fullmatch(r"https?://[^\s]+", text, re.IGNORECASE)) and bool(urlsplit(text).hostname)
 
 
-def _read_image(parameter: Parameter, value: Any) -> str:
+def _coerce_image(parameter: Parameter, value: Any) -> str:
     if isinstance(value, ImageToken):
         return value
     if not isinstance(value, str):
         raise ValueError
-    if URL in parameter.forms and _is_url(value.strip()):
+    if URL in parameter.encodings and _is_url(value.strip()):
         return value.strip()
-    # base64 is often wrapped in lines, which not every decoder takes.
+    # Base64 is often wrapped in lines, which not every decoder takes.
     image = "".join(value.split())
-    if BASE64 not in parameter.forms or not _is_base64(image):
+    if BASE64 not in parameter.encodings or not _is_base64(image):
         raise ValueError
     return image
 
 
 def _is_base64(text: str) -> bool:
     data = re.sub(r"\Adata:[^,]{0,100};base64,", "", text[:200], flags=re.IGNORECASE) + text[200:]
-    return len(data) >= _LEAST_BASE64 and re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", data) is not None
+    return len(data) >= _MIN_BASE64_LENGTH and re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", data) is not None
 
 
-def _read_images(parameter: Parameter, value: Any) -> list[str]:
+def _coerce_images(parameter: Parameter, value: Any) -> list[str]:
     images = [value] if (listed := parse_list(value)) is None else listed
-    if len(images) > (parameter.high or math.inf):
+    if len(images) > (parameter.maximum or math.inf):
         raise ValueError
-    return [_read_image(parameter, image) for image in images]
+    return [_coerce_image(parameter, image) for image in images]
 
 
-_READERS: dict[Kind, Callable[[Parameter, Any], Any]] = {
-    "integer": _read_integer,
-    "number": _read_number,
-    "boolean": _read_boolean,
-    "text": _read_text,
-    "choice": _read_choice,
-    "ratio": _read_ratio,
-    "url": _read_url,
-    "image": _read_image,
-    "images": _read_images,
+_COERCERS: dict[ParameterType, Callable[[Parameter, Any], Any]] = {
+    "integer": _coerce_integer,
+    "number": _coerce_number,
+    "boolean": _coerce_boolean,
+    "text": _coerce_text,
+    "choice": _coerce_choice,
+    "ratio": _coerce_ratio,
+    "url": _coerce_url,
+    "image": _coerce_image,
+    "images": _coerce_images,
 }
 
 
-def too_large(model: Model, given: Mapping[str, Any]) -> str | None:
-    """Say that the size is over the model's limit, and name the largest of the same shape; None if it is not.
+def size_problem(model: Model, fields: Mapping[str, Any]) -> str | None:
+    """Return the message for a size over the model's pixel limit, with the largest valid one; None if it is valid.
 
-    A size that fits, but whose sides do not once each is on the grid, is over it too. A side that is not given is the
-    model's choice, so it counts as the least there is.
+    A size within the limit is a problem, too, if it exceeds the limit once each side is rounded to its nearest valid
+    value. A side that is not sent is the model's choice and counts as the minimum.
     """
-    if model.pixels is None:
+    if model.max_pixels is None:
         return None
     parameter = model.parameters["width"]
-    step, low = parameter.step or 1, int(parameter.low or 1)
+    step, minimum = parameter.multiple_of or 1, int(parameter.minimum or 1)
     try:
-        width, height = (integer(given.get(side, low)) for side in ("width", "height"))
+        width, height = (parse_integer(fields.get(side, minimum)) for side in ("width", "height"))
     except (ValueError, TypeError, OverflowError):
         return None
     if min(width, height) <= 0:
         return None
-    rounded = fit(parameter, width) * fit(parameter, height)
-    if max(width * height, rounded) <= model.pixels:
+    rounded = clamp(parameter, width) * clamp(parameter, height)
+    if max(width * height, rounded) <= model.max_pixels:
         return None
-    asked = f"{width} x {height}" + ("" if {"width", "height"} <= given.keys() else " or more")
-    fits = largest(width, height, model.pixels, step, low)
+    requested = f"{width} x {height}" + ("" if {"width", "height"} <= fields.keys() else " or more")
+    valid = largest_size(width, height, model.max_pixels, step, minimum)
     return (
-        f"width and height must be multiples of {step} that make at most {megapixels(model.pixels)} megapixels, "
-        f"not {asked}; the largest of this shape is {fits[0]} x {fits[1]}"
+        f"width and height must be multiples of {step} that make at most {format_megapixels(model.max_pixels)} "
+        f"megapixels, not {requested}; the largest of this shape is {valid[0]} x {valid[1]}"
     )
 
 
-def megapixels(pixels: int) -> str:
-    """Return the number as the API's documents count it: 2048 x 2048 are four."""
+def format_megapixels(pixels: int) -> str:
+    """Return a number of pixels in megapixels as the API's documentation counts them: 2048 x 2048 are four."""
     return f"{pixels / 1024**2:g}"
 
 
-def largest(width: int, height: int, pixels: int, step: int, low: int) -> tuple[int, int]:
-    """Return the largest size of about this shape that has at most ``pixels``, in multiples of ``step``.
+def largest_size(width: int, height: int, max_pixels: int, step: int, minimum: int) -> tuple[int, int]:
+    """Return the largest size of about this shape that has at most ``max_pixels``, in multiples of ``step``.
 
-    The shape is kept exactly where that costs little of the size.
+    The exact shape is kept where that costs at most a tenth of the pixels.
     """
     if height > width:
-        return largest(height, width, pixels, step, low)[::-1]
-    scale = math.sqrt(pixels / (width * height))
-    short = max(low, _down(height * scale, step))
-    about = min(_up(width * scale, step), _down(pixels / short, step))
-    common = math.gcd(width, height)
-    unit = (width // common * step, height // common * step)
-    times = math.isqrt(pixels // (unit[0] * unit[1]))
-    exact = (unit[0] * times, unit[1] * times)
-    return exact if exact[1] >= low and exact[0] * exact[1] >= 0.9 * about * short else (about, short)
+        return largest_size(height, width, max_pixels, step, minimum)[::-1]
+    scale = math.sqrt(max_pixels / (width * height))
+    short = max(minimum, _floor(height * scale, step))
+    long = min(_ceil(width * scale, step), _floor(max_pixels / short, step))
+    divisor = math.gcd(width, height)
+    unit = (width // divisor * step, height // divisor * step)
+    factor = math.isqrt(max_pixels // (unit[0] * unit[1]))
+    exact = (unit[0] * factor, unit[1] * factor)
+    return exact if exact[1] >= minimum and exact[0] * exact[1] >= 0.9 * long * short else (long, short)
 
 
-def _down(number: float, step: int) -> int:
+def _floor(number: float, step: int) -> int:
     return int(number // step) * step
 
 
-def _up(number: float, step: int) -> int:
-    return -_down(-number, step)
+def _ceil(number: float, step: int) -> int:
+    return -_floor(-number, step)

@@ -1,4 +1,4 @@
-"""Answers over real HTTP: without end, with the key in them, garbled, or with a wish how long to wait."""
+"""Responses over real HTTP: endless, with the key in them, garbled, or with a Retry-After header."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_flux import exceptions as errors
-from airflow_provider_flux.client.client import MAX_ANSWER, FluxClient, shared_client
+from airflow_provider_flux.client.client import MAX_RESPONSE_BYTES, FluxClient, shared_client
 from airflow_provider_flux.client.gateways import make_endpoint
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.emulator import FluxEmulator
@@ -22,32 +22,30 @@ def client(flux_emulator: FluxEmulator) -> FluxClient:
     return FluxClient(make_endpoint(flux_emulator.url, flux_emulator.key))
 
 
-def ask(client: FluxClient, side: str) -> Any:
+def poll(client: FluxClient, side: str) -> Any:
     if side == "sync":
         return client.get_result(JOB)
 
-    async def ask_once() -> Any:
+    async def poll_once() -> Any:
         async with shared_client(client.endpoint) as shared:
             return await shared.get_result(JOB)
 
-    return asyncio.run(ask_once())
+    return asyncio.run(poll_once())
 
 
 @pytest.mark.parametrize("side", ["sync", "async"])
-def test_an_answer_without_end_is_not_read_to_its_end(
-    client: FluxClient, flux_emulator: FluxEmulator, side: str
-) -> None:
+def test_endless_response_is_not_read_to_its_end(client: FluxClient, flux_emulator: FluxEmulator, side: str) -> None:
     ready = '{"status": "Ready", "result": {"sample": "https://d.example/x"}}'
-    flux_emulator.fault(on="poll", text=ready + " " * MAX_ANSWER)
-    with pytest.raises(errors.FluxServiceError, match=f"more than {MAX_ANSWER} bytes.*Job abc-1 was accepted"):
-        ask(client, side)
-    flux_emulator.fault(on="poll", text=ready + " " * (MAX_ANSWER - len(ready)))
-    assert ask(client, side).sample == "https://d.example/x"
+    flux_emulator.fault(on="poll", text=ready + " " * MAX_RESPONSE_BYTES)
+    with pytest.raises(errors.FluxServiceError, match=f"more than {MAX_RESPONSE_BYTES} bytes.*Job abc-1 was accepted"):
+        poll(client, side)
+    flux_emulator.fault(on="poll", text=ready + " " * (MAX_RESPONSE_BYTES - len(ready)))
+    assert poll(client, side).sample == "https://d.example/x"
 
 
 @pytest.mark.parametrize("side", ["sync", "async"])
 @pytest.mark.parametrize("code", [200, 401, 422, 500])
-def test_the_key_is_masked_where_a_server_echoes_it(
+def test_key_is_masked_where_a_server_quotes_it(
     client: FluxClient, flux_emulator: FluxEmulator, side: str, code: int
 ) -> None:
     message = f"Incorrect API key provided: {flux_emulator.key}."
@@ -58,10 +56,10 @@ def test_the_key_is_masked_where_a_server_echoes_it(
     ):
         flux_emulator.fault(on="any", http=code, json=body)
         with pytest.raises(errors.FluxError, match=r"Incorrect API key provided: \*\*\*\.") as caught:
-            ask(client, side)
+            poll(client, side)
         assert flux_emulator.key not in str(caught.value)
     flux_emulator.fault(on="poll", json={"status": "Error", "details": message})
-    assert ask(client, side).reason == "Incorrect API key provided: ***."
+    assert poll(client, side).reason == "Incorrect API key provided: ***."
 
 
 @pytest.mark.parametrize(
@@ -78,13 +76,13 @@ def test_the_key_is_masked_where_a_server_echoes_it(
         ("soon", None),
     ],
 )
-def test_retry_after_is_read_as_seconds_or_as_a_date(
+def test_retry_after_is_parsed_as_seconds_or_as_a_date(
     client: FluxClient, flux_emulator: FluxEmulator, header: str, seconds: float | None
 ) -> None:
     flux_emulator.fault(on="any", http=429, headers={"Retry-After": header}, times=3)
     for request in (
-        lambda: ask(client, "sync"),
-        lambda: ask(client, "async"),
+        lambda: poll(client, "sync"),
+        lambda: poll(client, "async"),
         lambda: client.submit("flux-dev", KITE, 0),
     ):
         with pytest.raises((errors.FluxRateLimitError, errors.FluxServiceError)) as caught:
@@ -100,12 +98,12 @@ def test_retry_after_is_read_as_seconds_or_as_a_date(
         {"json": ["abc"]},
         {"json": {"id": " "}},
         {"json": {"id": None, "status": "Pending"}},
-        {"json": {"id": "abc", "error": "perhaps"}},
+        {"json": {"id": "abc", "error": "maybe"}},
         {"http": 204},
     ],
     ids=str,
 )
-def test_a_garbled_success_of_a_submit_may_have_been_paid_for(
+def test_garbled_success_of_a_submit_may_have_been_billed(
     client: FluxClient, flux_emulator: FluxEmulator, fault: dict[str, Any]
 ) -> None:
     flux_emulator.fault(on="submit", accept=True, **fault)
@@ -128,7 +126,7 @@ def test_a_garbled_success_of_a_submit_may_have_been_paid_for(
     ],
     ids=str,
 )
-def test_only_task_not_found_proves_the_key(
+def test_only_task_not_found_verifies_the_key(
     client: FluxClient, flux_emulator: FluxEmulator, fault: dict[str, Any], error: type[errors.FluxError]
 ) -> None:
     flux_emulator.fault(on="poll", **fault)

@@ -1,4 +1,4 @@
-"""Whatever a server answers, and whatever a trigger's event holds, becomes a result or an error that names the job."""
+"""Any response of a server, and any event of a trigger, becomes a result or an error that names the job."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_provider_flux.client.client import _answer
+from airflow_provider_flux.client.api_response import ApiResponse
 from airflow_provider_flux.client.gateways import make_endpoint
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.polling import Poller
-from airflow_provider_flux.client.responses import ApiResponse, Result, read_result, read_submission
+from airflow_provider_flux.client.responses import Result, read_result, read_submission
 from airflow_provider_flux.exceptions import FluxError, job_context
 from airflow_provider_flux.execution.deferral import read_event, resumed_timeout
 
@@ -31,7 +31,7 @@ EVENT += ["waited", "triggerer", "polls"]
 URLS = ["https://delivery.bfl.ai/x.png?sig=1", "https://api.bfl.ai/v1/get_result?id=1", "", " "]
 DATES = ["Wed, 21 Oct 2099 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00 +9999999999999"]
 
-# characters() has halves of characters too, which "\ud83d" in JSON becomes.
+# characters() includes lone surrogates, such as "\ud83d" in JSON.
 texts = st.text(st.characters(), max_size=9)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts | st.sampled_from([*WORDS, *URLS])
 values = st.recursive(
@@ -49,9 +49,9 @@ PLACES += ['{"detail":[{"loc":@,"msg":@}]}', '{"detail":[@]}', '{"status":"Ready
 nested = st.builds(lambda place, inner: place.encode().replace(b"@", inner), st.sampled_from(PLACES), deep)
 bodies = values.map(lambda value: json.dumps(value).encode()) | nested | st.binary(max_size=40)
 after = st.sampled_from([*DATES, "nan", "inf", "-1", "1e999", "9" * 5000]) | st.text("0123456789 .:+-,a", max_size=9)
-answers = st.builds(
-    lambda code, body, kind, after: _answer(
-        httpx.Response(code, headers={"content-type": kind, "retry-after": after}, content=body), ENDPOINTS[0], body
+responses = st.builds(
+    lambda code, body, kind, after: ApiResponse.from_http(
+        code, httpx.Headers({"content-type": kind, "retry-after": after}), body, "the-api-key"
     ),
     st.integers(100, 599),
     bodies,
@@ -60,24 +60,24 @@ answers = st.builds(
 )
 
 
-@given(st.lists(answers, min_size=1, max_size=6), st.floats(0, 600), st.sampled_from([None, 0.1, 5.0]))
-def test_any_answers_end_the_wait_with_a_link_or_an_error_that_names_the_job(
-    told: list[ApiResponse], deadline: float, interval: float | None
+@given(st.lists(responses, min_size=1, max_size=6), st.floats(0, 600), st.sampled_from([None, 0.1, 5.0]))
+def test_any_responses_end_the_wait_with_a_url_or_an_error_that_names_the_job(
+    received: list[ApiResponse], deadline: float, interval: float | None
 ) -> None:
-    poller, now, done = Poller(JOB, deadline, interval, 0.0), 0.0, None
+    poller, now, finished = Poller(JOB, deadline, interval, 0.0), 0.0, None
     try:
-        while done is None:
+        while finished is None:
             assert poller.polls < deadline / 0.1 + 3
-            answer: Result | FluxError
+            response: Result | FluxError
             try:
                 with job_context(JOB.id):
-                    answer = read_result(told[poller.polls % len(told)], JOB)
+                    response = read_result(received[poller.polls % len(received)], JOB)
             except FluxError as error:
                 assert error.job_id == JOB.id
-                answer = error
+                response = error
             assert now <= deadline + 1e-6
-            done = poller.feed(answer, now)
-            if done is None:
+            finished = poller.on_response(response, now)
+            if finished is None:
                 wait = poller.delay(now)
                 assert wait > 0
                 now += wait
@@ -86,15 +86,15 @@ def test_any_answers_end_the_wait_with_a_link_or_an_error_that_names_the_job(
         assert JOB.id in error.message
         str(error).encode()
     else:
-        assert done.sample
-        done.sample.encode()
+        assert finished.sample
+        finished.sample.encode()
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=["cometapi", "bfl"])
-@given(answer=answers)
-def test_any_answer_to_a_submit_is_a_job_that_can_be_polled_or_an_error(endpoint: Any, answer: ApiResponse) -> None:
+@given(response=responses)
+def test_any_response_to_a_submit_is_a_job_that_can_be_polled_or_an_error(endpoint: Any, response: ApiResponse) -> None:
     try:
-        job = read_submission(answer, "flux-dev", endpoint, 5.0)
+        job = read_submission(response, "flux-dev", endpoint, 5.0)
     except FluxError as error:
         str(error).encode()
     else:
@@ -122,6 +122,6 @@ def test_any_event_of_a_trigger_is_a_job_or_an_error(event: Any) -> None:
         assert waited.image is None or waited.image.is_stored
 
 
-def test_an_event_says_how_long_the_worker_may_still_wait() -> None:
+def test_event_limits_how_long_the_worker_may_still_wait() -> None:
     waited = read_event({"outcome": "ready", "id": "abc-1", "deadline": time.time() + 1000}, log)
     assert 900 < resumed_timeout(waited) <= 1000

@@ -1,4 +1,4 @@
-"""Each answer the API is known to give, and what it becomes."""
+"""Each response that the API is known to send, and what it becomes."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Any
 import pytest
 
 from airflow_provider_flux import exceptions as errors
+from airflow_provider_flux.client.api_response import ApiResponse
 from airflow_provider_flux.client.catalogue.validation import unknown_fields
 from airflow_provider_flux.client.gateways import make_endpoint
 from airflow_provider_flux.client.jobs import Job
-from airflow_provider_flux.client.responses import ApiResponse, JobState, read_refusal, read_result, read_submission
+from airflow_provider_flux.client.responses import JobState, read_refusal, read_result, read_submission
 
 JOB = Job("abc", submitted_at=1000.0)
 COMET, BFL = make_endpoint(None, "key"), make_endpoint(None, "key", "bfl")
 HTML = b"<!doctype html><html><body>Welcome</body></html>"
 
 
-def answer(
+def response(
     code: int, body: Any, content_type: str = "application/json", retry_after: float | None = None
 ) -> ApiResponse:
     return ApiResponse(code, body if isinstance(body, bytes) else json.dumps(body).encode(), content_type, retry_after)
@@ -32,15 +33,15 @@ def comet_error(message: str, code: str = "") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("code", "body", "state"),
     [
-        (200, {"id": "abc", "status": "Pending", "result": None}, JobState.WAITING),
-        (200, {"id": "abc", "status": "Reasoning"}, JobState.WAITING),
-        (200, {"id": "abc", "status": "A word nobody knows"}, JobState.WAITING),
-        (503, {"status": "Pending"}, JobState.WAITING),
+        (200, {"id": "abc", "status": "Pending", "result": None}, JobState.PENDING),
+        (200, {"id": "abc", "status": "Reasoning"}, JobState.PENDING),
+        (200, {"id": "abc", "status": "An unknown word"}, JobState.PENDING),
+        (503, {"status": "Pending"}, JobState.PENDING),
         (200, {"status": " ready ", "result": {"sample": "https://d.bfl.ai/x"}}, JobState.READY),
         (200, {"id": "abc", "status": "Ready", "result": {}}, JobState.READY),
         (200, {"code": "success", "data": {"status": "SUCCESS", "data": {"sample": "https://d/x"}}}, JobState.READY),
         (200, {"status": "succeeded", "output": ["https://d/x"]}, JobState.READY),
-        (200, {"code": "success", "data": {"status": "IN_PROGRESS"}}, JobState.WAITING),
+        (200, {"code": "success", "data": {"status": "IN_PROGRESS"}}, JobState.PENDING),
         (200, {"code": "success", "data": {"status": "FAILURE", "fail_reason": "no"}}, JobState.FAILED),
         (200, {"id": "abc", "status": "Request Moderated"}, JobState.MODERATED),
         (200, {"code": "success", "data": {"id": 4711, "task_id": "abc", "status": "FAILURE"}}, JobState.FAILED),
@@ -57,12 +58,12 @@ def comet_error(message: str, code: str = "") -> dict[str, Any]:
         (404, comet_error("Task not found (request id: 2026)"), JobState.NOT_FOUND),
     ],
 )
-def test_a_status_decides_before_the_http_code(code: int, body: Any, state: JobState) -> None:
-    assert read_result(answer(code, body), JOB).state is state
+def test_status_counts_before_the_http_status_code(code: int, body: Any, state: JobState) -> None:
+    assert read_result(response(code, body), JOB).state is state
 
 
 @pytest.mark.parametrize(
-    ("code", "body", "error", "says"),
+    ("code", "body", "error", "text"),
     [
         (400, comet_error("bad seed (request id: 7)", "invalid_request"), errors.FluxBadRequestError, "request id: 7"),
         (401, comet_error("no such key"), errors.FluxAuthenticationError, "HTTP 401: no such key"),
@@ -74,7 +75,7 @@ def test_a_status_decides_before_the_http_code(code: int, body: Any, state: JobS
             errors.FluxBadRequestError,
             "width: must be less",
         ),
-        (429, {"detail": "too many"}, errors.FluxRateLimitError, "no further job"),
+        (429, {"detail": "too many"}, errors.FluxRateLimitError, "limit of active jobs"),
         (500, comet_error("malformed", "invalid_request"), errors.FluxBadRequestError, "malformed"),
         (500, {"detail": "boom"}, errors.FluxServiceError, "HTTP 500: boom"),
         (502, HTML, errors.FluxServiceError, "HTTP 502"),
@@ -84,7 +85,7 @@ def test_a_status_decides_before_the_http_code(code: int, body: Any, state: JobS
         (524, b"", errors.FluxServiceError, "HTTP 524"),
         (200, HTML, errors.FluxConfigurationError, "a web page"),
         (301, b"", errors.FluxConfigurationError, "a redirect"),
-        (200, b"", errors.FluxServiceError, "an empty answer"),
+        (200, b"", errors.FluxServiceError, "an empty response"),
         (200, {"hello": 1}, errors.FluxServiceError, "without a status"),
         (200, {"status": None}, errors.FluxServiceError, "without a status"),
         (429, {"status": "error", "message": "slow down"}, errors.FluxRateLimitError, "slow down"),
@@ -94,14 +95,14 @@ def test_a_status_decides_before_the_http_code(code: int, body: Any, state: JobS
         (502, {"status": "error"}, errors.FluxServiceError, "HTTP 502"),
     ],
 )
-def test_an_answer_that_is_not_about_the_job_is_a_failed_poll(code: int, body: Any, error: type, says: str) -> None:
-    """Whatever it says; what it refuses is concluded of a submit, or of the probe of a connection, alone."""
-    given = answer(code, body)
-    with pytest.raises(errors.FluxServiceError, match=says) as caught:
-        read_result(given, JOB)
+def test_response_that_is_not_about_the_job_is_a_failed_poll(code: int, body: Any, error: type, text: str) -> None:
+    """Whatever it says: only a submit, or the probe of a connection, is refused by it."""
+    refused = response(code, body)
+    with pytest.raises(errors.FluxServiceError, match=text) as caught:
+        read_result(refused, JOB)
     assert type(caught.value) is errors.FluxServiceError
     assert caught.value.job_id == "abc"
-    refusal = read_refusal(given)
+    refusal = read_refusal(refused)
     assert type(refusal) is error
     assert "SECRET" not in f"{caught.value} {refusal}"
 
@@ -126,9 +127,9 @@ def test_an_answer_that_is_not_about_the_job_is_a_failed_poll(code: int, body: A
         b"",
     ],
 )
-def test_whatever_http_code_an_answer_has_that_is_not_about_the_job(code: int, body: Any) -> None:
+def test_response_that_is_not_about_the_job_is_a_failed_poll_with_any_http_status_code(code: int, body: Any) -> None:
     with pytest.raises(errors.FluxServiceError):
-        read_result(answer(code, body), JOB)
+        read_result(response(code, body), JOB)
 
 
 BLOCKED = b"""<!DOCTYPE html><html><head><title>Attention Required! | Cloudflare</title>
@@ -136,7 +137,7 @@ BLOCKED = b"""<!DOCTYPE html><html><head><title>Attention Required! | Cloudflare
 
 
 @pytest.mark.parametrize(
-    ("code", "body", "error", "says"),
+    ("code", "body", "error", "text"),
     [
         (
             403,
@@ -153,7 +154,7 @@ BLOCKED = b"""<!DOCTYPE html><html><head><title>Attention Required! | Cloudflare
         (500, comet_error("no", "insufficient_user_quota"), errors.FluxCreditsError, "no"),
         (403, comet_error("no", "insufficient_scope"), errors.FluxAuthenticationError, "insufficient_scope"),
         (429, comet_error("too many requests", "rate_limit"), errors.FluxRateLimitError, "too many"),
-        (403, b"error code: 1010", errors.FluxServiceError, r"key was not looked at \(HTTP 403: error code: 1010\)"),
+        (403, b"error code: 1010", errors.FluxServiceError, r"key was not checked \(HTTP 403: error code: 1010\)"),
         (403, {"cloudflare_error": True, "title": "Error 1010"}, errors.FluxServiceError, "HTTP 403: Error 1010"),
         (403, BLOCKED, errors.FluxServiceError, "Attention Required! | Cloudflare Sorry, you have been blocked"),
         (401, BLOCKED, errors.FluxServiceError, "Sorry, you have been blocked"),
@@ -162,17 +163,17 @@ BLOCKED = b"""<!DOCTYPE html><html><head><title>Attention Required! | Cloudflare
         (403, b"", errors.FluxAuthenticationError, "HTTP 403"),
     ],
 )
-def test_who_refuses_and_why(code: int, body: Any, error: type, says: str) -> None:
-    with pytest.raises(error, match=says) as caught:
-        read_submission(answer(code, body), "flux-dev", COMET, 5.0)
+def test_refused_submit_names_who_refused_it_and_why(code: int, body: Any, error: type, text: str) -> None:
+    with pytest.raises(error, match=text) as caught:
+        read_submission(response(code, body), "flux-dev", COMET, 5.0)
     assert type(caught.value) is error
     assert "s3cret" not in str(caught.value)
-    with pytest.raises(errors.FluxServiceError, match=says):
-        read_result(answer(code, body, "text/html" if body == BLOCKED else "application/json"), JOB)
+    with pytest.raises(errors.FluxServiceError, match=text):
+        read_result(response(code, body, "text/html" if body == BLOCKED else "application/json"), JOB)
 
 
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("body", "text"),
     [
         (b"upstream is down\n\n", "upstream is down"),
         ('"busy"', "busy"),
@@ -195,18 +196,18 @@ def test_who_refuses_and_why(code: int, body: Any, error: type, says: str) -> No
         ({"message": "a\n\tb\x1b[31m  c"}, "a b [31m c"),
     ],
 )
-def test_an_error_quotes_what_the_api_says_and_no_more(body: Any, says: str) -> None:
-    told = body.encode() if isinstance(body, str) else body
+def test_error_quotes_only_the_api_s_message(body: Any, text: str) -> None:
+    content = body.encode() if isinstance(body, str) else body
     with pytest.raises(errors.FluxServiceError) as caught:
-        read_result(answer(500, told), JOB)
-    assert caught.value.message.endswith(f"(HTTP 500: {says})." if says else "(HTTP 500).")
+        read_result(response(500, content), JOB)
+    assert caught.value.message.endswith(f"(HTTP 500: {text})." if text else "(HTTP 500).")
     assert "SECRET" not in str(caught.value)
 
 
 @pytest.mark.parametrize("body", [{"detail": "x" * 9999}, b"x " * 9999, b"<p>" + b"x" * 99_999])
-def test_what_is_quoted_is_bounded(body: Any) -> None:
+def test_quoted_message_is_bounded(body: Any) -> None:
     with pytest.raises(errors.FluxServiceError) as caught:
-        read_result(answer(500, body), JOB)
+        read_result(response(500, body), JOB)
     assert len(str(caught.value)) < 800
 
 
@@ -220,49 +221,51 @@ def test_what_is_quoted_is_bounded(body: Any) -> None:
         (405, b"Method Not Allowed"),
     ],
 )
-def test_an_error_of_a_mistyped_model_names_the_one_that_may_be_meant(code: int, body: Any) -> None:
-    said = body.decode() if isinstance(body, bytes) else (body.get("detail") or body["error"]["message"])
+def test_error_for_a_mistyped_model_names_the_likely_one(code: int, body: Any) -> None:
+    message = body.decode() if isinstance(body, bytes) else (body.get("detail") or body["error"]["message"])
     with pytest.raises(errors.FluxBadRequestError) as caught:
-        read_submission(answer(code, body), "flux-pro-1.2", COMET, 5.0)
-    assert said in str(caught.value)
+        read_submission(response(code, body), "flux-pro-1.2", COMET, 5.0)
+    assert message in str(caught.value)
     if code != 405:
         assert unknown_fields("flux-pro-1.2", ())[0][1:] in str(caught.value)
         assert "did you mean flux-pro-1.1?" in str(caught.value)
 
 
-def test_where_a_known_model_is_unknown_the_error_names_the_place() -> None:
+def test_error_for_a_known_model_names_the_address() -> None:
     body = comet_error("Invalid URL (POST /x/flux/v1/flux-dev)")
     endpoint = make_endpoint("https://own.example/x", "key")
-    with pytest.raises(errors.FluxBadRequestError, match=r"Invalid URL \(POST .*https://own\.example/x was asked"):
-        read_submission(answer(404, body), "flux-dev", endpoint, 5.0)
+    with pytest.raises(
+        errors.FluxBadRequestError, match=r"Invalid URL \(POST .*request went to https://own\.example/x"
+    ):
+        read_submission(response(404, body), "flux-dev", endpoint, 5.0)
     with pytest.raises(errors.FluxConfigurationError, match="HTTP 404: Welcome"):
-        read_submission(answer(404, HTML), "flux-dev", endpoint, 5.0)
+        read_submission(response(404, HTML), "flux-dev", endpoint, 5.0)
 
 
-def test_result_holds_what_the_api_told_and_hides_the_link() -> None:
+def test_result_has_the_api_s_values_and_hides_the_url() -> None:
     body: dict[str, Any] = {
         "status": "Ready",
         "cost": 4,
         "result": {"sample": "https://d.bfl.ai/x?sig=s3cret", "seed": 7, "duration": 1.5, "prompt": "hush"},
     }
-    result = read_result(answer(200, body), JOB)
+    result = read_result(response(200, body), JOB)
     assert (result.sample, result.seed, result.cost, result.duration) == (body["result"]["sample"], 7, 4, 1.5)
     assert "s3cret" not in repr(result)
     assert "hush" not in repr(result)
 
 
-def test_moderation_reasons_are_told_as_words() -> None:
+def test_moderation_reasons_are_listed_as_text() -> None:
     listed = {"id": "abc", "status": "Request Moderated", "details": {"Moderation Reasons": ["Violence", "Gore"]}}
-    assert read_result(answer(200, listed), JOB).reason == "Moderation Reasons: Violence, Gore"
-    assert read_result(answer(200, {**listed, "details": "plain text"}), JOB).reason == "plain text"
+    assert read_result(response(200, listed), JOB).reason == "Moderation Reasons: Violence, Gore"
+    assert read_result(response(200, {**listed, "details": "plain text"}), JOB).reason == "plain text"
 
 
-def test_submission_keeps_the_polling_url_only_for_the_gateway_that_polls_it() -> None:
+def test_submission_keeps_the_polling_url_only_for_the_gateway_that_requires_it() -> None:
     body = {"id": "j1", "polling_url": "https://api.eu2.bfl.ai/v1/get_result?id=j1", "cost": 4.0}
-    assert read_submission(answer(200, body), "flux-dev", COMET, 5.0) == Job("j1", "flux-dev", None, 4.0, 5.0)
-    assert read_submission(answer(200, body), "flux-dev", BFL, 5.0).polling_url == body["polling_url"]
+    assert read_submission(response(200, body), "flux-dev", COMET, 5.0) == Job("j1", "flux-dev", None, 4.0, 5.0)
+    assert read_submission(response(200, body), "flux-dev", BFL, 5.0).polling_url == body["polling_url"]
     image = {**body, "polling_url": "https://delivery.eu2.bfl.ai/x/sample.png?sig=1"}
-    assert read_submission(answer(200, image), "flux-dev", BFL, 5.0).polling_url is None
+    assert read_submission(response(200, image), "flux-dev", BFL, 5.0).polling_url is None
 
 
 @pytest.mark.parametrize(
@@ -284,42 +287,42 @@ def test_submission_keeps_the_polling_url_only_for_the_gateway_that_polls_it() -
         (200, HTML, errors.FluxConfigurationError),
     ],
 )
-def test_a_submission_without_id_says_whether_it_may_have_been_accepted(code: int, body: Any, error: type) -> None:
+def test_submission_without_id_says_whether_it_may_have_been_accepted(code: int, body: Any, error: type) -> None:
     with pytest.raises(errors.FluxError) as caught:
-        read_submission(answer(code, body), "flux-dev", COMET, 5.0)
+        read_submission(response(code, body), "flux-dev", COMET, 5.0)
     assert type(caught.value) is error
-    perhaps = "one image may have been billed" in str(caught.value)
-    assert perhaps is (error is errors.FluxUncertainSubmitError)
+    is_uncertain = "one image may have been billed" in str(caught.value)
+    assert is_uncertain is (error is errors.FluxUncertainSubmitError)
 
 
-def test_an_id_is_taken_wherever_it_stands_and_quoted_wherever_it_goes() -> None:
+def test_job_id_is_found_in_any_field_and_escaped_in_the_url() -> None:
     for body in (
         {"id": "a/b?c#d é&x=1"},
         {"data": {"task_id": " a/b?c#d é&x=1\n"}},
         {"id": "a/b?c#d é&x=1", "data": {}},
     ):
-        job = read_submission(answer(200, body), "flux-dev", COMET, 5.0)
+        job = read_submission(response(200, body), "flux-dev", COMET, 5.0)
         assert COMET.result_url(job).endswith("/get_result?id=a%2Fb%3Fc%23d%20%C3%A9%26x%3D1")
-    assert read_submission(answer(200, {"id": 12}), "flux-dev", COMET, 5.0).id == "12"
+    assert read_submission(response(200, {"id": 12}), "flux-dev", COMET, 5.0).id == "12"
 
 
-def test_half_a_character_harms_neither_the_job_nor_its_image() -> None:
-    job = read_submission(answer(200, {"id": "abc\ud83d"}), "flux-dev", BFL, 5.0)
+def test_lone_surrogate_breaks_neither_the_job_nor_its_image() -> None:
+    job = read_submission(response(200, {"id": "abc\ud83d"}), "flux-dev", BFL, 5.0)
     assert BFL.result_url(job).endswith("?id=abc%3F")
     cut = {"status": "Ready", "result": {"sample": "https://d/x", "prompt": "a kite \ud83d"}}
-    assert read_result(answer(200, cut), JOB).sample == "https://d/x"
+    assert read_result(response(200, cut), JOB).sample == "https://d/x"
 
 
 @pytest.mark.parametrize("place", [b'{"status": "Error", "details": @}', b'{"detail": [{"loc": @, "msg": @}]}'])
-def test_nesting_without_end_is_no_harm(place: bytes) -> None:
+def test_deep_nesting_raises_no_recursion_error(place: bytes) -> None:
     for depth in range(800, 1000):
         with contextlib.suppress(errors.FluxError):
-            read_result(answer(400, place.replace(b"@", b"[" * depth + b"]" * depth)), JOB)
+            read_result(response(400, place.replace(b"@", b"[" * depth + b"]" * depth)), JOB)
 
 
 @pytest.mark.parametrize("code", [400, 404, 409, 500, 503])
-def test_a_gateways_error_with_details_in_words_ends_no_job(code: int) -> None:
+def test_gateway_error_with_details_as_text_is_a_failed_poll(code: int) -> None:
     for body in ({"status": "error", "details": "upstream busy"}, {"status": "failed", "result": {"code": 500}}):
         with pytest.raises(errors.FluxServiceError):
-            read_result(answer(code, body), JOB)
-    assert read_result(answer(code, {"status": "Error", "details": {"error": "x"}}), JOB).state is JobState.FAILED
+            read_result(response(code, body), JOB)
+    assert read_result(response(code, {"status": "Error", "details": {"error": "x"}}), JOB).state is JobState.FAILED

@@ -1,0 +1,114 @@
+"""The duration estimates, and that polling by them takes few polls: simulated, by a clock that jumps."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from airflow_provider_flux.client.estimator import (
+    MAX_POLL_INTERVAL,
+    MIN_POLL_INTERVAL,
+    TYPICAL_SECONDS,
+    DurationEstimator,
+    estimator_for,
+)
+from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.client.polling import Poller
+from airflow_provider_flux.client.responses import JobState, Result
+from airflow_provider_flux.exceptions import FluxServiceError
+from benchmarks.polling import MEDIANS, SPREADS, cold, draw, wait_for_all, warm
+
+JOB = Job("abc", submitted_at=1000.0)
+PENDING = Result(JOB, "Pending", JobState.PENDING)
+READY = Result(JOB, "Ready", JobState.READY, "https://d/x")
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    random.seed(1)
+
+
+def estimator_of(*seconds: float) -> DurationEstimator:
+    estimator = DurationEstimator()
+    for each in seconds:
+        estimator.add(each, 0.0)
+    return estimator
+
+
+@pytest.mark.parametrize("median", MEDIANS)
+@pytest.mark.parametrize(("spread", "goal"), SPREADS.items())
+def test_warm_estimator_takes_fewer_polls_than_a_fixed_interval(median: float, spread: float, goal: float) -> None:
+    polls, _, share = warm(median, spread)
+    assert share <= goal
+    assert polls < 8
+
+
+@pytest.mark.parametrize("median", MEDIANS)
+@pytest.mark.parametrize("spread", SPREADS)
+def test_cold_estimator_takes_no_more_polls_than_a_fixed_interval(median: float, spread: float) -> None:
+    assert cold(median, spread)[2] <= 1.02  # the jitter costs 0.3 %, the sample errs by 1 %
+
+
+@pytest.mark.parametrize(("before", "after"), [(30, 3), (3, 30)])
+def test_estimate_follows_a_change_of_the_service(before: float, after: float) -> None:
+    estimator = DurationEstimator()
+    waits = wait_for_all([*draw(before, 0.15, 100), *draw(after, 0.15, 300)], estimator)
+    assert estimator.schedule().first_poll_after == pytest.approx(after, rel=0.3)
+    assert sum(polls for polls, _ in waits[-100:]) < 800
+
+
+def test_estimate_is_the_same_for_simultaneous_and_sequential_jobs() -> None:
+    together, apart, jobs = DurationEstimator(), DurationEstimator(), draw(14, 0.3, 1000)
+    for seconds in sorted(jobs):
+        together.add(seconds, seconds)
+    for seconds in jobs:
+        apart.add(seconds, 0.0)
+    assert together.schedule().first_poll_after == pytest.approx(apart.schedule().first_poll_after, rel=0.1)
+
+
+def test_polls_slow_down_for_a_job_that_takes_longer_than_any_other() -> None:
+    schedule = estimator_of(*draw(6, 0.3, 100)).schedule()
+    assert schedule.interval_at(7) == schedule.interval_at(9) < schedule.interval_at(60) < schedule.interval_at(120)
+    assert schedule.interval_at(1e6) == MAX_POLL_INTERVAL
+    assert estimator_of(*[0.2] * 100).schedule().interval_at(0.1) == MIN_POLL_INTERVAL
+
+
+def test_job_that_may_be_ready_is_polled_at_once() -> None:
+    estimator = estimator_of(*[20.0] * 30)
+    assert Poller(JOB, math.inf, None, 1060.0, estimator).delay(1060.0) == 0  # a restart, a late retry
+    assert Poller(JOB, math.inf, 30.0, 1060.0).delay(1060.0) == 0
+    assert Poller(Job("abc"), math.inf, None, 1000.0, estimator).delay(1000.0) == 0  # of unknown age
+
+
+def test_triggerer_continues_the_worker_s_schedule() -> None:
+    estimator = estimator_of(*[20.0] * 30)
+    assert 5 < Poller(JOB, math.inf, None, 1006.0, estimator).delay(1006.0) < 14
+    assert Poller(JOB, math.inf, 10.0, 1006.0).delay(1006.0) == pytest.approx(4)
+
+
+def test_slow_clock_does_not_delay_the_first_poll() -> None:
+    assert Poller(JOB, math.inf, None, 0.0).delay(0.0) <= TYPICAL_SECONDS
+
+
+def test_only_a_known_duration_is_learned() -> None:
+    def first_poll_after(*responses: tuple[float, Result | FluxServiceError], began: float = 1000.0) -> float:
+        estimator = DurationEstimator()
+        poller = Poller(JOB, math.inf, None, began, estimator)
+        for now, response in responses:
+            poller.on_response(response, now)
+        return estimator.schedule().first_poll_after
+
+    unchanged = DurationEstimator().schedule().first_poll_after
+    assert first_poll_after((5000.0, READY), began=5000.0) == unchanged  # it may have been ready for an hour
+    assert first_poll_after((1002.0, PENDING), (1500.0, FluxServiceError("HTTP 500")), (5000.0, READY)) == unchanged
+    assert first_poll_after((1040.0, PENDING), (1041.0, READY)) == pytest.approx(
+        estimator_of(40.5).schedule().first_poll_after
+    )
+
+
+def test_estimator_is_shared_per_api_and_model() -> None:
+    assert estimator_for("https://a", "flux-dev") is estimator_for("https://a", "flux-dev")
+    assert estimator_for("https://a", "flux-dev") is not estimator_for("https://b", "flux-dev")
+    assert estimator_for("https://a", "flux-dev") is not estimator_for("https://a", None)
