@@ -135,7 +135,7 @@ def _read_item(
     if is_unset(model):
         raise FluxBadRequestError("no model: give one to the operator or to the request.")
     model, gateway = check_model(model), client.endpoint.gateway
-    # An image that lies in a store is read when its request's turn has come.
+    # A stored input image is read only when its request is submitted.
     named, problems = InputImages(model, client, None, unread=True).tokenize(fields)
     body = build_request(model, named, gateway, strict, [*blank_content_problems(fields), *problems])
     has_images = any(image_encodings(model, name, gateway) is not None for name in body)

@@ -93,7 +93,7 @@ class Rules:
 class BatchRun:
     """One try of a batch.
 
-    :param folder: Any place in the folder of the images; each image lies beside it.
+    :param folder: Any place in the folder of the images; each image is stored beside it.
     :param run: Which task asks.
     """
 
@@ -115,7 +115,7 @@ class BatchRun:
 
     @property
     def cost(self) -> float:
-        """Credits that this run, with all its tries, pays, as far as the API told."""
+        """Credits that this run pays, in all its attempts, as far as the API reports them."""
         return self._budget.paid
 
     async def finish(self) -> None:

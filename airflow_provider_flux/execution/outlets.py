@@ -1,4 +1,4 @@
-"""Tell what a task made to Airflow's assets and to OpenLineage. Neither may fail the task: the image is paid for."""
+"""Report what a task stored to Airflow's assets and to OpenLineage. Neither fails the task: the image is paid for."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _LONGEST = 1300
 """Characters of an asset's URI: Airflow takes 1500, but its index of names and URIs in PostgreSQL 2700 for both."""
 
 
-def record_asset_events(operator: BaseOperator, context: Context, uri: str | None, told: dict[str, Any]) -> None:
-    """Give the task's outlets what it made, as ``extra`` of their events.
+def record_asset_events(operator: BaseOperator, context: Context, uri: str | None, details: dict[str, Any]) -> None:
+    """Add what the task stored to the events of its asset outlets.
 
-    An asset gets ``told``; an asset alias also learns the asset at ``uri``, so that DAGs scheduled on it start. What
-    Airflow refuses is logged as a warning.
+    An asset's event gets ``details`` as its ``extra``; an asset alias also gets the asset at ``uri``, so that DAGs
+    scheduled on it start. What Airflow refuses is logged as a warning.
 
-    :param uri: Where it lies; None: nowhere, and no alias is told.
-    :param told: Flat JSON.
+    :param uri: Where it is stored; None: nowhere, and aliases get no event.
+    :param details: Flat JSON.
     """
     with best_effort("emit asset events"):
         events: Any = context.get("outlet_events")
@@ -35,7 +35,7 @@ def record_asset_events(operator: BaseOperator, context: Context, uri: str | Non
         from airflow.sdk import Asset, AssetAlias
         from airflow.sdk.definitions.asset import AssetRef
 
-        extra = _plain(told)
+        extra = _plain(details)
         for outlet in operator.outlets:
             with best_effort(f"emit the event of {outlet!r}"):
                 if isinstance(outlet, AssetAlias):
@@ -46,7 +46,7 @@ def record_asset_events(operator: BaseOperator, context: Context, uri: str | Non
 
 
 def asset_uri(uri: str) -> str:
-    """Return the URI of the asset that lies at ``uri``: another one for each place, and one that Airflow takes.
+    """Return the URI of the asset stored at ``uri``: unique for each place, and valid for Airflow.
 
     Airflow drops what looks like a fragment, sorts what looks like a query and, when the task has ended, fails it for
     a URI that is not ASCII. So what a URI's path cannot hold is percent-encoded, the percent sign too, and what is too

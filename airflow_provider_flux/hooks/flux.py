@@ -59,11 +59,11 @@ class FluxHook(BaseHook):
     """Talk to the FLUX API with an Airflow connection of type ``flux``.
 
     The connection's host is the API's base URL (default ``https://api.cometapi.com``), its password the API
-    key. Extra: ``gateway`` (``cometapi`` or ``bfl``; default: told from the host), ``timeout`` (seconds that
+    key. Extra: ``gateway`` (``cometapi`` or ``bfl``; default: inferred from the host), ``timeout`` (seconds that
     connecting, or a pause within an answer, may take; default 30) and ``allowed_delivery_networks`` (networks that
     images may be fetched from though they are not public, as a list or with commas between; default: none).
 
-    Errors are those of ``airflow_provider_flux.exceptions``. One that a retry cannot mend is an
+    Errors are those of ``airflow_provider_flux.exceptions``. One that a retry cannot fix is an
     ``AirflowFailException`` too, so that a ``@task`` that raises it is not retried.
 
     :param flux_conn_id: Id of the connection.

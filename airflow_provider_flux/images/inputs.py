@@ -225,7 +225,7 @@ class InputImages:
 
 
 def _is_missing(error: Exception) -> bool:
-    """Tell whether nothing lies there, or no place is there, as files and boto3's ClientError tell it."""
+    """Return whether the error means that the file or its bucket does not exist, for files and for boto3."""
     answer = getattr(error, "response", None)
     if isinstance(answer, Mapping):
         return answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404

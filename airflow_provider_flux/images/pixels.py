@@ -1,6 +1,6 @@
 """Is a file one whole image? The only place that opens an image with Pillow.
 
-The pixels decide. What lies beside them - texts, color profiles, EXIF, XMP, bytes behind the image's end - is never
+The pixels decide. Everything else - texts, color profiles, EXIF, XMP, bytes behind the image's end - is never
 given to a decoder: Pillow refuses an image for a text of more than 1 MB, and for a lot else that it does not parse.
 So each format is taken apart here, and Pillow sees only the parts that pixels are made of.
 

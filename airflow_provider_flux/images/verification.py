@@ -16,7 +16,7 @@ from airflow_provider_flux.exceptions import FluxBadImageError, FluxImageTooLarg
 from airflow_provider_flux.images import pixels
 
 MAX_BYTES = 64 * 1024 * 1024
-"""Largest image that is taken, in bytes, unless told otherwise."""
+"""Largest accepted image in bytes, by default."""
 
 CONTENT_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 """Formats that are taken, by Pillow's name, and the MIME type of each."""

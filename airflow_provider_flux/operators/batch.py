@@ -57,7 +57,7 @@ class FluxGenerateBatchOperator(TemplatedOperator):
     :param model: Model of the requests that name none.
     :param parameters: Fields of all requests; a request's own come before.
     :param max_active: Jobs in flight at most; the API allows 24 an account, 6 for ``flux-kontext-max``.
-    :param max_failures: Failed requests that are borne: once there are more, nothing more is submitted;
+    :param max_failures: Failed requests that are tolerated: beyond that number, nothing more is submitted;
         default: no limit.
     :param max_cost: Credits that this run may pay; no request is submitted that would pass it. What an image costs
         is learned from the first of its model and size, for which all others wait, so one image alone may pass it.
@@ -206,7 +206,7 @@ class FluxGenerateBatchOperator(TemplatedOperator):
             )
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
-        """Return what OpenLineage is told: the stored images."""
+        """Return the stored images as OpenLineage outputs."""
         lines = self._run.lines if self._run is not None else []
         return openlineage_outputs([line["uri"] for line in lines if line["uri"]])
 

@@ -59,7 +59,7 @@ REQUEST_FIELDS = (
 
 
 class FluxGenerateOperator(FluxBaseOperator):
-    """Generate one image with a FLUX model, and store it if told where.
+    """Generate one image with a FLUX model, and store it at ``output_uri``.
 
     Submits a paid job on the worker, waits for it shortly there and then in the triggerer, and returns a
     plain dict: ``id``, ``model``, ``status``, ``seed``, ``cost`` (credits that this run pays, in any of
@@ -83,7 +83,7 @@ class FluxGenerateOperator(FluxBaseOperator):
     :param height: Pixels.
     :param steps: Diffusion steps.
     :param prompt_upsampling: Let the API enhance the prompt.
-    :param seed: Seed of a reproducible image; default: a random one, told in the result.
+    :param seed: Seed of a reproducible image; default: random; returned in the result.
     :param guidance: How closely the image follows the prompt.
     :param safety_tolerance: 0 (strict) to 6 (lenient); some models end at 5 or 4.
     :param interval: Diversity of the image, for ``flux-pro``.
@@ -108,14 +108,14 @@ class FluxGenerateOperator(FluxBaseOperator):
     :param max_bytes: Largest image that is taken, in bytes.
     :param reuse: When an image or job that was paid for is taken instead of a new one, if its recipe (model and
         parameters) is the same. ``"run"``: within the same DAG run, so that a retry or a clear is not billed again;
-        ``"always"``: across runs and backfills too, where the image lies at ``output_uri``; ``"never"``.
-    :param on_orphan: If an earlier try sent a submit and never learned its job's id: ``"resubmit"`` (perhaps
+        ``"always"``: across runs and backfills too, where the image is stored at ``output_uri``; ``"never"``.
+    :param on_orphan: If an earlier attempt started a submit and saved no job id: ``"resubmit"`` (possibly
         paying twice; logged, and counted in the receipt) or ``"fail"``.
     :param on_expired: If a paid image's link died before anyone stored it: ``"fail"``, or ``"resubmit"``, which
-        lets a retry buy it anew with the same seed.
+        lets a retry pay for it again with the same seed.
     :param on_moderated: ``"fail"`` (without retry) or ``"skip"`` the task.
     :raises FluxError: the class tells the outcome (``airflow_provider_flux.exceptions``). One that a retry
-        cannot mend is an ``AirflowFailException`` too.
+        cannot fix is an ``AirflowFailException`` too.
     """
 
     template_fields: Sequence[str] = (

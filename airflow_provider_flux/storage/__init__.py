@@ -27,7 +27,7 @@ def open_store(uri: str, aws_conn_id: str | None, **s3_arguments: Any) -> ImageS
     except ValueError as error:
         raise FluxStoreConfigurationError(f"{uri!r} is no URI ({error}).") from None
     if ":" in (place.conn_id or ""):
-        # Results and logs show where an image lies, so the URI is not quoted here.
+        # A URI with credentials is not quoted: results and logs show where an image is stored.
         raise FluxStoreConfigurationError(
             f"A {place.scheme}:// URI holds credentials before its '@'; name an Airflow connection there instead."
         )

@@ -87,7 +87,7 @@ class ImageStore(abc.ABC):
 
     @abc.abstractmethod
     def matches(self, size: int, sha256: str) -> bool:
-        """Tell whether the image of this size (bytes) and hash lies here."""
+        """Return whether the image of this size (bytes) and hash is stored here."""
 
     @abc.abstractmethod
     def read_sidecar(self, max_bytes: int) -> Sidecar | None:

@@ -162,7 +162,7 @@ class PathStore(ImageStore):
             raise SidecarConflictError(f"{self.uri}.json was written by another process.")
 
     def _write_whole(self, target: str, write: Callable[[str], None]) -> None:
-        """Let ``write`` make a file, so that at no moment half of it lies at ``target``."""
+        """Let ``write`` create a file, so that ``target`` never is an incomplete one."""
         if self._is_object_store:
             write(target)
             return
@@ -194,7 +194,7 @@ class PathStore(ImageStore):
 
 
 def _replace(target: Path, source: Path) -> None:
-    """Copy ``source`` over ``target`` so that at no moment half of it lies there."""
+    """Copy ``source`` over ``target``, which never is incomplete."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with _part_of(target) as part, source.open("rb") as data:
         _write_through(part, data)

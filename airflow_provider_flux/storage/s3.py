@@ -79,7 +79,7 @@ def metadata_text(value: Any) -> str:
 
 
 def job_in(head: dict[str, Any]) -> str | None:
-    """Return the job whose image S3 describes, as its metadata has it; None if it is nobody's."""
+    """Return the job whose image S3 describes, from its metadata; None if it names none."""
     metadata = {name.lower(): value for name, value in head.get("Metadata", {}).items()}
     return metadata.get("job-id") if "sha256" in metadata else None
 
@@ -281,7 +281,7 @@ class S3Store(ImageStore):
         return {name: self._extra_args[name] for name in names if name in self._extra_args}
 
     def head(self) -> dict[str, Any] | None:
-        """Return S3's description of what lies here; None if nothing does."""
+        """Return S3's description of the object; None if it does not exist."""
         from botocore.exceptions import ClientError
 
         try:

@@ -73,7 +73,7 @@ class FluxToS3Operator(FluxBaseOperator):
     :param timeout: Seconds to wait for the job.
     :param max_bytes: Largest image that is taken, in bytes.
     :raises FluxError: the class tells the outcome (``airflow_provider_flux.exceptions``). One that a retry
-        cannot mend is an ``AirflowFailException`` too.
+        cannot fix is an ``AirflowFailException`` too.
     """
 
     template_fields: Sequence[str] = (

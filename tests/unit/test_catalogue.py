@@ -20,6 +20,7 @@ INTENDED = {
     ("flux-2-*", "width", "default"): "the API chooses a size; the emulator needs one",
     ("flux-2-*", "height", "default"): "as for width",
     ("*", "webhook_url", "minimum"): "the client never sends an empty field, so it needs no minimum length",
+    ("flux-3-image", "images", "minimum"): "as for webhook_url: an empty list is not sent",
     ("flux-pro", "", "any of"): "the API accepts an empty prompt and bills it; its SDK and this client refuse it",
     ("flux-dev", "", "any of"): "as for flux-pro",
     ("flux-pro-1.1*", "", "any of"): "as for flux-pro",

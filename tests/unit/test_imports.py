@@ -27,6 +27,7 @@ from {NAME}.transfers.flux_to_s3 import FluxToS3Operator
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "exceptions": set(),
+    "identity": set(),
     "best_effort": set(),
     "get_provider_info": {"__init__"},
     "emulator": set(),
@@ -36,20 +37,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "links": {"best_effort"},
     "storage": {"exceptions"},
     "client": {"__init__", "arguments", "exceptions"},
-    "metrics": {"best_effort", "client"},
-    "results": {"client", "exceptions"},
-    "receipts": {"client", "exceptions", "metrics", "redaction", "results", "storage"},
-    "images": {"arguments", "client", "exceptions", "receipts", "redaction", "results", "storage"},
+    "results": {"client", "exceptions", "identity"},
+    "metrics": {"best_effort", "client", "results"},
+    "receipts": {"client", "exceptions", "identity", "metrics", "redaction", "results", "storage"},
+    "images": {"arguments", "client", "exceptions", "identity", "receipts", "redaction", "results", "storage"},
     "hooks": {"client", "exceptions", "failures", "get_provider_info", "images"},
     "triggers": {"client", "exceptions", "failures", "hooks", "images", "results", "storage"},
     "execution": {"arguments", "best_effort", "client", "exceptions", "images", "redaction", "results", "storage"}
-    | {"failures", "hooks", "metrics", "receipts", "triggers"},
-    "batch": {"arguments", "client", "exceptions", "images", "metrics", "receipts", "redaction", "results", "storage"},
+    | {"failures", "hooks", "identity", "metrics", "receipts", "triggers"},
+    "batch": {"arguments", "client", "exceptions", "identity", "images", "metrics", "receipts", "redaction", "results"}
+    | {"storage"},
     "operators": {"arguments", "client", "exceptions", "failures", "images", "metrics", "receipts", "results"}
-    | {"batch", "execution", "hooks", "links", "redaction", "storage", "triggers"},
+    | {"batch", "execution", "hooks", "identity", "links", "redaction", "storage", "triggers"},
     "transfers": {"arguments", "client", "exceptions", "failures", "images", "metrics", "receipts", "results"}
-    | {"execution", "hooks", "links", "operators", "storage", "triggers"},
-    "decorators": {"exceptions", "operators"},
+    | {"execution", "hooks", "identity", "links", "operators", "storage", "triggers"},
+    "decorators": {"exceptions", "execution", "operators"},
     "gallery": {"client", "exceptions", "images", "links", "receipts", "results", "storage"},
     "plugins": {"gallery", "links"},
 }
@@ -57,6 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 MAY_NAME_THE_TYPES_OF: dict[str, set[str]] = {
     "metrics": {"hooks"},
     "receipts": {"hooks", "images"},
+    "results": {"images", "storage"},
     "batch": {"hooks"},
 }
 # Beside each other, and free of Airflow: other programs could use them.
