@@ -1,45 +1,54 @@
-# The two commands: `make demo` shows the main job for real, `make test` tests everything.
-# Each needs only Python >= 3.11 and make, installs into this folder, and leaves no process behind.
+# `make` lists the targets. Each needs only Python >= 3.11 and make, installs into this folder, and leaves no process
+# behind.
 
 PYTHON ?= python3
 NEWEST := .venv
 LOWEST := .venv-lowest
 TWO := --numprocesses 2 --dist loadscope
 
-.PHONY: demo test test-lowest simulate bench docs lint clean
+.PHONY: help demo check test cover test-lowest simulate bench docs lint format clean
 
-demo: $(NEWEST)/.installed
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: $(NEWEST)/.installed ## Run the main job for real: Airflow, a local FLUX API and S3
 	@$(NEWEST)/bin/python -m scripts.demo
 
+check: lint ## Lint, types, unit and emulator tests: about a minute
+	$(NEWEST)/bin/python -m pytest $(TWO) tests/unit tests/emulator
+
 # Two processes: one has the running Airflow, which mostly waits, the other all the rest.
-test: $(NEWEST)/.installed
+test: $(NEWEST)/.installed ## Run every test once
+	$(NEWEST)/bin/python -m pytest $(TWO)
+
+cover: $(NEWEST)/.installed ## Run every test once, with branch coverage
 	$(NEWEST)/bin/python -m pytest $(TWO) --cov --cov-report=term
 
-# The same tests on the lowest supported Airflow, but for those of parts that know nothing of Airflow, and for the
-# simulation, which has an Airflow of its own.
-test-lowest: $(LOWEST)/.installed
+# Not those of parts that know nothing of Airflow, and not the simulation, which has an Airflow of its own.
+test-lowest: $(LOWEST)/.installed ## Run the tests on the lowest supported Airflow
 	$(LOWEST)/bin/python -m pytest $(TWO) --ignore tests/emulator --ignore tests/simulation --ignore tests/unit/test_estimator.py
 
-# Many schedules of the package in a simulated world, from seed START on; tests/simulation/README.md says more.
 SEEDS ?= 100000
 START ?= 0
-simulate: $(NEWEST)/.installed
+simulate: $(NEWEST)/.installed ## Run many schedules in a simulated world (SEEDS, START); see tests/simulation/README.md
 	$(NEWEST)/bin/python -m tests.simulation --seeds $(SEEDS) --start $(START)
 
-# A quarter of an hour; benchmarks/RESULTS.md holds the outcome.
-bench: $(NEWEST)/.installed
+bench: $(NEWEST)/.installed ## Run the benchmarks (15 minutes); benchmarks/RESULTS.md has the outcome
 	$(NEWEST)/bin/python -m benchmarks
 
-lint: $(NEWEST)/.installed
+lint: $(NEWEST)/.installed ## Check style and types
 	$(NEWEST)/bin/ruff check .
 	$(NEWEST)/bin/ruff format --check .
 	$(NEWEST)/bin/mypy
 
-# The README's table of models and parameters.
-docs: $(NEWEST)/.installed
+format: $(NEWEST)/.installed ## Format the code
+	$(NEWEST)/bin/ruff check --fix .
+	$(NEWEST)/bin/ruff format .
+
+docs: $(NEWEST)/.installed ## Write the README's table of models and parameters
 	$(NEWEST)/bin/python -m scripts.generate_model_table
 
-clean:
+clean: ## Remove everything that the targets create
 	rm -rf $(NEWEST) $(LOWEST) .demo demo-output dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(NEWEST)/.installed: tests/constraints/newest.txt pyproject.toml
