@@ -27,7 +27,7 @@ from airflow_provider_flux.client.responses import JobState, Result
 from airflow_provider_flux.client.tls import CA_VARIABLES
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.hooks.flux import FluxHook
-from airflow_provider_flux.images import transfer
+from airflow_provider_flux.images import download
 from airflow_provider_flux.images.download import download_image
 from airflow_provider_flux.results import HANDED_BACK
 from airflow_provider_flux.triggers.flux import FluxResultTrigger
@@ -107,7 +107,7 @@ def dns(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
         return real(names[name].pop(0), *args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr(transfer, "ATTEMPTS", 1)
+    monkeypatch.setattr(download, "ATTEMPTS", 1)
     return names
 
 
@@ -285,7 +285,7 @@ def test_data_url_contains_the_image(flux_emulator: FluxEmulator, tmp_path: Path
 
 @pytest.mark.parametrize("sample", ["data:image/png;base64,%%%", "data:image/png", "data:;base64,aGVsbG8="])
 def test_invalid_data_url_is_a_bad_image(tmp_path: Path, sample: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "ATTEMPTS", 1)
+    monkeypatch.setattr(download, "ATTEMPTS", 1)
     with pytest.raises(errors.FluxBadImageError, match="Job abc is finished and was billed") as caught:
         fetch(tmp_path, sample)
     assert caught.value.retryable
@@ -343,7 +343,7 @@ def test_untrusted_certificate_is_not_reported_as_an_outage(
     tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda _seconds: pytest.fail("retried"))
-    monkeypatch.setattr(transfer, "ATTEMPTS", 1)
+    monkeypatch.setattr(download, "ATTEMPTS", 1)
     server = serve(api)
     endpoint = make_endpoint(server.url, "key")
     problem = r"127\.0\.0\.1 cannot be trusted: its certificate was refused.*SSL_CERT_FILE or REQUESTS_CA_BUNDLE"

@@ -255,8 +255,8 @@ def test_numbers_and_policies_are_templates(flux_connection: FluxEmulator, tmp_p
     operator, about = render(
         lambda xcom: generate(**arguments, prompt_upsampling="{{ false }}"), native=native, **numbers
     )
-    request, _ = operator._request()
-    assert (operator.defer_after, operator.timeout, request["prompt_upsampling"]) == (0, 77.5, False)
+    options, (request, _) = operator._options(), operator._request()
+    assert (options.defer_after, options.timeout, request["prompt_upsampling"]) == (0, 77.5, False)
 
 
 def test_a_size_that_is_none_loses_no_image_that_is_paid_for(flux_connection: FluxEmulator, tmp_path: Path) -> None:
