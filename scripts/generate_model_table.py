@@ -21,19 +21,19 @@ COMMON = ("seed", "webhook_url", "webhook_secret")
 
 
 def with_table(readme: str) -> str:
-    """Return the README's text with the table as it must be now.
+    """Return the README's text with an up-to-date table.
 
-    :raises ValueError: if it has no place for the table.
+    :raises ValueError: if the text lacks the comments that enclose the table.
     """
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"README.md must hold {BEGIN.strip()!r} and {END.strip()!r}.")
+        raise ValueError(f"README.md must contain {BEGIN.strip()!r} and {END.strip()!r}.")
     return before + begin + table() + end + after
 
 
 def table() -> str:
-    """Return the table: a row for all models that take the same."""
+    """Return the table: one row for all models with the same parameters."""
     rows: dict[str, list[str]] = {}
     for name, model in MODELS.items():
         rows.setdefault(_cell(model), []).append(f"`{name}`")
@@ -45,12 +45,12 @@ def table() -> str:
 def _cell(model: Model) -> str:
     fields = [name for name in model.parameters if model.forbid_extra or name not in COMMON]
     # A numbered series is documented with its first field.
-    described = [(_name(name, model), _what(name, model)) for name in fields if not re.search(r"_\d$", name)]
-    alike = [(", ".join(name for name, _ in group), what) for what, group in groupby(described, key=itemgetter(1))]
+    described = [(_name(name, model), _rule(name, model)) for name in fields if not re.search(r"_\d$", name)]
+    grouped = [(", ".join(name for name, _ in group), rule) for rule, group in groupby(described, key=itemgetter(1))]
     limits = [f"at most {format_megapixels(model.max_pixels)} megapixels"] if model.max_pixels else []
     limits += [f"one of {' and '.join(f'`{name}`' for name in model.any_of)} is needed"] if model.any_of else []
     limits += ["refuses any other field"] if model.forbid_extra else []
-    return "; ".join([", ".join(" ".join(filter(None, pair)) for pair in alike), *limits])
+    return "; ".join([", ".join(" ".join(filter(None, pair)) for pair in grouped), *limits])
 
 
 def _name(name: str, model: Model) -> str:
@@ -59,7 +59,7 @@ def _name(name: str, model: Model) -> str:
     return f"**{shown}**" if model.parameters[name].required else shown
 
 
-def _what(name: str, model: Model) -> str:
+def _rule(name: str, model: Model) -> str:
     parameter = model.parameters_for(BFL)[name]
     default = f"({_plain(parameter.default)})" if parameter.default not in (None, "") else ""
     return " ".join(filter(None, [_range(parameter, model.parameters_for(COMETAPI)[name]), default]))
@@ -73,9 +73,10 @@ def _range(parameter: Parameter, at_cometapi: Parameter) -> str:
         return f"{':'.join(reversed(widest.split(':')))} to {widest}"
     if parameter.type in ("image", "images"):
         encodings = " or ".join(_ENCODINGS[encoding] for encoding in parameter.encodings)
-        at = " or ".join(_ENCODINGS[encoding] for encoding in at_cometapi.encodings)
-        most = f"up to {parameter.maximum:g}, " if parameter.type == "images" else ""
-        return f"[{most}{encodings}{'' if at == encodings else f'; CometAPI: {at}'}]"
+        cometapi_encodings = " or ".join(_ENCODINGS[encoding] for encoding in at_cometapi.encodings)
+        count = f"up to {parameter.maximum:g}, " if parameter.type == "images" else ""
+        difference = "" if cometapi_encodings == encodings else f"; CometAPI: {cometapi_encodings}"
+        return f"[{count}{encodings}{difference}]"
     if parameter.minimum is None:
         return ""
     low, high = parameter.minimum, parameter.maximum
