@@ -131,7 +131,7 @@ def test_the_test_button_tells_a_wrong_key_from_an_unreachable_host(
         ({"host": "http://127.0.0.1:{port}", "password": "key-123", "extra": {"gateway": "x"}}, "gateway is 'x'"),
         (
             {"host": "http://127.0.0.1:{port}", "password": "key-123", "extra": {"allowed_delivery_networks": "x"}},
-            "allowed_delivery_networks holds 'x'",
+            "allowed_delivery_networks contains 'x'",
         ),
     ],
 )

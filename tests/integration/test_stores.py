@@ -220,7 +220,7 @@ def test_a_receipt_that_s3_does_not_tell_stops_the_purchase(
     told = pytest.raises(error, match=rf"s3://flux/kite\.png\.json {says}")
     with s3.paused() if why == "silent" else contextlib.nullcontext(), told as caught:
         buy(s3)
-    assert "Nothing was billed by this try" in str(caught.value)
+    assert "Nothing was billed by this attempt" in str(caught.value)
     assert flux_connection.stats()["submit_requests"] == 0
     assert in_s3(s3) == {"kite.png.json": body.encode()}
 
