@@ -211,4 +211,4 @@ def test_an_image_that_was_put_unnoticed_is_found_when_its_link_is_dead(
     flux.fault(on="download", http=403, times=None)
     image = transfer.download_and_store(hook.get_conn(), result, open_store(uri, None))
     receipt = json.loads((tmp_path / "kite.jpeg.json").read_text())
-    assert (receipt["state"], receipt["image"]) == ("stored", image)
+    assert (receipt["state"], receipt["image"]) == ("stored", image.to_dict())
