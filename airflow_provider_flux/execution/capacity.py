@@ -6,7 +6,7 @@ import random
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_flux.execution.deferral import DEFERRAL_MARGIN, WaitOptions, resume_delay
 from airflow_provider_flux.triggers.pause import PauseTrigger
@@ -28,11 +28,19 @@ class CapacityWait:
     deadline: float | None = None
     refusals: int = 0
 
+    @classmethod
+    def from_event(cls, event: Any) -> CapacityWait:
+        """Return the wait of a task that an earlier version deferred: its state is in the event."""
+        deadline, refusals = (event.get(name) if isinstance(event, dict) else None for name in ("give_up", "refusals"))
+        if isinstance(deadline, (int, float)) and isinstance(refusals, int):
+            return cls(deadline, refusals)
+        return cls()
+
 
 def defer_until_capacity(
     operator: BaseOperator, error: FluxRateLimitError, waited: CapacityWait, options: WaitOptions
 ) -> None:
-    """Defer ``operator`` to its ``resume_submit``; return if it has waited long enough.
+    """Defer ``operator`` to its ``execute_queued``; return if it has waited long enough.
 
     :param error: The refusal.
     """
@@ -46,7 +54,7 @@ def defer_until_capacity(
     operator.log.info("%s Submitting again in %.0f s; no worker is occupied until then.", error, wait)
     operator.defer(
         trigger=PauseTrigger(now + wait),
-        method_name="resume_submit",
+        method_name="execute_queued",
         kwargs={"deadline": deadline, "refusals": waited.refusals + 1},
         timeout=timedelta(seconds=wait + DEFERRAL_MARGIN),
     )

@@ -225,11 +225,12 @@ class FluxGenerateOperator(FluxBaseOperator):
         """Find the job of an earlier attempt or submit one, wait for it, store its image."""
         return self._submit_and_wait(context, CapacityWait())
 
-    def resume_submit(
+    def execute_queued(
         self, context: Context, event: Any = None, *, deadline: float | None = None, refusals: int = 0
     ) -> dict[str, Any]:
         """Submit again, after waiting in the triggerer for capacity at the API."""
-        return self._submit_and_wait(context, CapacityWait(deadline, refusals))
+        waited = CapacityWait.from_event(event) if deadline is None else CapacityWait(deadline, refusals)
+        return self._submit_and_wait(context, waited)
 
     def execute_complete(
         self,

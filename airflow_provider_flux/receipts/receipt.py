@@ -234,7 +234,7 @@ def read_receipt(text: str | bytes, where: str) -> Receipt:
     try:
         receipt = _adapter().validate_json(text, strict=True)
     except ValidationError as error:
-        invalid = list(dict.fromkeys(str(*fault["loc"][:1]) for fault in error.errors(include_url=False)))
+        invalid = list(dict.fromkeys(str(*fault["loc"][:1]) or "JSON" for fault in error.errors(include_url=False)))
     else:
         invalid = [name for name in _NEEDED.get(receipt.state, ()) if getattr(receipt, name) is None]
         if not invalid:

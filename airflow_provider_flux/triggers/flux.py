@@ -72,7 +72,9 @@ class FluxResultTrigger(BaseTrigger):
         self.store = store
         self.max_bytes = max_bytes
         self.not_before = not_before
-        self.has_receipt = has_receipt
+        # Earlier versions have another name for it, and passed the state of the task on in the event.
+        self.has_receipt = bool(unknown.get("remembered", has_receipt))
+        self._earlier_state = {name: unknown[name] for name in ("paid_by", "unused_cost") if name in unknown}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, for Airflow's database."""
@@ -96,7 +98,7 @@ class FluxResultTrigger(BaseTrigger):
         event = await self._wait_and_store()
         event = replace(event, waited=round(time.monotonic() - began, 1), triggerer=socket.gethostname())
         await asyncio.sleep(max(0.0, self.not_before - time.time()))
-        yield TriggerEvent(event.to_dict())
+        yield TriggerEvent({**event.to_dict(), **self._earlier_state})
 
     async def on_kill(self) -> None:
         """Log what happens to the job; Airflow 3.3 calls this when a user ends the deferred task."""

@@ -22,6 +22,7 @@ class PauseTrigger(BaseTrigger):
         # Never raises, and accepts what other versions stored: an error here stops the whole triggerer.
         super().__init__()
         self.until = until
+        self._earlier_state = unknown.get("told")  # what earlier versions passed on in the event
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, for Airflow's database."""
@@ -30,4 +31,4 @@ class PauseTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Sleep, then yield the one event."""
         await asyncio.sleep(max(0.0, self.until - time.time()))
-        yield TriggerEvent(None)
+        yield TriggerEvent(self._earlier_state)

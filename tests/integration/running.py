@@ -35,17 +35,21 @@ def fire(trigger: BaseTrigger) -> dict[str, Any]:
     """Run a trigger as the triggerer would: from what was stored of it, to the payload that is stored."""
     path, kwargs = trigger.serialize()
     assert path == f"{type(trigger).__module__}.{type(trigger).__name__}"
-    revived = type(trigger)(**json.loads(json.dumps(kwargs)))
-
-    async def first() -> Any:
-        events = [event async for event in revived.run()]
-        assert len(events) == 1
-        return events[0].payload
-
-    event: dict[str, Any] = json.loads(json.dumps(asyncio.run(first())))
+    event: dict[str, Any] = fire_payload(type(trigger)(**json.loads(json.dumps(kwargs))))
     nested = [name for name, value in (event or {}).items() if isinstance(value, (dict, list))]
     assert not nested, "the event is flat"
     return event
+
+
+def fire_payload(trigger: BaseTrigger) -> Any:
+    """Return the payload of the trigger's one event, as Airflow's database has it."""
+
+    async def first() -> Any:
+        events = [event async for event in trigger.run()]
+        assert len(events) == 1
+        return events[0].payload
+
+    return json.loads(json.dumps(asyncio.run(first())))
 
 
 def resumed_with(deferral: TaskDeferred) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from airflow_provider_flux.operators.flux import REQUEST_FIELDS, FluxGenerateOpe
 from airflow_provider_flux.triggers.flux import FluxResultTrigger
 from airflow_provider_flux.triggers.pause import PauseTrigger
 from tests.conftest import both_gateways
-from tests.integration.running import context, fire, resumed_with, run
+from tests.integration.running import context, fire, fire_payload, resumed_with, run
 from tests.servers.seaweed import SeaweedFS
 
 PROMPT = "a red kite over the sea"
@@ -371,12 +372,12 @@ def test_without_room_at_the_api_no_worker_is_held(
         operator.execute(context())
     assert isinstance(deferral.value.trigger, PauseTrigger)
     with pytest.raises(TaskDeferred) as again:
-        operator.resume_submit(context(), **resumed_with(deferral.value))
-    assert (again.value.method_name, (again.value.kwargs or {})["refusals"]) == ("resume_submit", 2)
+        operator.execute_queued(context(), **resumed_with(deferral.value))
+    assert (again.value.method_name, (again.value.kwargs or {})["refusals"]) == ("execute_queued", 2)
     assert flux.stats()["submit_requests"] == 2
     flux.settings(max_active=24)
     resumed = generate(output_uri=f"file://{tmp_path}/kite.jpeg")  # a new process
-    told = resumed.resume_submit(context(), **resumed_with(again.value))
+    told = resumed.execute_queued(context(), **resumed_with(again.value))
     assert (told["status"], flux.stats()["submits"]) == ("Ready", 1)
 
 
@@ -387,9 +388,26 @@ def test_waiting_for_room_ends_at_the_timeout(flux: FluxEmulator) -> None:
         run(generate(timeout=0.5))
     assert not isinstance(caught.value, AirflowFailException)
     with pytest.raises(errors.FluxRateLimitError):
-        generate().resume_submit(context(), deadline=1.0, refusals=3)
+        generate().execute_queued(context(), deadline=1.0, refusals=3)
+    with pytest.raises(errors.FluxRateLimitError):
+        generate().execute_queued(context(), {"give_up": 1.0, "refusals": 3})
 
 
 @pytest.mark.parametrize("event", [None, {}, {"give_up": "soon", "refusals": 1}])
-def test_a_resumed_submit_ignores_the_event(flux_connection: FluxEmulator, event: Any) -> None:
-    assert generate().resume_submit(context(), event)["status"] == "Ready"
+def test_unreadable_event_restarts_the_wait_for_capacity(flux_connection: FluxEmulator, event: Any) -> None:
+    assert generate().execute_queued(context(), event)["status"] == "Ready"
+
+
+def test_triggers_of_an_earlier_version_pass_their_state_on(flux_connection: FluxEmulator, tmp_path: Path) -> None:
+    state = {"give_up": time.time() + 60, "refusals": 1}
+    assert fire_payload(PauseTrigger(until=0.0, told=state)) == state
+    operator = generate(defer_after=0, output_uri=f"file://{tmp_path}/x.jpeg")
+    with pytest.raises(TaskDeferred) as deferral:
+        operator.execute(context())
+    _, kwargs = deferral.value.trigger.serialize()
+    payer = {"dag_id": "dag", "task_id": "generate", "run_id": "run-0", "map_index": -1}
+    del kwargs["has_receipt"]
+    earlier = FluxResultTrigger(**kwargs, remembered=False, paid_by=payer, unused_cost=1.5)
+    assert not earlier.has_receipt
+    result = operator.execute_complete(context(), fire_payload(earlier))
+    assert (result["cost"], result["paid_by"]) == (1.5, payer)
