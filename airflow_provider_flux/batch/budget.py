@@ -1,9 +1,9 @@
-"""How much a batch may cost. No price list: what images cost is learned from those that were paid for."""
+"""The cost limit of a batch. There is no price list: prices are learned from the costs that the API reports."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
@@ -11,19 +11,23 @@ from typing import Any
 from airflow_provider_flux.client.catalogue.validation import ALL_PARAMETERS
 from airflow_provider_flux.exceptions import FluxError, FluxJobFailedError, FluxModeratedError, FluxUncertainSubmitError
 
-Kind = tuple[str, ...]
-"""What an image's price depends on: images of one kind cost the same."""
+PriceKey = tuple[str, ...]
+"""What the price of an image depends on: images with the same key have the same price."""
 
-_SOMETHING = 1e-6
-"""Credits that a job costs at least, if nothing is known of its price."""
+_MIN_COST = 1e-6
+"""Credits that a job of unknown price is assumed to cost."""
 
 
 class NotSubmittedError(Exception):
-    """A request is not submitted, as the author of the batch wants it; says why."""
+    """A request is not submitted because an option of the batch forbids it; the message says which."""
 
 
-def price_key(model: str | None, request: Mapping[str, Any]) -> Kind:
-    """Return the kind of the image that ``request`` asks for: model, size, number of input images."""
+class MaxCostError(NotSubmittedError):
+    """A request is not submitted because the batch has reached its ``max_cost``."""
+
+
+def price_key(model: str | None, request: Mapping[str, Any]) -> PriceKey:
+    """Return the price key of the image that ``request`` describes: model, size, number of input images."""
     images = [
         value
         for name, value in request.items()
@@ -34,129 +38,145 @@ def price_key(model: str | None, request: Mapping[str, Any]) -> Kind:
     return (str(model), *size, str(number))
 
 
-class MaxCostError(NotSubmittedError):
-    """A request is not submitted because the batch has reached its ``max_cost``."""
-
-
 class Budget:
-    """Keeps a batch from passing its cost.
+    """Keeps a batch from exceeding its maximum cost.
 
-    Each job is expected to cost as much as the dearest one of its kind so far: by what finished jobs have cost, or,
-    before one has finished, by what the API estimated. A job of a kind whose price is not known goes alone: nothing
-    else is submitted until its cost is known.
+    Each job is expected to cost as much as the most expensive one with the same price key so far: by the costs of
+    finished jobs or, before one has finished, by the API's estimates. A job of unknown price is submitted alone: until
+    its cost is known, nothing else is submitted.
 
-    :param most: Credits; None: no limit.
+    :param max_cost: Credits; None: no limit.
     """
 
-    def __init__(self, most: float | None) -> None:
-        self.paid = 0.0
-        """Credits of the jobs whose cost the API returned."""
-        self._most = most
-        self._estimates: dict[Kind, float] = {}
-        self._prices: dict[Kind, float] = {}
-        self._untold: Counter[Kind] = Counter()
-        self._open: set[Charge] = set()
-        """Charges whose cost is not known at all."""
-        self._running: set[Charge] = set()
-        """Charges whose settled cost is not known yet."""
-        self._silent: str | None = None
+    def __init__(self, max_cost: float | None) -> None:
+        self.billed = 0.0
+        """Credits of the jobs whose cost the API reported."""
+        self._max_cost = max_cost
+        self._estimates: dict[PriceKey, float] = {}
+        self._prices: dict[PriceKey, float] = {}
+        self._pending: defaultdict[PriceKey, set[Reservation]] = defaultdict(set)
+        """Reservations whose cost is unknown; a closed one stays, since its job may have been billed."""
+        self._undecided: set[Reservation] = set()
+        """The pending reservations that are not closed."""
+        self._unsettled: set[Reservation] = set()
+        """Reservations that are not closed and whose job has not finished."""
+        self._unpriced_model: str | None = None
+        """A model for which the API does not report costs."""
         self._changed = asyncio.Event()
 
-    def count(self, kind: Kind) -> Charge:
-        """Return the charge of a job that is there already, whatever the limit is."""
-        return Charge(self, kind)
+    async def reserve(self, key: PriceKey) -> Reservation:
+        """Reserve the cost of a job that is about to be submitted; wait until that is possible.
 
-    async def set_aside(self, kind: Kind) -> Charge:
-        """Set aside what a job that is to be submitted may cost.
-
-        :raises NotSubmittedError: if that could pass the limit.
+        :raises NotSubmittedError: if it could exceed the maximum.
         """
-        while not self._allows(kind):
+        while not self._allows(key):
             await self._changed.wait()
-        return Charge(self, kind)
+        return self.track(key)
 
-    def _allows(self, kind: Kind) -> bool:
-        """Return whether a job may be submitted now; False: not before more is known of those that are on their way."""
-        if self._most is None:
+    def track(self, key: PriceKey) -> Reservation:
+        """Return a reservation for a job that exists, whatever the maximum is."""
+        reservation = Reservation(self, key)
+        self._pending[key].add(reservation)
+        self._undecided.add(reservation)
+        self._unsettled.add(reservation)
+        return reservation
+
+    # A reservation reports its changes with the following methods.
+
+    def on_cost(self, reservation: Reservation, change: float) -> None:
+        """Count the cost of a reservation, which is known from now on.
+
+        :param change: Credits that it costs more than was counted for it so far.
+        """
+        self._pending[reservation.key].discard(reservation)
+        self._undecided.discard(reservation)
+        self.billed += change
+        self._notify()
+
+    def on_estimate(self, reservation: Reservation, cost: float) -> None:
+        """Learn a price from the API's estimate for a reservation."""
+        self._estimates[reservation.key] = max(cost, self._estimates.get(reservation.key, 0.0))
+        self._notify()
+
+    def on_settled(self, reservation: Reservation, cost: float | None) -> None:
+        """Learn a price from what a reservation's finished job cost; None: the API did not report it."""
+        self._unsettled.discard(reservation)
+        if cost is not None:
+            self._prices[reservation.key] = max(cost, self._prices.get(reservation.key, 0.0))
+        elif reservation in self._pending[reservation.key]:
+            self._unpriced_model = reservation.key[0]
+        self._notify()
+
+    def on_closed(self, reservation: Reservation) -> None:
+        """Stop waiting for news of a reservation."""
+        self._undecided.discard(reservation)
+        self._unsettled.discard(reservation)
+        self._notify()
+
+    def _allows(self, key: PriceKey) -> bool:
+        """Return whether a job may be submitted now; False: not until more is known about the jobs in flight."""
+        if self._max_cost is None:
             return True
-        if any(self._price(charge.kind) is None for charge in self._open):
+        if any(self._price(reservation.key) is None for reservation in self._undecided):
             return False
-        if self._silent is not None and self._price(kind) is None:
+        if self._unpriced_model is not None and self._price(key) is None:
             raise NotSubmittedError(
-                f"the API does not report the cost of {self._silent}, so max_cost cannot be enforced"
+                f"the API does not report the cost of {self._unpriced_model}, so max_cost cannot be enforced"
             )
-        untold = sum((self._price(other) or _SOMETHING) * number for other, number in self._untold.items())
-        # Sums of floats are off by a little.
-        if self.paid + untold + (self._price(kind) or _SOMETHING) <= self._most + 1e-9:
+        pending = sum((self._price(other) or _MIN_COST) * len(same) for other, same in self._pending.items())
+        # Sums of floats are inexact.
+        if self.billed + pending + (self._price(key) or _MIN_COST) <= self._max_cost + 1e-9:
             return True
-        # Jobs may turn out cheaper than they were estimated, or fail at no cost.
-        if self._running:
+        # Jobs in flight may cost less than estimated, or fail and cost nothing.
+        if self._unsettled:
             return False
         raise MaxCostError("max_cost is reached")
 
-    def _price(self, kind: Kind) -> float | None:
-        return self._prices.get(kind, self._estimates.get(kind))
+    def _price(self, key: PriceKey) -> float | None:
+        return self._prices.get(key, self._estimates.get(key))
 
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
 
-class Charge:
-    """What one job costs, from before its submit to the end of a ``with`` block around it."""
+class Reservation:
+    """The cost of one job in a budget, from before its submit until the ``with`` block around it ends."""
 
-    def __init__(self, budget: Budget, kind: Kind) -> None:
-        self.kind = kind
+    def __init__(self, budget: Budget, key: PriceKey) -> None:
+        self.key = key
         self.cost: float | None = None
-        """Credits paid; None: not known, or nothing."""
+        """Credits billed; None: unknown, or nothing was billed."""
         self._budget = budget
-        self._is_accepted = self._is_known = False
-        budget._untold[kind] += 1
-        budget._open.add(self)
-        budget._running.add(self)
+        self._is_accepted = False
 
-    def tell(self, estimate: float | None) -> None:
-        """Take in that the job was accepted, and what the API expects it to cost; None: not known yet."""
+    def record_cost(self, estimate: float | None) -> None:
+        """Record that the job was accepted, with the API's estimate of its cost; None: not known yet."""
         self._is_accepted = True
         if estimate is not None and self.cost is None:
-            self._count(estimate, self._budget._estimates)
+            self._set_cost(estimate)
+            self._budget.on_estimate(self, estimate)
 
-    def finish(self, cost: float | None) -> None:
-        """Take in what the finished job has cost, which wins over the estimate; None: it is never known."""
+    def settle(self, cost: float | None) -> None:
+        """Record what the finished job cost, which replaces the estimate; None: the API does not report it."""
         self._is_accepted = True
-        self._budget._running.discard(self)
         if cost is not None:
-            self._count(cost, self._budget._prices)
-        elif not self._is_known:
-            self._budget._silent = self.kind[0]
-        self._budget._notify()
-
-    def _count(self, cost: float, prices: dict[Kind, float]) -> None:
-        self._settle()
-        self._budget.paid += cost - (self.cost or 0.0)
-        self.cost = cost
-        prices[self.kind] = max(cost, prices.get(self.kind, 0.0))
-        self._budget._notify()
+            self._set_cost(cost)
+        self._budget.on_settled(self, cost)
 
     def refund(self) -> None:
-        """Take in that nothing was paid."""
-        self._settle()
-        self._budget.paid -= self.cost or 0.0
-        self.cost = None
+        """Record that nothing was billed."""
+        self._set_cost(None)
 
     def close(self) -> None:
-        """Take in that nothing more will be known of the job; with an unknown cost, it stays counted at its price."""
-        self._budget._open.discard(self)
-        self._budget._running.discard(self)
-        self._budget._notify()
+        """Record that nothing more will be known; a job of unknown cost still counts with its expected price."""
+        self._budget.on_closed(self)
 
-    def _settle(self) -> None:
-        if not self._is_known:
-            self._is_known = True
-            self._budget._untold[self.kind] -= 1
-            self._budget._open.discard(self)
+    def _set_cost(self, cost: float | None) -> None:
+        before, self.cost = self.cost, cost
+        self._budget.on_cost(self, (cost or 0.0) - (before or 0.0))
 
-    def __enter__(self) -> Charge:
+    def __enter__(self) -> Reservation:
         return self
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
@@ -165,6 +185,7 @@ class Charge:
         self.close()
 
     def _is_free(self, error: BaseException | None) -> bool:
+        """Return whether a block that ended with ``error`` certainly leaves nothing to bill."""
         if isinstance(error, (FluxModeratedError, FluxJobFailedError)):
             return True
         is_sent = self._is_accepted or isinstance(error, FluxUncertainSubmitError)

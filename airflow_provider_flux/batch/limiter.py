@@ -1,4 +1,4 @@
-"""How many jobs may be in flight at once: as many as the account allows, found out by asking. No I/O."""
+"""How many jobs may be in flight at once: as many as the account allows, learned from its refusals. No I/O."""
 
 from __future__ import annotations
 
@@ -15,54 +15,55 @@ T = TypeVar("T")
 
 
 class AdaptiveLimiter:
-    """Places for jobs in flight.
+    """Limits the jobs in flight to what the account has capacity for.
 
-    The account's limit is shared with others and not known: a refusal (HTTP 429) lowers the number of places to that
-    of the jobs in flight, each job accepted brings it back a little, half a place a round.
+    The account's limit is unknown, and shared with other clients. A refusal (HTTP 429) lowers the limit to the number
+    of jobs in flight; each accepted job raises it a little, by about one job in two rounds.
 
-    :param most: Jobs in flight at most.
-    :param patience: Seconds for which every submit may be refused while no job comes to its end.
+    :param max_active: Maximum number of jobs in flight.
+    :param patience: Seconds for which every submit may be refused while no job ends.
     """
 
-    def __init__(self, most: int, patience: float) -> None:
-        self.most = most
-        self.limit = float(most)
+    def __init__(self, max_active: int, patience: float) -> None:
+        self.max_active = max_active
+        self.limit = float(max_active)
         self.active = 0
-        """Jobs in flight: accepted and not at their end."""
+        """Jobs in flight: accepted and not ended."""
         self.refusals = 0
+        """Submits that were refused with HTTP 429."""
         self._patience = patience
         self._sending = 0
-        self._waves = 0
+        self._backoff_round = 0
         self._not_before = 0.0
-        self._moved = time.monotonic()
+        self._last_progress = time.monotonic()
         self._changed = asyncio.Event()
 
     async def submit(self, send: Callable[[], Awaitable[T]]) -> T:
-        """Submit a job with ``send`` as soon as there is room for it, and again if it is refused.
+        """Call ``send`` as soon as there is capacity for its job, and again if it is refused.
 
-        Once it is accepted, it has a place that :meth:`release` gives back.
+        An accepted job holds its capacity until :meth:`release`.
 
-        :raises FluxRateLimitError: if the account has had no room for too long.
+        :raises FluxRateLimitError: if the account has had no capacity for too long.
         """
         while True:
-            await self._room()
+            await self._wait_for_capacity()
             self._sending += 1
             try:
-                told = await send()
+                sent = await send()
             except FluxRateLimitError as error:
-                self._refused(error.retry_after or 0.0)
-                if self._not_before > self._moved + self._patience:
+                self._on_refused(error.retry_after or 0.0)
+                if self._not_before > self._last_progress + self._patience:
                     raise
             else:
-                self._accepted()
-                return told
+                self._on_accepted()
+                return sent
             finally:
                 self._sending -= 1
                 self._notify()
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Hold a place for a job that is in flight already, even if there is none."""
+    def occupy(self) -> Iterator[None]:
+        """Hold capacity for a job that is in flight already, even beyond the limit."""
         self.active += 1
         try:
             yield
@@ -70,12 +71,12 @@ class AdaptiveLimiter:
             self.release()
 
     def release(self) -> None:
-        """Give a place back: its job has come to its end."""
+        """Return the capacity of a job that has ended."""
         self.active -= 1
-        self._moved = time.monotonic()
+        self._last_progress = time.monotonic()
         self._notify()
 
-    async def _room(self) -> None:
+    async def _wait_for_capacity(self) -> None:
         while True:
             if (pause := self._not_before - time.monotonic()) > 0:
                 await asyncio.sleep(pause)
@@ -84,19 +85,19 @@ class AdaptiveLimiter:
             else:
                 await self._changed.wait()
 
-    def _accepted(self) -> None:
+    def _on_accepted(self) -> None:
         self.active += 1
-        self.limit = min(float(self.most), max(self.limit + 0.5 / self.limit, float(self.active)))
-        self._waves, self._moved = 0, time.monotonic()
+        self.limit = min(float(self.max_active), max(self.limit + 0.5 / self.limit, float(self.active)))
+        self._backoff_round, self._last_progress = 0, time.monotonic()
 
-    def _refused(self, pause: float) -> None:
+    def _on_refused(self, pause: float) -> None:
         now = time.monotonic()
         self.refusals += 1
         self.limit = max(1.0, min(self.limit, float(self.active)))
-        # While jobs are in flight, the end of one is the moment to ask again.
+        # While jobs are in flight, the next submit waits until one ends.
         if not self.active and now >= self._not_before:
-            pause = max(pause, 2.0 ** min(self._waves, 5) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-            self._waves += 1
+            pause = max(pause, 2.0 ** min(self._backoff_round, 5) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            self._backoff_round += 1
         self._not_before = max(self._not_before, now + pause)
 
     def _notify(self) -> None:

@@ -1,84 +1,91 @@
-"""How far a batch has come, as lines in the task's log: one at each tenth, and one every few seconds at most."""
+"""The progress of a batch in the task's log: a line for each tenth of the images, and one every few seconds."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_provider_flux.batch.budget import Budget
+    from airflow_provider_flux.batch.limiter import AdaptiveLimiter
 
 log = logging.getLogger(__name__)
 
-EVERY = 10.0
-"""Seconds between two lines."""
+LOG_INTERVAL = 10.0
+"""Minimum seconds between two lines within the same tenth."""
 
 
 class Progress:
-    """Counts the ends of a batch's images and tells of them.
+    """Counts the images of a batch that have ended, and logs the progress.
 
     :param total: Images in the batch.
+    :param limiter: Knows the jobs in flight.
+    :param budget: Knows the credits billed.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, limiter: AdaptiveLimiter, budget: Budget) -> None:
         self._total = total
-        self._began = self._told = time.monotonic()
-        self._tenth = 0
-        self._most = 1
+        self._limiter = limiter
+        self._budget = budget
+        self._started_at = self._logged_at = time.monotonic()
+        self._logged_tenth = 0
+        self._max_in_flight = 1
         self._states: Counter[str] = Counter()
         self._reused = 0
 
-    def end(self, state: str, reused: bool) -> None:
-        """Count an image's end.
+    def count(self, state: str, is_reused: bool) -> None:
+        """Count an image that has ended.
 
-        :param reused: It was there before, so it says nothing of how fast the others come.
+        :param state: Its state in the manifest.
+        :param is_reused: Whether it was stored already; such images do not count for the rate of the others.
         """
         self._states[state] += 1
-        self._reused += reused
+        self._reused += is_reused
 
-    def tell(self, in_flight: int, refusals: int, cost: float) -> None:
-        """Say how far it has come, if it is time to.
-
-        :param in_flight: Jobs that are accepted and have not come to their end.
-        :param refusals: Submits for which the account had no room.
-        """
+    def log_if_due(self) -> None:
+        """Log the progress if another tenth has ended, or the last line is old enough."""
         done, now = self._states.total(), time.monotonic()
-        self._most = max(self._most, in_flight)
+        self._max_in_flight = max(self._max_in_flight, self._limiter.active)
         tenth = 10 * done // self._total
-        if tenth == self._tenth and now - self._told < EVERY:
+        if tenth == self._logged_tenth and now - self._logged_at < LOG_INTERVAL:
             return
-        self._tenth, self._told = tenth, now
-        log.info("%s", self._line(done, now - self._began, in_flight, refusals, cost))
+        self._logged_tenth, self._logged_at = tenth, now
+        log.info("%s", self._line(done, now - self._started_at))
 
-    def _line(self, done: int, seconds: float, in_flight: int, refusals: int, cost: float) -> str:
+    def _line(self, done: int, elapsed: float) -> str:
         failed = sum(self._states[state] for state in ("failed", "moderated"))
-        full = f" ({refusals} submits were refused: no room)" if refusals else ""
+        refusals = self._limiter.refusals
+        refused = f" (submits refused with HTTP 429: {refusals})" if refusals else ""
         line = (
-            f"{done} of {self._total} done ({failed} failed or moderated), {in_flight} in flight{full}, "
-            f"{cost:g} credits so far"
+            f"{done} of {self._total} done ({failed} failed or moderated), {self._limiter.active} in flight{refused}, "
+            f"{self._budget.billed:g} credits billed so far"
         )
         if done == self._total:
             return f"{line}."
-        pace = rate(done - self._reused, in_flight, self._most, seconds)
-        if pace is None:
-            return f"{line}, time left unknown."
-        left = (self._total - done - in_flight / 2) / pace
-        return f"{line}, {pace * 60:.1f} a minute, about {_minutes(left)} left."
+        images_per_second = rate(done - self._reused, self._limiter.active, self._max_in_flight, elapsed)
+        if images_per_second is None:
+            return f"{line}; remaining time unknown."
+        remaining = (self._total - done - self._limiter.active / 2) / images_per_second
+        return f"{line}; {images_per_second * 60:.1f} images per minute, about {_duration(remaining)} remaining."
 
 
-def rate(done: int, in_flight: int, most: int, seconds: float) -> float | None:
-    """Return how many images come in a second; None while that cannot be known.
+def rate(done: int, in_flight: int, max_in_flight: int, elapsed: float) -> float | None:
+    """Return the images per second; None while it cannot be estimated.
 
-    Until as many have ended as were ever in flight at once, ends say nothing: the first one comes as late as if it
-    had been alone. From then on those in flight, which are halfway on average, count as half.
+    Until as many images have ended as were ever in flight at once, their ends say nothing about the rate: the first
+    one takes as long as if it were alone. After that, each image in flight counts as half, its average progress.
 
-    :param done: Images that have ended, without those that were there before.
+    :param done: Images that have ended, without those that were stored already.
     :param in_flight: Jobs in flight now.
-    :param most: Jobs that were in flight at once, at most.
-    :param seconds: Time since the first submit.
+    :param max_in_flight: Highest number of jobs in flight so far.
+    :param elapsed: Seconds since the first submit.
     """
-    if done < most or seconds <= 0:
+    if done < max_in_flight or elapsed <= 0:
         return None
-    return (done + in_flight / 2) / seconds
+    return (done + in_flight / 2) / elapsed
 
 
-def _minutes(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

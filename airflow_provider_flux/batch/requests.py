@@ -1,15 +1,12 @@
-"""The requests of a batch: read from what an author wrote or a template rendered, and checked before money is spent."""
+"""The requests of a batch: read from what an author wrote or a template rendered, and checked before any is billed."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Set
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_flux.arguments import is_blank, is_unset, parse_parameters, parse_structure
@@ -21,29 +18,27 @@ from airflow_provider_flux.receipts.recipe import fingerprint
 
 if TYPE_CHECKING:
     from airflow_provider_flux.client.client import FluxClient
-    from airflow_provider_flux.identity import TaskIdentity
     from airflow_provider_flux.storage.base import ImageStore
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "manifest.jsonl"
-"""Name of the copy of the newest manifest."""
-_TOLD = 20
-"""Problems that a message lists at most."""
-_SHOWN = 3
-"""Names that a warning lists at most."""
+_MAX_PROBLEMS_LISTED = 20
+"""Maximum number of problems in one error message."""
+_MAX_NAMES_LISTED = 3
+"""Maximum number of file names in one warning."""
 _FORMATS = {"jpg": "jpeg", "jpeg": "jpeg", "png": "png", "webp": "webp"}
-"""What an ending says of the format."""
+"""The image format of each file name extension."""
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class BatchItem:
     """One image of a batch.
 
-    :param index: Its place in the list, from 0.
-    :param fields: The request's fields as they were given.
-    :param request: The request as it is sent; None: it has input images, which are read when its turn has come.
-    :param file_name: Name of the image's file.
+    :param index: Its position in the list of requests, from 0.
+    :param model: Its model.
+    :param fields: The fields of the request, as given.
+    :param request: The validated request; None if it has input images, which are read when it is submitted.
+    :param file_name: File name of the image.
     """
 
     index: int
@@ -52,12 +47,10 @@ class Item:
     request: dict[str, Any] | None
     file_name: str
 
-
-def own_manifest(run: TaskIdentity) -> str:
-    """Return the file name of a run's own manifest, which no other run overwrites."""
-    readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", run.run_id or "")[:100]
-    unique = hashlib.sha256(json.dumps(asdict(run)).encode()).hexdigest()[:12]
-    return f"manifest-{readable}-{unique}.jsonl"
+    @property
+    def has_input_images(self) -> bool:
+        """Whether preparing the request loads input images into memory."""
+        return self.request is None
 
 
 def read_requests(
@@ -67,113 +60,128 @@ def read_requests(
     client: FluxClient,
     folder: ImageStore,
     strict: bool = False,
-) -> list[Item]:
+) -> list[BatchItem]:
     """Return the items of a batch.
 
-    An image that is given no file name has that of its recipe, so that it is found again wherever it stands in the
-    list; of equal recipes, the second has the ending ``-2``, and so on.
+    An image without a file name is named after its recipe, so that it is found again wherever it appears in the list;
+    if recipes are equal, the second name ends in ``-2``, and so on.
 
-    :param requests: A list of prompts or of dicts, all of it also as text; a dict may hold ``model``,
-        ``parameters``, ``file_name`` and any field of the request. A string in the list is a prompt, whatever it says.
-    :param model: The model of those that name none.
-    :param parameters: Fields of all requests; those of a request come before.
-    :param client: The client of the API that is asked.
+    :param requests: A list of prompts or of dicts, or its text; a dict may contain ``model``, ``parameters``,
+        ``file_name`` and any field of the request. A string in the list is a prompt, even if it is JSON.
+    :param model: Model of the requests that name none.
+    :param parameters: Fields shared by all requests; a request's own fields take precedence.
+    :param client: The client of the API.
     :param folder: Any place in the folder of the images.
-    :raises FluxBadRequestError: listing everything that is wrong.
+    :param strict: Whether to reject models and parameters that the catalogue does not contain.
+    :raises FluxBadRequestError: listing everything that is invalid.
     """
-    items: list[Item] = []
+    reader = _RequestReader(model, parameters, client, strict)
+    items: list[BatchItem] = []
     problems: list[str] = []
     faults: list[str] = []
-    seen: Counter[str] = Counter()
     for index, request in enumerate(_read_list(requests)):
         try:
-            item = _read_item(index, request, model, parameters, client, strict, seen)
+            item = reader.read(index, request)
         except FluxBadRequestError as error:
             problems.append(f"request {index}: {error.message}")
             faults += [f"request {index}: {fault}" for fault in error.faults]
             continue
         items.append(item)
-        if (said := folder.sibling(item.file_name).name_problem()) is not None:
-            problems.append(f"request {index}: {said}")
+        if (problem := folder.sibling(item.file_name).name_problem()) is not None:
+            problems.append(f"request {index}: {problem}")
             faults.append(problems[-1])
-    collisions = _collisions(items, folder)
+    collisions = _name_collisions(items, folder)
     problems, faults = problems + collisions, faults + collisions
     if problems:
-        more = f" ... and {len(problems) - _TOLD} more" if len(problems) > _TOLD else ""
-        raise FluxBadRequestError(f"{len(problems)} problems: {' '.join(problems[:_TOLD])}{more}", faults=faults)
-    _warn_of_endings(items)
+        raise FluxBadRequestError(_problems_message(problems), faults=faults)
+    _warn_about_extensions(items)
     return items
+
+
+@dataclass(frozen=True)
+class _RequestReader:
+    """Reads the requests of one batch, in the order of the list.
+
+    :param seen: How often each recipe has been named so far.
+    """
+
+    model: str | None
+    parameters: Mapping[str, Any]
+    client: FluxClient
+    strict: bool
+    seen: Counter[str] = field(default_factory=Counter)
+
+    def read(self, index: int, request: Any) -> BatchItem:
+        """Return the item of one request.
+
+        :raises FluxBadRequestError: listing everything that is invalid in it.
+        """
+        given = _read_request(request)
+        own, file_name = parse_parameters(given.pop("parameters", None), "its parameters"), given.pop("file_name", None)
+        own_model = given.pop("model", None)
+        model = self.model if is_unset(own_model) else own_model
+        if duplicates := sorted(own.keys() & given.keys()):
+            raise FluxBadRequestError(f"set both in the request and in its parameters: {', '.join(duplicates)}.")
+        if is_unset(model):
+            raise FluxBadRequestError("no model is set, neither for the operator nor for the request.")
+        model, gateway = check_model(model), self.client.endpoint.gateway
+        fields = {**self.parameters, **own, **given}
+        # Input images in a store are read when the request is submitted.
+        named, problems = InputImages(model, self.client, None, unread=True).tokenize(fields)
+        body = build_request(model, named, gateway, self.strict, [*blank_content_problems(fields), *problems])
+        has_images = any(image_encodings(model, name, gateway) is not None for name in body)
+        name = _read_file_name(file_name, output_format(model, body)) or self._recipe_name(model, body)
+        return BatchItem(index, model, fields, None if has_images else body, name)
+
+    def _recipe_name(self, model: str, body: Mapping[str, Any]) -> str:
+        stem = fingerprint(model, body)[:12]
+        self.seen[stem] += 1
+        number = f"-{self.seen[stem]}" if self.seen[stem] > 1 else ""
+        return f"{stem}{number}.{output_format(model, body)}"
 
 
 def _read_list(requests: Any) -> list[Any]:
     # A template without native rendering turns a list into text.
     listed = parse_structure(requests) if isinstance(requests, str) else requests
-    # A set has no order, and the manifest's lines, which it is to give, have.
+    # A set has no order, but the manifest's rows are in the order of the requests.
     if isinstance(listed, (str, bytes, bytearray, Mapping, Set)) or not hasattr(listed, "__iter__"):
-        raise FluxBadRequestError(f"requests must be a list of prompts or dicts, not one {type(listed).__name__}.")
+        raise FluxBadRequestError(f"requests must be a list of prompts or dicts, not {type(listed).__name__}.")
     if not (listed := list(listed)):
         raise FluxBadRequestError("requests is an empty list; skip the task instead.")
     return listed
-
-
-def _read_item(
-    index: int,
-    request: Any,
-    model: str | None,
-    shared: Mapping[str, Any],
-    client: FluxClient,
-    strict: bool,
-    seen: Counter[str],
-) -> Item:
-    given = _read_request(request)
-    own, file_name = parse_parameters(given.pop("parameters", None), "its parameters"), given.pop("file_name", None)
-    if not is_unset(own_model := given.pop("model", None)):
-        model = own_model
-    if twice := sorted(own.keys() & given.keys()):
-        raise FluxBadRequestError(f"given twice, in the request and in its parameters: {', '.join(twice)}.")
-    fields = {**shared, **own, **given}
-    if is_unset(model):
-        raise FluxBadRequestError("no model: give one to the operator or to the request.")
-    model, gateway = check_model(model), client.endpoint.gateway
-    # A stored input image is read only when its request is submitted.
-    named, problems = InputImages(model, client, None, unread=True).tokenize(fields)
-    body = build_request(model, named, gateway, strict, [*blank_content_problems(fields), *problems])
-    has_images = any(image_encodings(model, name, gateway) is not None for name in body)
-    name = _file_name(file_name, output_format(model, body)) or _own_name(model, body, seen)
-    return Item(index, model, fields, None if has_images else body, name)
 
 
 def _read_request(request: Any) -> dict[str, Any]:
     if isinstance(request, Mapping):
         return dict(request)
     if isinstance(request, float) and not math.isfinite(request):
-        raise FluxBadRequestError(f"a request is a prompt or a dict, not the number {request}.")
+        raise FluxBadRequestError(f"a request must be a prompt or a dict, not the number {request}.")
     if is_blank(request):
-        raise FluxBadRequestError(f"a request is a prompt or a dict, not nothing ({request!r}).")
+        raise FluxBadRequestError(f"a request must be a prompt or a dict, but it is empty ({request!r}).")
     # Native rendering turns a prompt like "1984" into a number.
     if isinstance(request, bool) or not isinstance(request, (str, int, float)):
-        raise FluxBadRequestError(f"a request is a prompt or a dict, not a {type(request).__name__}.")
+        raise FluxBadRequestError(f"a request must be a prompt or a dict, not {type(request).__name__}.")
     return {"prompt": request}
 
 
-def _file_name(given: Any, extension: str) -> str | None:
+def _read_file_name(given: Any, extension: str) -> str | None:
     if is_unset(given):
         return None
     name = str(given).strip()
-    # What ends so is a receipt, or a manifest.
-    is_note = name.lower().endswith((".json", ".jsonl"))
-    if not name.isprintable() or {"/", "\\"} & set(name) or name in (".", "..") or is_note:
-        raise FluxBadRequestError(f"file_name {name!r} cannot name an image in the folder output_uri.")
+    # Receipts and manifests have these extensions.
+    is_reserved = name.lower().endswith((".json", ".jsonl"))
+    if not name.isprintable() or {"/", "\\"} & set(name) or name in (".", "..") or is_reserved:
+        raise FluxBadRequestError(f"file_name {name!r} is not a valid name for an image in the folder output_uri.")
     return name if _format_of(name) else f"{name}.{extension}"
 
 
 def _format_of(name: str) -> str | None:
-    """Return the image format that a file name's ending stands for; of any other ending, such as "sku-12.5", None."""
+    """Return the image format of a file name's extension; None if it is not one of an image, as in "sku-12.5"."""
     return _FORMATS.get(name.rpartition(".")[2].lower()) if "." in name[1:] else None
 
 
-def _collisions(items: list[Item], folder: ImageStore) -> list[str]:
-    """Say which names would be one file: of two images in one place, one would be lost."""
+def _name_collisions(items: list[BatchItem], folder: ImageStore) -> list[str]:
+    """Describe the names that would be the same file: of two images, one would be lost."""
     files: dict[str, list[str]] = {}
     for item in items:
         files.setdefault(folder.file_of(item.file_name), []).append(item.file_name)
@@ -184,24 +192,24 @@ def _collisions(items: list[Item], folder: ImageStore) -> list[str]:
     ]
 
 
-def _warn_of_endings(items: list[Item]) -> None:
+def _problems_message(problems: list[str]) -> str:
+    number = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    more = len(problems) - _MAX_PROBLEMS_LISTED
+    listed = " ".join(problems[:_MAX_PROBLEMS_LISTED])
+    return f"{number}: {listed}{f' ... and {more} more' if more > 0 else ''}"
+
+
+def _warn_about_extensions(items: list[BatchItem]) -> None:
     wrong = []
     for item in items:
         format_, named = output_format(item.model, item.request or item.fields), _format_of(item.file_name)
         if named != format_ and named is not None:
             wrong.append(f"{item.file_name!r} (request {item.index}) will be {format_}")
     if wrong:
-        more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        more = len(wrong) - _MAX_NAMES_LISTED
         log.warning(
-            "The file_name of %d requests does not fit their output_format: %s%s.",
-            len(wrong),
-            ", ".join(wrong[:_SHOWN]),
-            more,
+            "%s a file_name whose extension does not match the output_format: %s%s.",
+            "1 request has" if len(wrong) == 1 else f"{len(wrong)} requests have",
+            ", ".join(wrong[:_MAX_NAMES_LISTED]),
+            f" and {more} more" if more > 0 else "",
         )
-
-
-def _own_name(model: str, body: Mapping[str, Any], seen: Counter[str]) -> str:
-    stem = fingerprint(model, body)[:12]
-    seen[stem] += 1
-    again = f"-{seen[stem]}" if seen[stem] > 1 else ""
-    return f"{stem}{again}.{output_format(model, body)}"

@@ -1,84 +1,78 @@
-"""FluxGenerateBatchOperator: many prompts become many images, in one task."""
+"""FluxGenerateBatchOperator: many images in one task."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import tempfile
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import fields
 from datetime import timedelta
-from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_flux import metrics
-from airflow_provider_flux.arguments import parse_bytes, parse_count, parse_credits, parse_seconds
-from airflow_provider_flux.exceptions import FluxBadRequestError, FluxBatchError, FluxError
-from airflow_provider_flux.execution.outlets import openlineage_outputs, record_asset_events
-from airflow_provider_flux.execution.templates import TemplatedOperator
-from airflow_provider_flux.failures import airflow_errors
+from airflow_provider_flux.exceptions import FluxBadRequestError, FluxError, FluxStoreError
 from airflow_provider_flux.identity import task_identity
 from airflow_provider_flux.images.verification import MAX_BYTES
-from airflow_provider_flux.links.flux import FluxImageLink
-from airflow_provider_flux.receipts.submission import check_policies
+from airflow_provider_flux.operators.base import FluxBaseOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
-    from airflow_provider_flux.batch.requests import Item
-    from airflow_provider_flux.batch.runner import BatchRun, Rules
-    from airflow_provider_flux.hooks.flux import FluxHook
+    from airflow_provider_flux.batch.definition import Batch
+    from airflow_provider_flux.batch.manifest import Manifest
+    from airflow_provider_flux.batch.options import BatchOptions
+    from airflow_provider_flux.batch.requests import BatchItem
+    from airflow_provider_flux.batch.runner import BatchRunner
     from airflow_provider_flux.storage.base import ImageStore
 
 
-class FluxGenerateBatchOperator(TemplatedOperator):
-    """Generate many images in one task, and store each as soon as it is there.
+class FluxGenerateBatchOperator(FluxBaseOperator):
+    """Generate many images in one task, and store each as soon as it is ready.
 
-    Runs on the worker as one loop that keeps up to ``max_active`` jobs in flight. Each image has its receipt beside
-    it, so a retry, a clear or a killed worker goes on where the receipts say and buys only what is missing.
+    Runs on the worker as one event loop that keeps up to ``max_active`` jobs in flight. Each image has a receipt
+    beside it, so a retry, a clear, or the next attempt after a killed worker submits only what is missing.
 
-    Ends with a manifest beside the images, a line for each request in the order given: ``index``, ``state``
+    Writes a manifest beside the images, with one JSON line for each request in the given order: ``index``, ``state``
     (``stored``, ``moderated``, ``failed``, ``not_submitted``), ``model``, ``prompt``, ``file_name``, ``uri``, ``id``,
-    ``seed``, ``cost``, ``error`` and, of a stored image, what FluxGenerateOperator returns. Each run has a manifest of
-    its own; ``manifest.jsonl`` is a copy of the newest one. Returns ``manifest`` (the URI of the run's own),
-    ``manifest_sha256`` (in hex), ``counts`` (``requested``, ``stored``, ``reused``, ``moderated``, ``failed``,
-    ``not_submitted``) and ``cost`` (credits that this run paid). If any failed, the task fails at the end; what
-    succeeded is kept, and the result is pushed all the same. What no request can get past (a wrong key, no credits)
-    ends the submits.
+    ``seed``, ``cost``, ``error`` and, for a stored image, what FluxGenerateOperator returns. Each run has a manifest
+    of its own; ``manifest.jsonl`` is a copy of the newest one.
 
-    :param requests: List of prompts, or of dicts of a request's fields, which may also hold ``model``,
-        ``parameters`` and ``file_name`` (in the folder ``output_uri``; default: made of the recipe). A string is a
-        prompt, also if it is JSON; a ``prompt`` that is a dict or a list is sent as JSON text. The ending of a
-        ``file_name`` that names no image format is part of the name, and the format's is added.
+    Returns ``manifest`` (the URI of the run's own manifest), ``manifest_sha256`` (in hex), ``counts`` (``requested``,
+    ``stored``, ``reused``, ``moderated``, ``failed``, ``not_submitted``) and ``cost`` (credits billed for this run).
+
+    If some requests fail, the task fails at the end: what succeeded is kept, and the result is pushed first. An error
+    that every request would meet (an invalid key, an account without credits) stops submitting at once.
+
+    :param requests: List of prompts, or of dicts of a request's fields, which may also contain ``model``,
+        ``parameters`` and ``file_name`` (in the folder ``output_uri``; default: derived from the recipe). A string is
+        a prompt, even if it is JSON; a ``prompt`` that is a dict or a list is sent as JSON text. A ``file_name``
+        without the extension of an image format gets the one of its format.
     :param output_uri: Folder for the images: ``s3://bucket/folder/``, ``file:///folder/``, or any other URI that
         ObjectStoragePath opens.
     :param model: Model of the requests that name none.
-    :param parameters: Fields of all requests; a request's own come before.
-    :param max_active: Jobs in flight at most; the API allows 24 an account, 6 for ``flux-kontext-max``.
-    :param max_failures: Failed requests that are tolerated: beyond that number, nothing more is submitted;
-        default: no limit.
-    :param max_cost: Credits that this run may pay; no request is submitted that would pass it. What an image costs
-        is learned from the first of its model and size, for which all others wait, so one image alone may pass it.
-        If the API does not tell what images cost, only one is submitted.
-    :param on_max_cost: If requests are not submitted because of ``max_cost``: ``"fail"``, or ``"stop"``, which lets
-        the task succeed with what it has, unless something else went wrong too.
-    :param timeout: Seconds after its submit at which waiting for an image ends. Waiting for room at the API ends
-        when it has taken no job, and no job has ended, for as long.
-    :param poll_interval: Seconds between polls; default: from when such jobs usually finish.
-    :param max_bytes: Largest image that is taken, in bytes.
-    :param strict: Refuse a model or parameter that is not known here, rather than send it with a warning.
+    :param parameters: Fields shared by all requests; a request's own fields take precedence.
+    :param max_active: Maximum number of jobs in flight; lowered while the account has no capacity (HTTP 429). The API
+        allows 24 per account, and 6 for ``flux-kontext-max``.
+    :param max_failures: Number of failed requests to tolerate; one more, and submitting stops (0: at the first
+        failure). Default: no limit.
+    :param max_cost: Maximum credits for this run, across all its attempts. The price is learned from the API's
+        estimate for the first image of each model and size, which the others wait for, and corrected by the cost of
+        finished jobs; jobs in flight that cost more than estimated can exceed the maximum. If the API reports no cost,
+        only one image is submitted. Default: no limit.
+    :param on_max_cost: What to do if requests are not submitted because of ``max_cost``: ``"fail"``, or ``"stop"``:
+        the task succeeds with the images it has, unless other requests failed.
+    :param timeout: Seconds after its submit at which waiting for an image ends; also how long to wait for capacity
+        while no job is accepted and none finishes.
+    :param poll_interval: Seconds between polls; default: derived from how long such jobs usually take.
+    :param max_bytes: Largest image to accept, in bytes.
+    :param strict: Whether to reject unknown models and parameters instead of sending them with a warning.
     :param reuse: As in FluxGenerateOperator: ``"run"``, ``"always"``, ``"never"``.
     :param on_orphan: As in FluxGenerateOperator: ``"resubmit"``, ``"fail"``.
     :param on_expired: As in FluxGenerateOperator: ``"fail"``, ``"resubmit"``.
     :param on_moderated: Whether a moderated request fails the task (``"fail"``) or is only counted (``"skip"``).
-    :param replace: Whether to replace images of another run, or any other objects, of the same names; a warning names
-        what goes. If False, such requests fail before they are paid for.
+    :param replace: Whether to replace images of another run, or any other objects, with the same names; a warning
+        names each of them. If False, such requests fail before they are submitted.
     :param aws_conn_id: Connection of the amazon provider, for ``s3://``.
     :param flux_conn_id: Connection of the FLUX API.
-    :raises FluxBadRequestError: before money is spent, listing everything that is wrong with the requests.
-    :raises FluxBatchError: at the end, if some requests failed.
+    :raises FluxBadRequestError: before anything is billed, listing everything that is invalid in the requests.
+    :raises FluxBatchError: at the end, if images are missing.
     """
 
     template_fields: Sequence[str] = (
@@ -101,8 +95,6 @@ class FluxGenerateBatchOperator(TemplatedOperator):
         "flux_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"requests": "json", "parameters": "json"}
-    operator_extra_links = (FluxImageLink(),)
-    ui_color = "#e8e4f3"
 
     def __init__(
         self,
@@ -148,52 +140,29 @@ class FluxGenerateBatchOperator(TemplatedOperator):
         self.replace = replace
         self.aws_conn_id = aws_conn_id
         self.flux_conn_id = flux_conn_id
-        self._run: BatchRun | None = None
-        self._is_running = False
-
-    @cached_property
-    def _hook(self) -> FluxHook:
-        from airflow_provider_flux.hooks.flux import FluxHook
-
-        return FluxHook(self.flux_conn_id, log_errors=False)
+        self._runner: BatchRunner | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Check all requests, bring each to its end, write the manifest."""
-        from airflow_provider_flux.batch.requests import own_manifest
-        from airflow_provider_flux.batch.runner import BatchRun
-        from airflow_provider_flux.execution.interrupts import run_interruptible
+        from airflow_provider_flux.batch.runner import BatchRunner
 
-        self._run = None
+        self._runner = None
         with self._errors():
-            self._check_templates()
-            rules, newest = self._rules(), self._manifest()
-            items = self._items(newest)
-            newest.check()
-            run = task_identity(context)
-            manifest = newest.sibling(own_manifest(run))
-            self._run = batch = BatchRun(items, self._hook, manifest, run, rules)
-            self._is_running = True
-            try:
-                run_interruptible(batch.finish())
-            finally:
-                self._is_running = False
-                sha256 = self._write((newest, manifest), batch.lines)
-            self.log.info("%s; %g credits paid; see %s.", _words(batch.counts), batch.cost, manifest.uri)
-            cost = round(batch.cost, 6)
-            result = {"manifest": manifest.uri, "manifest_sha256": sha256, "counts": batch.counts, "cost": cost}
-            self._check_complete(batch, manifest, result, context)
-            extra = {"uri": newest.uri, "manifest": manifest.uri, "cost": cost, **batch.counts}
-            record_asset_events(self, context, newest.uri if batch.counts["stored"] else None, extra)
+            batch, manifest = self._prepare(context)
+            self._runner = BatchRunner(batch)
+            result = self._run_and_write(self._runner, manifest)
+            self._check_complete(self._runner, result, context)
+            self._announce_batch(manifest, result, context)
             return result
 
     def on_kill(self) -> None:
-        """Log what becomes of the jobs in flight, which the API cannot cancel."""
-        if self._run is None or not self._run.in_flight:
+        """Log what happens to the jobs in flight, which the API cannot cancel."""
+        jobs = ", ".join(self._runner.in_flight if self._runner is not None else ())
+        if not jobs:
             return
-        jobs = ", ".join(self._run.in_flight.values())
         if self._is_running:
             self.log.info(
-                "This process received a termination signal while jobs %s are running, and goes on. The API cannot "
+                "This process received a termination signal while jobs %s are running, and continues. The API cannot "
                 "cancel jobs: if the process is killed, they are billed if they finish, and the next attempt resumes "
                 "them.",
                 jobs,
@@ -205,112 +174,90 @@ class FluxGenerateBatchOperator(TemplatedOperator):
                 jobs,
             )
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
-        """Return the stored images as OpenLineage outputs."""
-        lines = self._run.lines if self._run is not None else []
-        return openlineage_outputs([line["uri"] for line in lines if line["uri"]])
+    def _prepare(self, context: Context) -> tuple[Batch, Manifest]:
+        """Return the batch and the place of its manifest, checked as far as possible before anything is billed."""
+        from airflow_provider_flux.batch.definition import Batch
+        from airflow_provider_flux.batch.manifest import Manifest
 
-    def _items(self, manifest: ImageStore) -> list[Item]:
-        from airflow_provider_flux.batch.requests import read_requests
+        self._check_templates()
+        options, folder = self._options(), self._folder()
+        items = self._items(folder)
+        folder.check()
+        run = task_identity(context)
+        return Batch(items, self._hook, folder, run, options), Manifest.in_folder(folder, run)
 
-        shared = self._own_parameters()
-        return read_requests(self.requests, self.model, shared, self._hook.get_conn(), manifest, self.strict)
+    def _options(self) -> BatchOptions:
+        from airflow_provider_flux.batch.options import BatchOptions, read_options
 
-    def _rules(self) -> Rules:
-        from airflow_provider_flux.batch.runner import Rules
+        return read_options({option.name: getattr(self, option.name) for option in fields(BatchOptions)})
 
-        policies = {
-            "reuse": self.reuse,
-            "on_orphan": self.on_orphan,
-            "on_expired": self.on_expired,
-            "on_moderated": self.on_moderated,
-        }
-        check_policies(**policies, on_max_cost=self.on_max_cost)
-        return Rules(
-            max_active=parse_count("max_active", self.max_active, minimum=1),
-            max_failures=None if self.max_failures is None else parse_count("max_failures", self.max_failures),
-            max_cost=None if self.max_cost is None else parse_credits("max_cost", self.max_cost),
-            timeout=parse_seconds("timeout", self.timeout),
-            poll_interval=None
-            if self.poll_interval is None
-            else parse_seconds("poll_interval", self.poll_interval, 0.1),
-            max_bytes=parse_bytes("max_bytes", self.max_bytes),
-            strict=self.strict,
-            replace=self.replace,
-            aws_conn_id=self.aws_conn_id,
-            **policies,
-        )
-
-    def _manifest(self) -> ImageStore:
-        from airflow_provider_flux.batch.requests import MANIFEST
+    def _folder(self) -> ImageStore:
+        """Return a place in the folder of the images."""
+        from airflow_provider_flux.batch.manifest import LATEST_MANIFEST
         from airflow_provider_flux.storage import open_store
 
         folder = str(self.output_uri or "").strip()
         if not folder:
             raise FluxBadRequestError("output_uri is empty; it must be a folder such as s3://bucket/folder/.")
-        return open_store(f"{folder.rstrip('/')}/{MANIFEST}", self.aws_conn_id)
+        return open_store(f"{folder.rstrip('/')}/{LATEST_MANIFEST}", self.aws_conn_id)
 
-    def _write(self, manifests: tuple[ImageStore, ...], lines: list[dict[str, Any]]) -> str | None:
-        """Return the manifest's SHA-256; None if it could not be written, which is not to hide what came before."""
-        data = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines).encode(errors="replace")
-        if not lines:
-            return None
-        with tempfile.TemporaryDirectory(prefix="flux-") as folder:
-            path = Path(folder) / "lines"
-            path.write_bytes(data)
-            for manifest in manifests:
-                try:
-                    manifest.put(path, "application/x-ndjson", {})
-                except Exception:
-                    self.log.exception("%s could not be written.", manifest.uri)
-                    return None
-        return hashlib.sha256(data).hexdigest()
+    def _items(self, folder: ImageStore) -> list[BatchItem]:
+        from airflow_provider_flux.batch.requests import read_requests
 
-    def _check_complete(self, batch: BatchRun, manifest: ImageStore, result: dict[str, Any], context: Context) -> None:
-        """Fail if images are missing, or the manifest is; the result is pushed first, for who comes after.
+        shared = self._own_parameters()
+        return read_requests(self.requests, self.model, shared, self._hook.get_conn(), folder, self.strict)
 
-        :raises FluxBatchError: saying how many, and why.
-        :raises FluxStoreError: if the manifest could not be written.
+    def _run_and_write(self, runner: BatchRunner, manifest: Manifest) -> dict[str, Any]:
+        """Run the batch and return the result; write the manifest even if the task is interrupted."""
+        from airflow_provider_flux.batch.manifest import counts_text
+        from airflow_provider_flux.execution.interrupts import run_interruptible
+
+        try:
+            run_interruptible(runner.run())
+        finally:
+            sha256 = manifest.write(runner.outcomes)
+        self._image_uris = [outcome.uri for outcome in runner.outcomes if outcome.uri]
+        uri, counts, cost = manifest.own.uri, runner.counts, round(runner.cost, 6)
+        self.log.info("%s; %g credits billed; see %s.", counts_text(counts), cost, uri)
+        return {"manifest": uri, "manifest_sha256": sha256, "counts": counts, "cost": cost}
+
+    def _check_complete(self, runner: BatchRunner, result: dict[str, Any], context: Context) -> None:
+        """Fail the task if images or the manifest are missing.
+
+        :raises FluxBatchError: saying how many images are missing, and why.
+        :raises FluxStoreError: if only the manifest could not be written.
         """
-        from airflow_provider_flux.exceptions import FluxStoreError
-
-        counts, is_written = batch.counts, result["manifest_sha256"] is not None
-        over = batch.over_max_cost if self.on_max_cost == "stop" else 0
-        missing = len(batch.errors) + counts["not_submitted"] - over
-        if not missing and is_written:
+        is_written = result["manifest_sha256"] is not None
+        see = f"see {result['manifest']}" if is_written else f"but {result['manifest']} could not be written"
+        billing = f"This run was billed {runner.cost:g} credits; what succeeded is stored, {see}."
+        error: FluxError | None = runner.policy.task_error(result["counts"], billing)
+        if error is None and not is_written:
+            error = FluxStoreError("The manifest could not be written; the log shows the cause.", billing=billing)
+        if error is None:
             return
-        see = f"see {manifest.uri}" if is_written else f"but {manifest.uri} could not be written"
-        money = f"This run paid {batch.cost:g} credits; what succeeded is stored, {see}."
         if is_written:
+            # A failed task has a result too, for downstream tasks with trigger_rule="all_done" and for the gallery.
             context["ti"].xcom_push(key="return_value", value=result)
-        if missing:
-            reasons = Counter(f"{type(error).__name__} ({error.message})" for error in batch.errors)
-            why = [f"{number} x {reason}" for reason, number in reasons.most_common(3)]
-            because = "; ".join([*why, *batch.reasons])
-            what = f"{missing} of {counts['requested']} images are missing ({_words(counts)})"
-            error = FluxBatchError(f"{what}: {because}.", billing=money, faults=[f"{what}.", *why, *batch.reasons])
-            error.retryable = any(one.retryable for one in batch.errors)
-            raise error
-        raise FluxStoreError("The batch's manifest could not be written; the log says why.", billing=money)
+        raise error
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        with airflow_errors(self._retry):
-            try:
-                yield
-            except FluxError as error:
-                # Else its images are counted one by one.
-                if self._run is None or not self._run.lines:
-                    metrics.failed(type(error).__name__, metrics.tags_of(self.model, self._hook))
-                raise
+    def _announce_batch(self, manifest: Manifest, result: dict[str, Any], context: Context) -> None:
+        # Consumers are scheduled on the latest manifest, whose URI is the same in every run.
+        uri, counts = manifest.latest.uri, result["counts"]
+        extra = {"uri": uri, "manifest": result["manifest"], "cost": result["cost"], **counts}
+        self._announce(context, self._image_uris, uri if counts["stored"] else None, extra)
 
-    def _retry(self, error: FluxError) -> str:
+    @property
+    def _requested_model(self) -> str | None:
+        return self.model
+
+    def _handle_error(self, error: FluxError) -> None:
+        # Once a batch has begun, its images are counted one by one.
+        if self._runner is None or not self._runner.outcomes:
+            super()._handle_error(error)
+
+    def _retry_sentence(self, error: FluxError) -> str:
         if not error.retryable:
             return ""
-        if self._run is not None:
-            return "A retry of this task buys only what is missing."
-        return "A retry of this task tries again."
-
-
-def _words(counts: dict[str, int]) -> str:
-    return ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in counts.items() if number)
+        if self._runner is not None:
+            return "A retry submits only what is missing."
+        return "A retry starts over."

@@ -83,7 +83,7 @@ def test_runs_that_share_a_place_and_reuse_nothing_get_an_image_each(
         try:
             return run(operator, run_id=run_id)[0]
         except FluxStoreConfigurationError as error:
-            assert "by now. Two runs or tasks share this place" in str(error)
+            assert "now. Two runs or tasks share this destination" in str(error)
             return None
 
     images = [image for image in at_once(generate) if image is not None]

@@ -27,8 +27,8 @@ from airflow.sdk import BaseHook
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
-from airflow_provider_flux.batch.runner import CAPTURES as BATCH_CAPTURES
-from airflow_provider_flux.batch.runner import READS, SUBMITS
+from airflow_provider_flux.batch.concurrency import CAPTURES as BATCH_CAPTURES
+from airflow_provider_flux.batch.concurrency import RECEIPT_READS, SUBMITS
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.exceptions import (
@@ -263,7 +263,7 @@ def test_many_threads_share_a_client_and_the_connection_s_own_configuration_stay
 ) -> None:
     store = S3Store(s3.bucket, "kite.png", "aws_default")
     store.write_sidecar(b"{}", None)
-    threads = READS + SUBMITS + BATCH_CAPTURES
+    threads = RECEIPT_READS + SUBMITS + BATCH_CAPTURES
     assert threads > 10  # botocore's own
     barrier = threading.Barrier(threads)
 

@@ -74,7 +74,7 @@ def asked(operator: Any, about: Any = None) -> Any:
     try:
         if isinstance(operator, FluxGenerateBatchOperator):
             operator._check_templates()
-            (item,) = operator._items(operator._manifest())
+            (item,) = operator._items(operator._folder())
             return item.fields["prompt"] if item.request is None else item.request["prompt"]
         return operator._request()[0]["prompt"]
     except FluxBadRequestError as error:
@@ -247,9 +247,9 @@ def test_numbers_and_policies_are_templates(flux_connection: FluxEmulator, tmp_p
         native=native,
         **numbers,
     )
-    rules = operator._rules()
-    assert (rules.max_cost, rules.max_active, rules.max_failures, rules.timeout) == (5, 2, 0, 77.5)
-    assert (rules.max_bytes, rules.reuse) == (123456, "always")
+    options = operator._options()
+    assert (options.max_cost, options.max_active, options.max_failures, options.timeout) == (5, 2, 0, 77.5)
+    assert (options.max_bytes, options.reuse) == (123456, "always")
     assert operator.execute(about)["counts"]["stored"] == 1
     arguments = {"prompt": "a pear", "defer_after": "{{ params.none }}", "timeout": "{{ params.time }}"}
     operator, about = render(

@@ -63,8 +63,8 @@ def _write_always(self: stores.SidecarReceiptStore, written: receipt.Receipt) ->
     _WRITE(self, written)
 
 
-def _keep_estimate(self: budget.Charge, cost: float | None) -> None:
-    _FINISH(self, cost if self.cost is None else self.cost)
+def _keep_estimate(self: budget.Reservation, cost: float | None) -> None:
+    _SETTLE(self, cost if self.cost is None else self.cost)
 
 
 def _submit_again(self: client.FluxClient, model: str, body: dict[str, Any]) -> Job:
@@ -92,7 +92,7 @@ def _any_job(response: ApiResponse, job: Job) -> Result:
 
 
 _WRITE = stores.SidecarReceiptStore.write
-_FINISH = budget.Charge.finish
+_SETTLE = budget.Reservation.settle
 _SUBMIT = client.FluxClient._submit_once
 _OF_RESULT = ImageResult.of_result
 _BEING_SUBMITTED = property(lambda self: False)
@@ -118,7 +118,9 @@ MUTATIONS = {
     "a submit whose answer was lost is sent again": Mutation(
         (ONE_JOB,), ((client.FluxClient, "_submit_once", _submit_again),)
     ),
-    "a batch keeps what the submit told of the cost": Mutation((MONEY,), ((budget.Charge, "finish", _keep_estimate),)),
+    "a batch keeps the cost that the submit returned": Mutation(
+        (MONEY,), ((budget.Reservation, "settle", _keep_estimate),)
+    ),
     "whoever reuses an image says that it paid": Mutation((MONEY,), ((ImageResult, "as_reused", _whole_cost),)),
     "the image's link is told": Mutation((SECRETS,), ((ImageResult, "of_result", staticmethod(_with_link)),)),
 }

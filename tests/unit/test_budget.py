@@ -1,4 +1,4 @@
-"""The budget of a batch: what is set aside, given back, and refused."""
+"""The budget of a batch: what is reserved, refunded, and refused."""
 
 from __future__ import annotations
 
@@ -9,36 +9,40 @@ from typing import Any
 import pytest
 
 from airflow_provider_flux import exceptions as errors
-from airflow_provider_flux.batch.budget import Budget, Kind, NotSubmittedError, price_key
+from airflow_provider_flux.batch.budget import Budget, MaxCostError, NotSubmittedError, PriceKey, price_key
 
 DEV, PRO = price_key("dev", {}), price_key("pro", {})
 
 
-def spend(most: float | None, script: Callable[[Budget], Awaitable[None]]) -> Budget:
+def spend(max_cost: float | None, script: Callable[[Budget], Awaitable[None]]) -> Budget:
     async def run() -> Budget:
-        budget = Budget(most)
+        budget = Budget(max_cost)
         await script(budget)
         return budget
 
     return asyncio.run(run())
 
 
-async def buy(
-    budget: Budget, cost: float | None, error: errors.FluxError | None = None, kind: Kind = DEV, accepted: bool = True
+async def submit(
+    budget: Budget,
+    cost: float | None,
+    error: errors.FluxError | None = None,
+    key: PriceKey = DEV,
+    accepted: bool = True,
 ) -> None:
     try:
-        with await budget.set_aside(kind) as charge:
+        with await budget.reserve(key) as reservation:
             if accepted:
-                charge.tell(cost)
+                reservation.record_cost(cost)
             if error is not None:
                 raise error
-            charge.finish(cost)
+            reservation.settle(cost)
     except errors.FluxError:
         pass
 
 
 @pytest.mark.parametrize(
-    ("error", "accepted", "is_paid"),
+    ("error", "accepted", "is_billed"),
     [
         (errors.FluxModeratedError("no", job_id="a"), True, False),
         (errors.FluxJobFailedError("no", job_id="a"), True, False),
@@ -48,92 +52,104 @@ async def buy(
     ],
 )
 @pytest.mark.parametrize("cost", [2.5, None])
-def test_only_what_costs_nothing_is_given_back(
-    cost: float | None, error: errors.FluxError, accepted: bool, is_paid: bool
+def test_only_jobs_that_are_not_billed_are_refunded(
+    cost: float | None, error: errors.FluxError, accepted: bool, is_billed: bool
 ) -> None:
     async def script(budget: Budget) -> None:
-        await buy(budget, 2.5)
-        await buy(budget, cost, error, accepted=accepted)
-        if is_paid:
-            with pytest.raises(NotSubmittedError, match="max_cost is reached"):
-                await buy(budget, 2.5)
+        await submit(budget, 2.5)
+        await submit(budget, cost, error, accepted=accepted)
+        if is_billed:
+            with pytest.raises(MaxCostError, match="max_cost is reached"):
+                await submit(budget, 2.5)
         else:
-            await buy(budget, 2.5)
+            await submit(budget, 2.5)
 
-    assert spend(5, script).paid == (5.0 if not is_paid or (accepted and cost) else 2.5)
+    assert spend(5, script).billed == (5.0 if not is_billed or (accepted and cost) else 2.5)
 
 
-def test_without_told_costs_there_is_one_image() -> None:
+def test_without_reported_costs_only_one_job_is_submitted() -> None:
     async def script(budget: Budget) -> None:
-        await buy(budget, None)
-        for kind in (DEV, PRO):
+        await submit(budget, None)
+        for key in (DEV, PRO):
             with pytest.raises(NotSubmittedError, match="the API does not report the cost of dev"):
-                await buy(budget, None, kind=kind)
+                await submit(budget, None, key=key)
 
     spend(100, script)
 
 
-@pytest.mark.parametrize("kinds", [[DEV] * 4, [DEV, PRO, DEV, PRO]])
-def test_while_a_price_is_unknown_one_goes_alone(kinds: list[Kind]) -> None:
-    untold = most = 0
+@pytest.mark.parametrize("keys", [[DEV] * 4, [DEV, PRO, DEV, PRO]])
+def test_a_job_of_unknown_price_is_submitted_alone(keys: list[PriceKey]) -> None:
+    unpriced = max_unpriced = 0
 
-    async def one(budget: Budget, kind: Kind) -> None:
-        nonlocal untold, most
-        with await budget.set_aside(kind) as charge:
-            untold += 1
-            most = max(most, untold)
-            seen.add(kind)
-            assert untold == 1 or seen == told
+    async def submit_one(budget: Budget, key: PriceKey) -> None:
+        nonlocal unpriced, max_unpriced
+        with await budget.reserve(key) as reservation:
+            unpriced += 1
+            max_unpriced = max(max_unpriced, unpriced)
+            submitted.add(key)
+            assert unpriced == 1 or submitted == priced
             await asyncio.sleep(0)
-            charge.tell(2.5)
-            told.add(kind)
-            untold -= 1
+            reservation.record_cost(2.5)
+            priced.add(key)
+            unpriced -= 1
 
     async def script(budget: Budget) -> None:
-        await asyncio.gather(*(one(budget, kind) for kind in kinds))
+        await asyncio.gather(*(submit_one(budget, key) for key in keys))
 
-    seen: set[Kind] = set()
-    told: set[Kind] = set()
-    assert spend(10, script).paid == 10
-    assert most > 1
+    submitted: set[PriceKey] = set()
+    priced: set[PriceKey] = set()
+    assert spend(10, script).billed == 10
+    assert max_unpriced > 1
 
 
-def test_what_passes_the_limit_is_left_out_and_what_does_not_goes_on() -> None:
+def test_an_expensive_job_is_refused_and_a_cheaper_one_is_not() -> None:
     async def script(budget: Budget) -> None:
-        await buy(budget, 1)
-        await buy(budget, 5, kind=PRO)
-        with pytest.raises(NotSubmittedError):
-            await buy(budget, 5, kind=PRO)
-        await buy(budget, 1)
+        await submit(budget, 1)
+        await submit(budget, 5, key=PRO)
+        with pytest.raises(MaxCostError):
+            await submit(budget, 5, key=PRO)
+        await submit(budget, 1)
 
-    assert spend(8, script).paid == 7
+    assert spend(8, script).billed == 7
 
 
-def test_a_job_of_an_earlier_try_is_waited_for_and_counted() -> None:
+def test_a_job_of_an_earlier_attempt_is_waited_for_and_counted() -> None:
     async def script(budget: Budget) -> None:
-        earlier = budget.count(DEV)
-        earlier.tell(None)
-        another = asyncio.create_task(buy(budget, 4, kind=PRO))
+        earlier = budget.track(DEV)
+        earlier.record_cost(None)
+        another = asyncio.create_task(submit(budget, 4, key=PRO))
         await asyncio.sleep(0)
         with earlier:
-            earlier.finish(6)
-        with pytest.raises(NotSubmittedError):
-            await buy(budget, 6)
+            earlier.settle(6)
+        with pytest.raises(MaxCostError):
+            await submit(budget, 6)
         await another
 
-    assert spend(10, script).paid == 10
+    assert spend(10, script).billed == 10
+
+
+@pytest.mark.parametrize("settled", [1.0, 4.0])
+def test_the_settled_cost_replaces_the_estimate(settled: float) -> None:
+    async def script(budget: Budget) -> None:
+        with await budget.reserve(DEV) as reservation:
+            reservation.record_cost(2.5)
+            reservation.settle(settled)
+            reservation.record_cost(2.5)
+        assert reservation.cost == settled
+
+    assert spend(None, script).billed == settled
 
 
 @pytest.mark.parametrize(
     "request_",
     [{"width": 2048}, {"resolution": "4k"}, {"input_image": "sha256:a"}, {"images": ["sha256:a", "sha256:b"]}],
 )
-def test_what_makes_a_price(request_: dict[str, Any]) -> None:
+def test_price_key_depends_on_size_and_input_images_only(request_: dict[str, Any]) -> None:
     assert price_key("pro", request_) != price_key("pro", {"prompt": "a pear", "seed": 7}) == PRO
 
 
-def test_without_a_limit_nothing_is_refused() -> None:
+def test_without_max_cost_nothing_is_refused() -> None:
     async def script(budget: Budget) -> None:
-        await asyncio.gather(*(buy(budget, cost) for cost in (None, 1.0, None, 4.0)))
+        await asyncio.gather(*(submit(budget, cost) for cost in (None, 1.0, None, 4.0)))
 
-    assert spend(None, script).paid == 5
+    assert spend(None, script).billed == 5
