@@ -83,7 +83,7 @@ def secrets_in(value: Any, name: Any = None) -> Iterator[Any]:
 
 
 def redact_secrets(value: Any, name: Any = None) -> Any:
-    """Return a value with ``HIDDEN`` in place of each secret, which its name in a dict tells; also in JSON as text."""
+    """Return a value with ``HIDDEN`` in place of each secret, recognised by its key; also within JSON text."""
     if not any(True for _ in secrets_in(value, name)):
         return value
     if name is not None and is_secret(name):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
 
 _LONGEST = 1300
-"""Characters of an asset's URI: Airflow takes 1500, but its index of names and URIs in PostgreSQL 2700 for both."""
+"""Characters of an asset's URI: Airflow accepts 1500, but its PostgreSQL index 2700 for name and URI together."""
 
 
 def record_asset_events(operator: BaseOperator, context: Context, uri: str | None, details: dict[str, Any]) -> None:
@@ -64,7 +64,7 @@ def asset_uri(uri: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return JSON that Airflow's messages and its database take, as near to ``value`` as can be.
+    """Return JSON that Airflow's messages and its database accept, as close to ``value`` as possible.
 
     They refuse halves of characters, NUL, numbers that are infinite or do not fit into 64 bits, and other types, and
     fail the task for it when it has ended.
@@ -83,7 +83,7 @@ def _plain(value: Any) -> Any:
 
 
 def openlineage_outputs(uris: list[str]) -> Any:
-    """Return OpenLineage's facets of a task that wrote ``uris``; None if they cannot be made."""
+    """Return OpenLineage's facets of a task that wrote ``uris``; None if they cannot be created."""
     with best_effort("make the OpenLineage facets"):
         from airflow.providers.common.compat.openlineage.facet import Dataset
         from airflow.providers.openlineage.extractors import OperatorLineage

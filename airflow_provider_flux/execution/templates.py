@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 _OF_THE_FUNCTION = ("op_args", "op_kwargs")
-"""Arguments of a function of the author, which knows best what may be empty."""
+"""Arguments of the author's own function, which decides what may be empty."""
 _MAY_BE_EMPTY = ("parameters", "requests")
 _MAY_HOLD_SECRETS = ("parameters", "requests", "op_args", "op_kwargs")
 
 
 class TemplatedOperator(BaseOperator):
-    """A BaseOperator that knows what its templates rendered to."""
+    """A BaseOperator that records what its templates rendered to."""
 
     _left_blank: tuple[str, ...] = ()
-    """The templates that rendered to nothing, as a message names them."""
+    """The templates that rendered to nothing, by the names that a message uses."""
     _rendered_whole: frozenset[str] = frozenset()
-    """The fields whose value exists only at run time: a template gave all of it, or a mapped task's argument did."""
+    """The fields whose whole value comes from a template or from a mapped argument."""
 
     def _do_render_template_fields(
         self,
@@ -48,7 +48,7 @@ class TemplatedOperator(BaseOperator):
     ) -> None:
         """Render the fields; Airflow calls it for plain and for mapped tasks alike.
 
-        :param seen_oids: Ids of values that come from mapped arguments, and are no templates.
+        :param seen_oids: Ids of values that come from mapped arguments and are not templates.
         """
         if parent is not self:
             super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
@@ -80,12 +80,12 @@ class TemplatedOperator(BaseOperator):
 
     @property
     def _given(self) -> Mapping[str, Any]:
-        """The arguments that the author named, or a mapped argument did."""
+        """The arguments that the author or a mapped argument set."""
         given: Mapping[str, Any] = getattr(self, "_BaseOperator__init_kwargs", {})
         return given
 
     def _own_parameters(self) -> dict[str, Any]:
-        """Return ``parameters`` as a dict, without what the author set to None, which leaves a field out.
+        """Return ``parameters`` as a dict, without the fields that the author set to None.
 
         :raises FluxBadRequestError: if they are not a dict.
         """
@@ -94,9 +94,9 @@ class TemplatedOperator(BaseOperator):
         return {name: value for name, value in parameters.items() if is_data or value is not None}
 
     def _check_templates(self) -> None:
-        """Refuse templates that rendered to nothing.
+        """Check that no template rendered to nothing.
 
-        :raises FluxBadRequestError: naming all of them; before money is spent.
+        :raises FluxBadRequestError: naming all that did; before anything is billed.
         """
         if self._left_blank:
             raise FluxBadRequestError(
@@ -108,7 +108,7 @@ class TemplatedOperator(BaseOperator):
 class _Rendering:
     """One rendering of an operator's fields.
 
-    :param values: Ids of values that are no templates.
+    :param values: Ids of values that are not templates.
     """
 
     def __init__(
@@ -129,8 +129,8 @@ class _Rendering:
     def read(self, path: str, before: Any, after: Any, is_prompt: bool) -> Any:
         """Return the value of a field: ``after``, but prompts as text.
 
-        :param path: How a message names it.
-        :param is_prompt: Whether it is a prompt if it is text.
+        :param path: The name that a message uses.
+        :param is_prompt: Whether it is a prompt, provided that it is text.
         """
         if is_prompt and isinstance(before, str) and self._is_read_as_python(before):
             after = self._text(before)
@@ -158,7 +158,7 @@ class _Rendering:
         return native and id(text) not in self._values and not text.endswith(tuple(self._operator.template_ext))
 
     def _text(self, text: str) -> Any:
-        """Render as Airflow does, up to where it reads the rendered text as Python; an object alone stays one."""
+        """Render as Airflow does, without reading the rendered text as Python; a single object stays an object."""
         template, context = self._env.from_string(text), copy.copy(self._context)
         context.update({name: value for name, value in template.globals.items() if name not in context})  # type: ignore[typeddict-item]  # any name may be a global
         try:
@@ -173,9 +173,9 @@ class _Rendering:
 
 
 class Redacted:
-    """A rendered field that holds a secret: itself for whoever works with it, without the secret for Airflow's UI.
+    """A rendered field that contains a secret: the value for the operator, and the redacted value for Airflow's UI.
 
-    Airflow shows of an object that is not JSON what its ``serialize`` returns.
+    For an object that is not JSON, Airflow shows what its ``serialize`` method returns.
     """
 
     def __init__(self, value: Any, shown: Any) -> None:
@@ -183,7 +183,7 @@ class Redacted:
         self._shown = shown
 
     def serialize(self) -> Any:
-        """Return the value as it may be shown."""
+        """Return the redacted value."""
         return self._shown
 
     def __repr__(self) -> str:
@@ -208,9 +208,9 @@ class RedactedSequence(Redacted, Sequence[Any]):
 
 
 def _redacted(value: Any, is_text_read: bool) -> Any:
-    """Return a field's value so that Airflow shows no secret in it.
+    """Return a field's value in a form in which Airflow shows no secret.
 
-    :param is_text_read: Whether the field may be a list or a dict as text.
+    :param is_text_read: Whether the field may be a list or a dict in the form of text.
     """
     if isinstance(value, str) and is_text_read:
         value = parse_structure(value)

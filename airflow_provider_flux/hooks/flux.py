@@ -1,4 +1,4 @@
-"""FluxHook: an Airflow connection becomes a client of the FLUX API."""
+"""FluxHook: a client of the FLUX API, configured by an Airflow connection."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from airflow_provider_flux.images.verification import Image
 
 ENDPOINT_TTL = 30.0
-"""Seconds for which triggers take a connection as it was last looked up."""
+"""Seconds for which triggers reuse a connection that was looked up."""
 
 
 class _LookedUp:
-    """A connection as the triggers of one loop know it; the first who needs it looks it up, under the lock."""
+    """A connection that the triggers of one loop share; the first that needs it looks it up, under the lock."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
@@ -59,15 +59,15 @@ class FluxHook(BaseHook):
     """Talk to the FLUX API with an Airflow connection of type ``flux``.
 
     The connection's host is the API's base URL (default ``https://api.cometapi.com``), its password the API
-    key. Extra: ``gateway`` (``cometapi`` or ``bfl``; default: inferred from the host), ``timeout`` (seconds that
-    connecting, or a pause within an answer, may take; default 30) and ``allowed_delivery_networks`` (networks that
-    images may be fetched from though they are not public, as a list or with commas between; default: none).
+    key. Extra: ``gateway`` (``cometapi`` or ``bfl``; default: inferred from the host), ``timeout`` (connect
+    and read timeout in seconds; default 30) and ``allowed_delivery_networks`` (networks that are not public and from
+    which images may be downloaded, as a list or separated by commas; default: none).
 
     Errors are those of ``airflow_provider_flux.exceptions``. One that a retry cannot fix is an
-    ``AirflowFailException`` too, so that a ``@task`` that raises it is not retried.
+    ``AirflowFailException`` too, so a ``@task`` that raises it is not retried.
 
     :param flux_conn_id: Id of the connection.
-    :param log_errors: Whether an error is logged before it is raised, one fault a line; with False, the caller logs
+    :param log_errors: Whether an error is logged before it is raised, one fault a line; if False, the caller logs
         or handles it.
     """
 
@@ -86,9 +86,9 @@ class FluxHook(BaseHook):
 
     @cached_property
     def endpoint(self) -> Endpoint:
-        """Where the API is, as the connection says.
+        """The API that the connection names, and how to access it.
 
-        :raises FluxConfigurationError: if there is no such connection, or it cannot be understood.
+        :raises FluxConfigurationError: if the connection does not exist or is invalid.
         """
         with self._errors(), _missing_explained(self.flux_conn_id):
             return _endpoint(self.get_connection(self.flux_conn_id))
@@ -101,7 +101,7 @@ class FluxHook(BaseHook):
             return FluxClient(self.endpoint)
 
     def get_conn(self) -> FluxClient:
-        """Return the client, which knows nothing of Airflow."""
+        """Return the client, which is independent of Airflow."""
         return self._client
 
     def submit(
@@ -116,12 +116,12 @@ class FluxHook(BaseHook):
 
         :param model: The model's name, such as ``"flux-pro-1.1"``.
         :param parameters: The request's fields (``prompt``, ``width``, ...); unset and empty ones are not sent.
-        :param strict: Refuse a model or parameter that is not known here, rather than send it with a warning.
+        :param strict: Whether to reject unknown models and parameters instead of sending them with a warning.
         :param wait_for_capacity: Whether to wait up to a minute while the account is at its limit of jobs (HTTP 429).
-        :param before_request: Called right before each request that may be accepted; what it raises ends the submit.
-        :raises FluxBadRequestError: if they cannot be used; nothing was paid.
-        :raises FluxUncertainSubmitError: if the answer was lost, so that a job may exist.
-        :raises FluxError: any other outcome; nothing was paid.
+        :param before_request: Called right before each request; an exception that it raises ends the submit.
+        :raises FluxBadRequestError: if they are invalid; nothing was billed.
+        :raises FluxUncertainSubmitError: if the request got no response, so that a job may exist.
+        :raises FluxError: any other failure; nothing was billed.
         """
         if secret := parameters.get("webhook_secret"):
             mask_secret(secret)
@@ -131,10 +131,10 @@ class FluxHook(BaseHook):
             )
 
     def get_result(self, job: Job | dict[str, Any] | str) -> Result:
-        """Ask once how ``job`` is.
+        """Return the current state of ``job``.
 
         :param job: A Job, what a FLUX task returned, or a job id.
-        :raises FluxError: if the API did not tell.
+        :raises FluxError: if the API returned no state of it.
         """
         with self._errors():
             return self._client.get_result(job_from(job))
@@ -144,21 +144,21 @@ class FluxHook(BaseHook):
 
         :param job: A Job, what a FLUX task returned, or a job id.
         :param timeout: Seconds from now.
-        :param poll_interval: Seconds between polls; default: from when such jobs usually finish.
-        :raises FluxTimeoutError: if it is not ready by then; the job goes on.
-        :raises FluxError: if it failed, was moderated, or is not known.
+        :param poll_interval: Seconds between polls; default: estimated from how long such jobs take.
+        :raises FluxTimeoutError: if it is not ready in time; the job continues.
+        :raises FluxError: if it failed, was moderated, or is unknown to the API.
         """
         with self._errors():
             return self._client.wait(job_from(job), time.time() + timeout, poll_interval)
 
     def download(self, result: Result, file: str | os.PathLike[str] | BinaryIO, max_bytes: int = MAX_BYTES) -> Image:
-        """Write the image of a finished job to ``file``, check it, and return what it is.
+        """Download and verify the image of a finished job, write it to ``file``, and return its properties.
 
         :param result: What :meth:`wait` returned.
         :param file: A path, or a file open for writing bytes.
-        :param max_bytes: Largest image that is taken, in bytes.
-        :raises FluxBadImageError: if it is not one whole image, or its link has expired.
-        :raises FluxServiceError: if the delivery host does not answer.
+        :param max_bytes: Largest accepted image, in bytes.
+        :raises FluxBadImageError: if it is not one whole image, or its URL has expired.
+        :raises FluxServiceError: if the delivery host does not respond.
         """
         from airflow_provider_flux.images.download import download_image
 
@@ -175,23 +175,25 @@ class FluxHook(BaseHook):
     def credits(self) -> float:
         """Return the credits left on the account.
 
-        Only Black Forest Labs tells them; CometAPI does so at another host, with the key in the URL.
+        Only Black Forest Labs returns them; CometAPI does so at another host, with the key in the URL.
 
         :raises FluxConfigurationError: for another gateway.
-        :raises FluxError: if the API did not tell.
+        :raises FluxError: if the API returned no state of it.
         """
         with self._errors():
             if self.endpoint.gateway != BFL:
-                raise FluxConfigurationError(f"The gateway {self.endpoint.gateway} does not tell the credits left.")
+                raise FluxConfigurationError(
+                    f"The gateway {self.endpoint.gateway} does not return the remaining credits."
+                )
             return self._client.credits()
 
     @classmethod
     async def get_endpoint_async(cls, flux_conn_id: str) -> Endpoint:
         """Return the endpoint of a connection, from an event loop.
 
-        Looked up once for all who ask on one loop within ``ENDPOINT_TTL``.
+        One lookup serves all callers on one loop for ``ENDPOINT_TTL`` seconds.
 
-        :raises FluxConfigurationError: if there is no such connection, or it cannot be understood.
+        :raises FluxConfigurationError: if the connection does not exist or is invalid.
         """
         looked_up = _looked_up.setdefault(asyncio.get_running_loop(), {}).setdefault(flux_conn_id, _LookedUp())
         async with looked_up.lock:
@@ -202,7 +204,7 @@ class FluxHook(BaseHook):
             return looked_up.endpoint
 
     async def get_result_async(self, job: Job | dict[str, Any] | str) -> Result:
-        """Ask once how ``job`` is, from an event loop; see :meth:`get_result`."""
+        """Return the current state of ``job``, from an event loop; see :meth:`get_result`."""
         from airflow_provider_flux.client.client import shared_client
 
         with self._errors():
@@ -214,7 +216,7 @@ class FluxHook(BaseHook):
     ) -> Result:
         """Wait until ``job`` is ready, from an event loop; see :meth:`wait`.
 
-        All who wait on one loop with one connection share an HTTP client.
+        All waits on one loop with one connection share an HTTP client.
         """
         from airflow_provider_flux.client.client import shared_client
 
@@ -223,7 +225,7 @@ class FluxHook(BaseHook):
                 return await client.wait(job_from(job), time.time() + timeout, poll_interval)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Tell whether the API is there and takes the key. Costs nothing; never tells the key."""
+        """Return whether the API is reachable and accepts the key, and a sentence; free, and never shows the key."""
         key, self.log_errors = "", False
         try:
             endpoint = self.endpoint
@@ -231,18 +233,18 @@ class FluxHook(BaseHook):
             try:
                 return True, f"{address}: {self._client.check()}"
             except FluxAuthenticationError as error:
-                told = f"{address} answers, but the key is wrong: {error.message}" if key else error.message
+                message = f"{address} responds, but the key is invalid: {error.message}" if key else error.message
             except FluxCreditsError as error:
                 return True, f"{address}: The key is valid. {error.message}"
             except FluxServiceError as error:
-                told = f"{address} cannot be reached or fails: {error.message}"
+                message = f"{address} is unreachable or fails: {error.message}"
             except FluxError as error:
-                told = f"{address} is not a FLUX API that can be used: {error.message}"
+                message = f"{address} is not a usable FLUX API: {error.message}"
         except FluxConfigurationError as error:
-            told = str(error)
+            message = str(error)
         except Exception as error:
-            told = f"{type(error).__name__}: {error}"
-        return False, told.replace(key, "***") if key else told
+            message = f"{type(error).__name__}: {error}"
+        return False, message.replace(key, "***") if key else message
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -291,7 +293,7 @@ class FluxHook(BaseHook):
 
 @contextmanager
 def _missing_explained(conn_id: str) -> Iterator[None]:
-    """Turn Airflow's error for a missing connection into one that is not retried and says what to create."""
+    """Replace Airflow's error for a missing connection by one that is not retried and says what to create."""
     try:
         yield
     except AirflowNotFoundException:
@@ -309,7 +311,7 @@ def _how_to_create(conn_id: str) -> str:
 
 
 def _endpoint(connection: Connection) -> Endpoint:
-    # Before anything of it is used: the password of another service is not to reach this one.
+    # Before anything of it is used: the password of another service must not be sent to this one.
     if connection.conn_type not in (None, "", FluxHook.conn_type):
         usual = FluxHook.default_conn_name
         instead = "Delete it first." if connection.conn_id == usual else "Name another one in flux_conn_id."

@@ -1,7 +1,7 @@
-"""Input images of a request: read where they lie, checked, and sent in the form that the API takes.
+"""Input images of a request: read where they are stored, checked, and sent in the encoding that the API accepts.
 
 Until the request is sent, a short token stands for each image: its URL, the hash of its bytes, or the job that made
-it. So tries of a task can be compared without reading images again, and receipts stay small.
+it. So attempts of a task can be compared without reading images again, and receipts stay small.
 """
 
 from __future__ import annotations
@@ -33,13 +33,14 @@ from airflow_provider_flux.storage.capped import CappedFile, FileTooLargeError
 
 if TYPE_CHECKING:
     from airflow_provider_flux.client.client import FluxClient
+    from airflow_provider_flux.client.jobs import Job
 
 MAX_BYTES = 20 * 1024 * 1024
-"""Largest input image in bytes; this, the pixels and the side are what https://docs.bfl.ml documents."""
+"""Largest input image in bytes; this and the limits of pixels and sides are documented at https://docs.bfl.ml."""
 MAX_PIXELS = 20_000_000
 MIN_SIDE = 256
-JOB_PATIENCE = 600.0
-"""Seconds to wait for an input image whose job was not waited for."""
+INPUT_JOB_TIMEOUT = 600.0
+"""Seconds to wait for an input image whose job may still run."""
 
 _TOO_LARGE = f"is larger than {MAX_BYTES // 1024**2} MB"
 _WEB = ("http://", "https://")
@@ -74,7 +75,7 @@ class InputImages:
         self._sizes: dict[str, tuple[int, int]] = {}
 
     def tokenize(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """Return ``fields`` with a token for each input image, and what is wrong with those that cannot be one.
+        """Return ``fields`` with a token for each input image, and the problems of those that are invalid.
 
         :raises FluxStoreError: if a store fails or cannot be reached; nothing was paid.
         """
@@ -123,8 +124,8 @@ class InputImages:
         return [self._token(value)] if name == "images" else self._token(value)
 
     def _token(self, value: Any) -> ImageToken:
-        if (told := parse_mapping(value)) is not None:
-            return self._token_of_result(told)
+        if (result := parse_mapping(value)) is not None:
+            return self._token_of_result(result)
         if not isinstance(value, str):
             raise ValueError(f"must be one image, not a {type(value).__name__}")
         text = value.strip()
@@ -143,16 +144,16 @@ class InputImages:
             # The name of an asset, or what else a model takes that is not known here.
             return ImageToken(value)
 
-    def _token_of_result(self, told: Mapping[str, Any]) -> ImageToken:
+    def _token_of_result(self, result: Mapping[str, Any]) -> ImageToken:
         """Return the token of an earlier task's image, which is read only if the request is sent."""
-        uri, sha256 = told.get("uri"), told.get("sha256")
+        uri, sha256 = result.get("uri"), result.get("sha256")
         if isinstance(uri, str) and isinstance(sha256, str):
             token = ImageToken(f"sha256:{sha256}")
             self._readers[token] = lambda: self._read_stored(uri, sha256)
         else:
-            job = job_from(told)
+            job = job_from(result)
             token = ImageToken(f"job:{job.id}")
-            self._readers[token] = lambda: self._read_job(told)
+            self._readers[token] = lambda: self._read_job(job)
         return token
 
     def _keep(self, data: bytes) -> ImageToken:
@@ -162,7 +163,7 @@ class InputImages:
         return token
 
     def _encode(self, token: str, forms: tuple[str, ...]) -> str:
-        """Return the image as the API takes it."""
+        """Return the image in the encoding that the API accepts."""
         if token not in self._readers or (token.lower().startswith(_WEB) and URL in forms):
             return str(token)
         data = self._readers[token]()
@@ -196,13 +197,13 @@ class InputImages:
             raise ValueError(f"is no longer the image that the earlier task stored at {uri}")
         return data
 
-    def _read_job(self, told: Mapping[str, Any]) -> bytes:
+    def _read_job(self, job: Job) -> bytes:
         from airflow_provider_flux.images.download import download_job_image
 
         with tempfile.TemporaryDirectory(prefix="flux-") as folder:
             path = Path(folder) / "image"
             try:
-                download_job_image(self._client, job_from(told), path, JOB_PATIENCE, MAX_BYTES)
+                download_job_image(self._client, job, path, INPUT_JOB_TIMEOUT, MAX_BYTES)
             except FluxError as error:
                 if not error.retryable:
                     raise ValueError(f"cannot be fetched: {error.message}") from None
@@ -241,7 +242,7 @@ def _read_data_uri(text: str) -> bytes:
 
 
 def _decode(text: str) -> bytes:
-    """Return what ``text`` is the base64 of: of either alphabet, with or without padding, in lines or not."""
+    """Decode base64 of either alphabet, with or without padding or line breaks."""
     digits = "".join(text.split()).rstrip("=").replace("-", "+").replace("_", "/")
     try:
         return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
@@ -252,7 +253,7 @@ def _decode(text: str) -> bytes:
 
 
 def _check(data: bytes) -> tuple[str, tuple[int, int]]:
-    """Return MIME type, and width and height in pixels as displayed, of an image that the API takes.
+    """Return MIME type, and width and height in pixels as displayed, of an image that the API accepts.
 
     :raises ValueError: if it does not take it.
     """

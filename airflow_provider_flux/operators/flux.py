@@ -61,24 +61,24 @@ REQUEST_FIELDS = (
 class FluxGenerateOperator(FluxBaseOperator):
     """Generate one image with a FLUX model, and store it at ``output_uri``.
 
-    Submits a paid job on the worker, waits for it shortly there and then in the triggerer, and returns a
-    plain dict: ``id``, ``model``, ``status``, ``seed``, ``cost`` (credits that this run pays, in any of
-    its attempts), ``duration`` (seconds), ``submitted_at`` (UTC in ISO 8601) and, with an ``output_uri``, ``uri``,
-    ``width``, ``height``, ``format``, ``content_type``, ``bytes``, ``sha256``. An image that was paid for before has
-    ``reused`` (true) and ``paid_by`` (``dag_id``, ``task_id``, ``run_id``, ``map_index``) too. The result never holds
-    the signed link, which dies after ten minutes, or the prompt, which the receipt has.
+    Submits a paid job on the worker, waits for it shortly there and then in the triggerer, and returns a plain dict:
+    ``id``, ``model``, ``status``, ``seed``, ``cost`` (credits that this run pays, in any of its attempts), ``duration``
+    (seconds), ``submitted_at`` (UTC in ISO 8601) and, with an ``output_uri``, ``uri``, ``width``, ``height``,
+    ``format``, ``content_type``, ``bytes``, ``sha256``. A reused image, which was paid for before, also has ``reused``
+    (true) and ``paid_by`` (``dag_id``, ``task_id``, ``run_id``, ``map_index``). The result never contains the signed
+    URL, which expires after ten minutes, or the prompt, which is in the receipt.
 
     The request's fields are those of https://apidoc.cometapi.com/api/image/flux/flux-generate-image; which of
-    them a model takes differs, see https://docs.bfl.ml. Text that a template renders to is read as what the
-    field takes; a field that is None is not sent. A template that renders to nothing fails the task before anything
-    is paid for. So does an empty prompt or input image, since the request without it makes another image.
+    them a model supports differs, see https://docs.bfl.ml. Rendered text is converted to the field's type; a field
+    that is None is not sent. A template that renders to nothing fails the task before anything is billed. So does an
+    empty prompt or input image, since the request without it generates another image.
 
     :param model: Model, such as ``"flux-pro-1.1"`` or ``"flux-2-pro"``.
     :param prompt: What the image should show; a dict or a list is sent as JSON text.
     :param image_prompt: Reference image. As every input image (``input_image``, ``image``, ``mask``,
         ``control_image``, ``images``, ... in ``parameters``) it may be a URL, a ``data:`` URI, base64, a URI that
         the worker reads (``s3://bucket/key.png``, ``file:///folder/x.png``), or what an earlier
-        FluxGenerateOperator returned. It is checked, and sent in the form that the gateway takes.
+        FluxGenerateOperator returned. It is checked, and sent in the encoding that the gateway accepts.
     :param width: Pixels.
     :param height: Pixels.
     :param steps: Diffusion steps.
@@ -88,33 +88,33 @@ class FluxGenerateOperator(FluxBaseOperator):
     :param safety_tolerance: 0 (strict) to 6 (lenient); some models end at 5 or 4.
     :param interval: Diversity of the image, for ``flux-pro``.
     :param output_format: ``"jpeg"``, ``"png"`` or, with newer models, ``"webp"``.
-    :param webhook_url: URL that the API calls when the job ends. The operator polls all the same.
+    :param webhook_url: URL that the API calls when the job ends. The operator still polls.
     :param webhook_secret: Secret for that call.
     :param parameters: Any other field of the request.
-    :param strict: Refuse a model or parameter that is not known here, rather than send it with a warning.
+    :param strict: Whether to reject unknown models and parameters instead of sending them with a warning.
     :param output_uri: Where to store the image: ``s3://bucket/key.png``, ``file:///folder/x.png``, or any other
-        URI that ObjectStoragePath opens. One that ends in ``/`` gets a file name made of task id, map index
+        URI that ObjectStoragePath opens. One that ends in ``/`` gets a file name derived from task id, map index
         and recipe. Default: the image is not stored.
     :param replace: Whether to replace another run's image, or any other object, at ``output_uri``; a warning names
-        what goes. If False, the task fails before anything is paid.
+        it. If False, the task fails before anything is billed.
     :param aws_conn_id: Connection of the amazon provider, for ``s3://``.
     :param flux_conn_id: Connection of the FLUX API.
-    :param wait_for_completion: Whether to wait for the image; if not, the job is returned once submitted.
-    :param deferrable: Wait in the triggerer, so that no worker is held.
+    :param wait_for_completion: Whether to wait for the image; if False, the submitted job is returned.
+    :param deferrable: Whether to wait in the triggerer, so that no worker is occupied.
     :param defer_after: Seconds to wait on the worker before deferring.
-    :param timeout: Seconds after the submit at which waiting ends; ``execution_timeout`` ends it sooner. As long,
-        at most, it waits before for room at the API (HTTP 429), in the triggerer too.
-    :param poll_interval: Seconds between polls; default: from when such jobs usually finish.
-    :param max_bytes: Largest image that is taken, in bytes.
-    :param reuse: When an image or job that was paid for is taken instead of a new one, if its recipe (model and
-        parameters) is the same. ``"run"``: within the same DAG run, so that a retry or a clear is not billed again;
+    :param timeout: Seconds after the submit at which waiting ends; ``execution_timeout`` ends it sooner. Waiting for
+        capacity at the API (HTTP 429) before the submit, in the triggerer too, ends after the same time.
+    :param poll_interval: Seconds between polls; default: estimated from how long such jobs take.
+    :param max_bytes: Largest accepted image, in bytes.
+    :param reuse: When to reuse an image or job that is already paid for, if its recipe (model and parameters) is
+        the same. ``"run"``: within the same DAG run, so that a retry or a clear is not billed again;
         ``"always"``: across runs and backfills too, where the image is stored at ``output_uri``; ``"never"``.
     :param on_orphan: If an earlier attempt started a submit and saved no job id: ``"resubmit"`` (possibly
         paying twice; logged, and counted in the receipt) or ``"fail"``.
-    :param on_expired: If a paid image's link died before anyone stored it: ``"fail"``, or ``"resubmit"``, which
+    :param on_expired: If a paid image's URL expired before the image was stored: ``"fail"``, or ``"resubmit"``, which
         lets a retry pay for it again with the same seed.
     :param on_moderated: ``"fail"`` (without retry) or ``"skip"`` the task.
-    :raises FluxError: the class tells the outcome (``airflow_provider_flux.exceptions``). One that a retry
+    :raises FluxError: the class says what happened (``airflow_provider_flux.exceptions``). One that a retry
         cannot fix is an ``AirflowFailException`` too.
     """
 

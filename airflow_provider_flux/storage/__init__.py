@@ -25,7 +25,7 @@ def open_store(uri: str, aws_conn_id: str | None, **s3_arguments: Any) -> ImageS
     try:
         place = read_uri(uri)
     except ValueError as error:
-        raise FluxStoreConfigurationError(f"{uri!r} is no URI ({error}).") from None
+        raise FluxStoreConfigurationError(f"{uri!r} is not a URI ({error}).") from None
     if ":" in (place.conn_id or ""):
         # A URI with credentials is not quoted: results and logs show where an image is stored.
         raise FluxStoreConfigurationError(
@@ -44,7 +44,9 @@ def open_store(uri: str, aws_conn_id: str | None, **s3_arguments: Any) -> ImageS
     if not place.scheme and (place.host or not place.path.startswith("/")):
         raise FluxStoreConfigurationError(f"{uri!r} is not a URI like s3://bucket/key.png or file:///folder/x.png.")
     if uri.endswith(("?", "#")) or set(uri) & set("\t\r\n"):
-        raise FluxStoreConfigurationError(f"{uri!r} has letters that ObjectStoragePath drops, such as '?' at its end.")
+        raise FluxStoreConfigurationError(
+            f"{uri!r} contains characters that ObjectStoragePath drops, such as '?' at the end."
+        )
 
     from airflow.sdk import ObjectStoragePath
 

@@ -1,4 +1,4 @@
-"""ImageStore: one image at one URI, and the JSON note (its receipt) beside it. Both are written whole or not at all."""
+"""ImageStore: one image at one URI, and its sidecar, a JSON file beside it. Both are written atomically."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import BinaryIO
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """The JSON note beside an image, as it was read or written.
+    """The JSON file beside an image, as it was read or written.
 
-    :param data: The note.
-    :param version: Differs from that of every other note that was there before or comes after.
+    :param data: Its content.
+    :param version: Differs from the version of every earlier and later content.
     """
 
     data: bytes
@@ -23,20 +23,20 @@ class Sidecar:
 
     @classmethod
     def of(cls, data: bytes) -> Sidecar:
-        """Return a note whose version is its content, for stores that have no versions of their own."""
+        """Return a sidecar whose version is the hash of its content, for stores without versions."""
         return cls(data, hashlib.sha256(data).hexdigest())
 
 
 class SidecarConflictError(Exception):
-    """The note is not the one that was to be replaced: another process has written it in between."""
+    """The sidecar is not the one to be replaced: another process wrote it in between."""
 
 
 _MISSING = {"AirflowException", "DefaultCredentialsError", "ClientAuthenticationError", "AuthenticationException"}
-"""What Airflow (of a connection) and Google's, Azure's and SSH's libraries raise, by name: where they lie differs."""
+"""Errors of Airflow (about a connection) and of Google's, Azure's and SSH's libraries, by name: their modules vary."""
 
 
 class ImageStore(abc.ABC):
-    """One place for one image.
+    """The destination of one image.
 
     :param uri: Where it is, with the connection if the author's URI names one: who reads it needs the same.
     """
@@ -44,7 +44,7 @@ class ImageStore(abc.ABC):
     uri: str
 
     def misconfiguration(self, error: Exception) -> str | None:
-        """Return what is wrong with the configuration, if that is what ``error`` says; None if it may be an outage.
+        """Return what is wrong with the configuration, if that caused ``error``; None if it may be an outage.
 
         What is missing (a connection, credentials, a library) is no outage: a retry does not bring it.
         """
@@ -55,7 +55,7 @@ class ImageStore(abc.ABC):
 
     @abc.abstractmethod
     def check(self) -> None:
-        """Find out whether an image could be put here.
+        """Check whether an image can be stored here.
 
         :raises FluxStoreConfigurationError: if certainly not.
         :raises FluxStoreError: if the store cannot be reached at the moment.
@@ -63,19 +63,19 @@ class ImageStore(abc.ABC):
 
     @abc.abstractmethod
     def sibling(self, name: str) -> ImageStore:
-        """Return the place of another name in the same folder, on the same connection."""
+        """Return the store of another name in the same folder, with the same connection."""
 
     def name_problem(self) -> str | None:
-        """Say why no image and no note beside it can have this name here; None: nothing is known against it."""
+        """Return why an image and its sidecar cannot have this name here; None if they can, as far as is known."""
         return None
 
     def file_of(self, name: str) -> str:
-        """Return what another name in the same folder has in common with all that would be the same file."""
+        """Return a key that is equal for all names in the same folder that denote the same file."""
         return unicodedata.normalize("NFC", name)
 
     @abc.abstractmethod
     def put(self, path: Path, content_type: str, metadata: dict[str, str]) -> None:
-        """Store the file, whole or not at all, over whatever was there."""
+        """Store the file atomically, in place of what is stored here."""
 
     @abc.abstractmethod
     def get(self, file: BinaryIO) -> None:
@@ -83,7 +83,7 @@ class ImageStore(abc.ABC):
 
     @abc.abstractmethod
     def exists(self) -> bool:
-        """Return whether anything is here."""
+        """Return whether anything is stored here."""
 
     @abc.abstractmethod
     def matches(self, size: int, sha256: str) -> bool:
@@ -91,13 +91,13 @@ class ImageStore(abc.ABC):
 
     @abc.abstractmethod
     def read_sidecar(self, max_bytes: int) -> Sidecar | None:
-        """Return the JSON note beside the image, ``max_bytes`` of it at most; None if there is none."""
+        """Return the sidecar, up to ``max_bytes`` of it; None if it does not exist."""
 
     @abc.abstractmethod
     def write_sidecar(self, data: bytes, replaces: Sidecar | None) -> Sidecar:
-        """Write the JSON note beside the image, whole or not at all, and return it.
+        """Write the sidecar atomically, and return it.
 
-        :param replaces: The note that it replaces; None: there is none yet.
-        :raises SidecarConflictError: if another note is there by now; nothing was written. S3 and local files decide
-            that with the write itself, other stores by a look just before it.
+        :param replaces: The sidecar that it replaces; None: none exists yet.
+        :raises SidecarConflictError: if another sidecar exists now; nothing was written. For S3 and local files, the
+            write itself is conditional; other stores are read right before it.
         """

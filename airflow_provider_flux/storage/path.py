@@ -1,4 +1,4 @@
-"""PathStore: an image at any URI that ObjectStoragePath opens; a local file foremost."""
+"""PathStore: an image at any URI that ObjectStoragePath opens, local files included."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 _OBJECT_STORES = frozenset(
     ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "wasb", "wasbs", "oss", "oci", "tos", "obs", "cosn")
 )
-"""Protocols under which what is written shows when it is whole, and a move is a copy."""
+"""Protocols whose objects become visible only when complete, and where a move is a copy."""
 
 _LONGEST_NAME, _LONGEST_KEY = 255, 1024
-"""Bytes of a name in a file system, and of a whole key in an object store."""
+"""Maximum bytes of a name in a file system, and of a whole key in an object store."""
 _LARGEST_NOTE = 4 * 1024 * 1024
-"""Bytes of a note that are compared; receipts are far smaller."""
+"""Bytes of a sidecar that are compared; receipts are far smaller."""
 _LOCK_TIMEOUT = 10.0
-"""Seconds to wait for the lock of a folder, which is held for a moment each time."""
+"""Seconds to wait for the lock of a folder, which is held briefly."""
 
 
 class PathStore(ImageStore):
@@ -94,11 +94,13 @@ class PathStore(ImageStore):
         longest = _LONGEST_KEY if self._is_object_store else _LONGEST_NAME
         name = self._path.path if self._is_object_store else self._path.name
         if len(f"{name}.json".encode()) > longest:
-            return f"The name of {self.uri} is longer than the {longest} bytes that fit, with its receipt's."
+            return (
+                f"The name of {self.uri}, with the suffix of its receipt, is longer than the {longest} bytes that fit."
+            )
         return None
 
     def file_of(self, name: str) -> str:
-        # Many file systems do not tell "A.png" from "a.png": those of macOS and Windows, and their network shares.
+        # Many file systems do not distinguish "A.png" from "a.png": those of macOS and Windows, and network shares.
         return super().file_of(name) if self._is_object_store else super().file_of(name).casefold()
 
     def sibling(self, name: str) -> PathStore:
@@ -162,7 +164,7 @@ class PathStore(ImageStore):
             raise SidecarConflictError(f"{self.uri}.json was written by another process.")
 
     def _write_whole(self, target: str, write: Callable[[str], None]) -> None:
-        """Let ``write`` create a file, so that ``target`` never is an incomplete one."""
+        """Let ``write`` create a file, so that ``target`` is never incomplete."""
         if self._is_object_store:
             write(target)
             return
@@ -194,7 +196,7 @@ class PathStore(ImageStore):
 
 
 def _replace(target: Path, source: Path) -> None:
-    """Copy ``source`` over ``target``, which never is incomplete."""
+    """Replace ``target`` by a copy of ``source``; it is never incomplete."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with _part_of(target) as part, source.open("rb") as data:
         _write_through(part, data)
@@ -203,7 +205,7 @@ def _replace(target: Path, source: Path) -> None:
 
 @contextlib.contextmanager
 def _part_of(target: Path) -> Iterator[Path]:
-    """Give a name for a file that is to become ``target``; what is still there under it in the end is removed."""
+    """Yield a name for a file that will become ``target``; a file that still has it at the end is removed."""
     part = target.with_name(f".{uuid.uuid4().hex}.part")
     try:
         yield part
@@ -220,7 +222,7 @@ def _write_through(part: Path, data: BinaryIO) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, so that nothing comes between a look at a file and its replacement.
+    """Hold the folder's lock, so that a file does not change between a read and its replacement.
 
     :raises TimeoutError: if another process holds it for long, which may be stopped in the middle of that.
     """
@@ -248,7 +250,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _create(target: Path, part: Path) -> None:
-    """Give ``part`` the name ``target``, which no file may have yet.
+    """Give ``part`` the name ``target``, which no file has yet.
 
     :raises SidecarConflictError: if one has it.
     """

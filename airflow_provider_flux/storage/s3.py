@@ -30,12 +30,12 @@ _SHARED = (
     "RequestPayer",
 )
 CONNECTIONS = 32
-"""Connections that a client keeps: more than any pool of threads here; botocore keeps ten, and warns of more."""
+"""Connections that a client keeps: more than the threads of any pool here; botocore keeps ten and warns above that."""
 # One request that reads the file as it goes; parts would be held in memory, and left behind by a crash.
 _WHOLE = {"use_threads": False, "multipart_threshold": 1024**3}
 _LONGEST_KEY = 1024
 _LIFE = 300
-"""Seconds for which a client is kept: what its credentials may do can change."""
+"""Seconds for which a client is kept: the permissions of its credentials can change."""
 
 # A key that the customer keeps is needed to read, too.
 _CUSTOMER_KEY = ("SSECustomerAlgorithm", "SSECustomerKey", "SSECustomerKeyMD5")
@@ -55,7 +55,7 @@ _PASSING = frozenset(
         "SlowDown",
     )
 )
-"""S3's codes for what passes, though their HTTP status is that of a bad request."""
+"""S3's codes of temporary errors whose HTTP status is that of a bad request."""
 
 
 def _status(error: ClientError) -> int:
@@ -67,13 +67,13 @@ def _code(error: ClientError) -> str:
 
 
 _UNSUPPORTED = ("NotImplemented", "InvalidArgument", "InvalidRequest", "UnsupportedArgument", "MethodNotAllowed")
-"""Codes of an HTTP 400 with which a server may refuse a condition that it does not know."""
+"""Codes of HTTP 400 with which a server may refuse conditional writes that it does not support."""
 _unconditional: set[tuple[str, str | None]] = set()
-"""Buckets, each with its connection, whose server refuses conditional writes, as far as this process knows."""
+"""Buckets, each with its connection, whose server is known to refuse conditional writes."""
 
 
 def metadata_text(value: Any) -> str:
-    """Return ``value`` as S3 takes it for metadata, which is sent as headers: quoted unless it is plain ASCII."""
+    """Return ``value`` as S3 metadata, which is sent as HTTP headers: quoted unless it is plain ASCII."""
     text = str(value)
     return text if text.isascii() and text.isprintable() else quote(text)
 
@@ -92,7 +92,7 @@ def _new_hook(aws_conn_id: str | None, verify: bool | str | None, extra_args: di
 
 
 def _connected_hook(aws_conn_id: str | None, verify: bool | str | None) -> S3Hook:
-    """Return a hook with a client of its own, for many threads; what the connection configures comes before."""
+    """Return a hook with its own client, for many threads; the connection's configuration takes precedence."""
     from botocore.config import Config
 
     hook = _new_hook(aws_conn_id, verify, {})
@@ -102,7 +102,7 @@ def _connected_hook(aws_conn_id: str | None, verify: bool | str | None) -> S3Hoo
 
 
 def _kept_hook(aws_conn_id: str | None, verify: bool | str | None) -> S3Hook:
-    """Return a hook whose client this process keeps: for minutes, and for as long as the connection is the same."""
+    """Return a hook whose client this process keeps for some minutes, until the connection changes."""
     from airflow.sdk import BaseHook
 
     connection: Any = None
@@ -185,7 +185,9 @@ class S3Store(ImageStore):
         if (said := self.name_problem()) is not None:
             raise FluxStoreConfigurationError(said)
         if unknown := sorted(self._extra_args.keys() - set(S3Transfer.ALLOWED_UPLOAD_ARGS)):
-            raise FluxStoreConfigurationError(f"extra_args has what no S3 upload takes: {', '.join(unknown)}.")
+            raise FluxStoreConfigurationError(
+                f"extra_args contains unsupported S3 upload arguments: {', '.join(unknown)}."
+            )
         if not isinstance(self._extra_args.get("Metadata") or {}, dict):
             raise FluxStoreConfigurationError("extra_args is wrong: its Metadata must be a dict.")
         try:
@@ -204,14 +206,14 @@ class S3Store(ImageStore):
 
     def name_problem(self) -> str | None:
         if len(f"{self.key}.json".encode()) > _LONGEST_KEY:
-            return f"The key of {self.uri} is longer than the {_LONGEST_KEY} bytes that S3 takes, with its receipt's."
+            return f"The key of {self.uri}, with its receipt's suffix, is longer than the {_LONGEST_KEY} bytes of S3."
         if ".." in self.key.split("/"):
-            return f"The key of {self.uri} has a part '..', which S3 servers refuse."
+            return f"The key of {self.uri} contains the part '..', which S3 servers refuse."
         return None
 
     @property
     def _is_conn_missing(self) -> bool:
-        """Whether Airflow does not know the connection; S3Hook then goes on without."""
+        """Whether Airflow does not know the connection; S3Hook then continues without it."""
         return self._aws_conn_id is not None and self._hook.conn_config.conn_type is None
 
     def _look_at_bucket(self) -> None:
@@ -235,7 +237,7 @@ class S3Store(ImageStore):
                     raise
 
     def misconfiguration(self, error: Exception) -> str | None:
-        """Return what is wrong with the configuration, for all that boto3 raises: this is the one place."""
+        """Return what is wrong with the configuration, for every error of boto3."""
         from botocore import exceptions as boto
 
         if isinstance(error, boto.ClientError):
@@ -299,14 +301,14 @@ class S3Store(ImageStore):
         return other
 
     def put(self, path: Path, content_type: str, metadata: dict[str, str]) -> None:
-        # Ours come last: they tell a retry that the image is its own.
-        told = {**(self._extra_args.get("Metadata") or {}), **metadata}
-        told = {name: metadata_text(value) for name, value in told.items()}
-        extra_args = {"ContentType": content_type, **self._extra_args, "Metadata": told}
+        # Ours take precedence: a retry recognises its own image by them.
+        given = {**(self._extra_args.get("Metadata") or {}), **metadata}
+        metadata = {name: metadata_text(value) for name, value in given.items()}
+        extra_args = {"ContentType": content_type, **self._extra_args, "Metadata": metadata}
         hook = self._writer(extra_args)
         if not self.replace and (head := self.head()) is not None:
             job_id = job_in(head)
-            if job_id is None or job_id != told.get("job-id"):
+            if job_id is None or job_id != metadata.get("job-id"):
                 raise FluxImageExistsError(f"{self.uri} exists, and replace=False keeps it.")
         with path.open("rb") as file:
             hook.load_file_obj(
@@ -331,8 +333,8 @@ class S3Store(ImageStore):
 
     def matches(self, size: int, sha256: str) -> bool:
         head = self.head() or {}
-        told = {name.lower(): value for name, value in head.get("Metadata", {}).items()}
-        return head.get("ContentLength") == size and told.get("sha256") == sha256
+        metadata = {name.lower(): value for name, value in head.get("Metadata", {}).items()}
+        return head.get("ContentLength") == size and metadata.get("sha256") == sha256
 
     def read_sidecar(self, max_bytes: int) -> Sidecar | None:
         from botocore.exceptions import ClientError
@@ -374,7 +376,7 @@ class S3Store(ImageStore):
         return self._put_note(data, {})
 
     def _put_unconditionally(self, data: bytes, replaces: Sidecar | None, refusal: Exception) -> Sidecar:
-        """Write the note for a server that does not know conditional writes; raises if it is something else."""
+        """Write the sidecar on a server without conditional writes; raises if the refusal has another cause."""
         note = self._put_after_a_look(data, replaces)
         _unconditional.add((self.bucket, self._aws_conn_id))
         log.warning(

@@ -71,8 +71,8 @@ class FluxToS3Operator(FluxBaseOperator):
     :param flux_conn_id: Connection of the FLUX API.
     :param deferrable: Wait in the triggerer, so that no worker is held.
     :param timeout: Seconds to wait for the job.
-    :param max_bytes: Largest image that is taken, in bytes.
-    :raises FluxError: the class tells the outcome (``airflow_provider_flux.exceptions``). One that a retry
+    :param max_bytes: Largest accepted image, in bytes.
+    :raises FluxError: the class says what happened (``airflow_provider_flux.exceptions``). One that a retry
         cannot fix is an ``AirflowFailException`` too.
     """
 

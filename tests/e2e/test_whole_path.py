@@ -75,6 +75,6 @@ def test_connection_test_button(stack: Stack, key: str, works: bool) -> None:
         {"connection_id": "flux_tested", "conn_type": "flux", "host": stack.flux.url, "password": key}
     )
     assert answer["status"] is works
-    assert ("The key is valid" if works else "the key is wrong") in answer["message"]
+    assert ("The key is valid" if works else "the key is invalid") in answer["message"]
     assert key not in answer["message"]
     assert stack.flux.stats()["submit_requests"] == 0

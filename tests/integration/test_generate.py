@@ -168,7 +168,7 @@ def test_not_waiting_returns_the_job(flux: FluxEmulator) -> None:
         ({"output_uri": "file:///proc/no/kite.png"}, "cannot be written"),
         ({"output_uri": "file:///tmp"}, "is a folder"),
         ({"output_uri": "file://tmp/kite.png"}, "must have three slashes"),
-        ({"output_uri": "s3://[bad/kite.png"}, "is no URI"),
+        ({"output_uri": "s3://[bad/kite.png"}, "is not a URI"),
         ({"output_uri": "s3://flux/" + "k" * 1020}, "longer than the 1024 bytes"),
         ({"timeout": "soon"}, "timeout is 'soon'"),
         ({"poll_interval": 0}, "poll_interval is 0"),
@@ -204,7 +204,7 @@ def test_an_unreachable_s3_is_found_before_money_is_spent(
     [
         ({"login": "a-stranger"}, "s3://flux/kite.png", "S3 refuses the credentials"),
         ({"password": "wrong"}, "s3://flux/kite.png", "S3 refuses the credentials"),
-        ({}, "s3://flux/../kite.png", "has a part"),
+        ({}, "s3://flux/../kite.png", "contains the part"),
         ({}, f"s3://flux/{'k' * 1020}", "longer than the 1024 bytes"),
     ],
     ids=["login", "password", "dots", "long"],

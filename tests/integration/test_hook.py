@@ -115,7 +115,7 @@ def test_the_test_button_tells_a_wrong_key_from_an_unreachable_host(
     extra = {"gateway": gateway, "timeout": 2}
     connect(monkeypatch, host=flux_emulator.url, password="a-wrong-key", extra=extra)
     works, wrong_key = FluxHook().test_connection()
-    assert (works, "the key is wrong" in wrong_key) == (False, True)
+    assert (works, "the key is invalid" in wrong_key) == (False, True)
     connect(monkeypatch, host=f"http://127.0.0.1:{unused_port}", password="a-wrong-key", extra=extra)
     works, unreachable = FluxHook().test_connection()
     assert (works, "cannot be reached" in unreachable) == (False, True)
@@ -242,5 +242,5 @@ def test_the_credits_left_are_told_where_the_gateway_does(flux: FluxEmulator) ->
     if FluxHook().endpoint.gateway == "bfl":
         assert FluxHook().credits() == 42.5
     else:
-        with pytest.raises(errors.FluxConfigurationError, match="cometapi does not tell the credits left"):
+        with pytest.raises(errors.FluxConfigurationError, match="cometapi does not return the remaining credits"):
             FluxHook().credits()
