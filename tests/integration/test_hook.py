@@ -125,7 +125,7 @@ def test_the_test_button_tells_a_wrong_key_from_an_unreachable_host(
 @pytest.mark.parametrize(
     ("connection", "says"),
     [
-        ({"host": "http://127.0.0.1:{port}/nowhere", "password": "key-123"}, "not a FLUX API that can be used"),
+        ({"host": "http://127.0.0.1:{port}/nowhere", "password": "key-123"}, "not a usable FLUX API"),
         ({"host": "http://127.0.0.1:{port}", "password": ""}, "is empty"),
         ({"host": "nonsense://x", "password": "key-123"}, "not a base URL"),
         ({"host": "http://127.0.0.1:{port}", "password": "key-123", "extra": {"gateway": "x"}}, "gateway is 'x'"),
