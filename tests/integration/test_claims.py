@@ -46,7 +46,7 @@ def at_once(work: Callable[[str], Any]) -> list[Any]:
         return list(threads.map(one, RUNS))
 
 
-def test_four_runs_at_once_pay_for_one_image(
+def test_concurrent_runs_submit_one_job(
     folder: str, flux_connection: FluxEmulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     flux_connection.fault(on="submit", delay=1, times=None)
@@ -69,7 +69,7 @@ def test_four_runs_at_once_pay_for_one_image(
 
 
 @pytest.mark.parametrize("defer_after", [5, 0])
-def test_runs_that_share_a_place_and_reuse_nothing_get_an_image_each(
+def test_concurrent_runs_without_reuse_submit_one_job_each(
     folder: str, flux_connection: FluxEmulator, defer_after: float
 ) -> None:
     """The last one's stays; no job is taken for another run's."""
@@ -93,7 +93,7 @@ def test_runs_that_share_a_place_and_reuse_nothing_get_an_image_each(
     assert not [image for image in images if "reused" in image]
 
 
-def test_a_run_that_defers_for_another_runs_job_pays_nothing(folder: str, flux_connection: FluxEmulator) -> None:
+def test_run_that_waits_for_another_runs_job_has_no_cost(folder: str, flux_connection: FluxEmulator) -> None:
     flux_connection.settings(duration=1)
 
     def generate(run_id: str) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def test_a_run_that_defers_for_another_runs_job_pays_nothing(folder: str, flux_c
     assert sorted(image["cost"] for image in images) == [0, 0, 0, 2.5]
 
 
-def test_four_batches_at_once_pay_for_each_image_once(folder: str, flux_connection: FluxEmulator) -> None:
+def test_concurrent_batches_submit_each_job_once(folder: str, flux_connection: FluxEmulator) -> None:
     flux_connection.fault(on="submit", delay=0.3, times=None)
 
     def generate(run_id: str) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def test_four_batches_at_once_pay_for_each_image_once(folder: str, flux_connecti
     assert sum(result["cost"] for result in results) == pytest.approx(10_000 - stats["credits"])
 
 
-def test_of_many_writers_one_creates_and_one_replaces(folder: str) -> None:
+def test_one_of_many_writers_creates_and_one_replaces(folder: str) -> None:
     def write(replaces: Sidecar | None, turn: int) -> list[Sidecar]:
         def one(number: int) -> Sidecar | None:
             store = open_store(f"{folder}/kite.png", "aws_default")
@@ -152,7 +152,7 @@ def test_of_many_writers_one_creates_and_one_replaces(folder: str) -> None:
     assert write(created, 3) == write(None, 4) == []
 
 
-def test_a_deleted_note_is_not_replaced(folder: str, s3: SeaweedFS, tmp_path: Path) -> None:
+def test_deleted_sidecar_is_a_conflict(folder: str, s3: SeaweedFS, tmp_path: Path) -> None:
     store = open_store(f"{folder}/kite.png", "aws_default")
     note = store.write_sidecar(b"{}", None)
     if folder.startswith("s3"):
@@ -217,7 +217,7 @@ def proxied(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Ref
 
 
 @pytest.mark.parametrize(("code", "name"), [(501, "NotImplemented"), (400, "InvalidArgument")])
-def test_a_server_without_conditional_writes_is_warned_of_once_and_used_without(
+def test_missing_conditional_writes_are_warned_about_once(
     proxied: type[Refusing],
     s3: SeaweedFS,
     monkeypatch: pytest.MonkeyPatch,
@@ -235,7 +235,7 @@ def test_a_server_without_conditional_writes_is_warned_of_once_and_used_without(
     assert caplog.text.count("does not support conditional writes") == 1
 
 
-def test_a_passing_error_is_not_taken_for_a_server_without_conditional_writes(
+def test_temporary_error_keeps_writes_conditional(
     proxied: type[Refusing], s3: SeaweedFS, caplog: pytest.LogCaptureFixture
 ) -> None:
     proxied.answers = (400, b"<Error><Code>RequestTimeout</Code><Message>x</Message></Error>")
@@ -245,7 +245,7 @@ def test_a_passing_error_is_not_taken_for_a_server_without_conditional_writes(
 
 
 @pytest.mark.parametrize("code", [409, 412])
-def test_a_conflict_is_not_taken_for_a_server_without_conditional_writes(
+def test_conflict_keeps_writes_conditional(
     proxied: type[Refusing], s3: SeaweedFS, caplog: pytest.LogCaptureFixture, code: int
 ) -> None:
     proxied.answers = (code, b"<Error><Code>ConditionalRequestConflict</Code><Message>x</Message></Error>")
@@ -254,7 +254,7 @@ def test_a_conflict_is_not_taken_for_a_server_without_conditional_writes(
     assert "does not support" not in caplog.text
 
 
-def test_a_write_whose_answer_was_lost_is_known_as_ones_own(proxied: type[Refusing], s3: SeaweedFS) -> None:
+def test_write_without_response_is_recognised(proxied: type[Refusing], s3: SeaweedFS) -> None:
     """The S3 client sends it again, and meets what it has written itself."""
     proxied.loses = True
     store = open_store(f"s3://{s3.bucket}/kite.png", "aws_default")

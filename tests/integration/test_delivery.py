@@ -90,9 +90,7 @@ def refused(take: Take, flux: FluxEmulator, folder: Path, error: type[errors.Flu
 
 
 @pytest.mark.parametrize("fault", [{"drip": 2}, {"delay": 2}], ids=str)
-def test_a_delivery_slower_than_the_read_timeout(
-    take: Take, flux: FluxEmulator, tmp_path: Path, fault: dict[str, Any]
-) -> None:
+def test_slow_download_is_retried(take: Take, flux: FluxEmulator, tmp_path: Path, fault: dict[str, Any]) -> None:
     flux.fault(on="download", times=None, **fault)
     refused(take, flux, tmp_path, errors.FluxServiceError)
     assert hits(flux) >= download.ATTEMPTS
@@ -102,7 +100,7 @@ def test_a_delivery_slower_than_the_read_timeout(
     assert flux.stats()["submits"] == 1
 
 
-def test_an_image_that_grows_beyond_the_cap(take: Take, flux: FluxEmulator, tmp_path: Path) -> None:
+def test_download_beyond_max_bytes_fails(take: Take, flux: FluxEmulator, tmp_path: Path) -> None:
     flux.fault(on="download", pad=3_000_000, times=None)
     error = refused(take, flux, tmp_path, errors.FluxImageTooLargeError, max_bytes=2_000_000)
     assert isinstance(error, AirflowFailException)
@@ -113,9 +111,7 @@ def test_an_image_that_grows_beyond_the_cap(take: Take, flux: FluxEmulator, tmp_
 
 @pytest.mark.parametrize("way", ["redirect", "sample"])
 @pytest.mark.parametrize("target", ["http://169.254.169.254/latest", "file:///etc/passwd", "the same server"])
-def test_a_delivery_that_leads_into_a_private_network(
-    take: Take, flux: FluxEmulator, tmp_path: Path, target: str, way: str
-) -> None:
+def test_private_download_url_is_refused(take: Take, flux: FluxEmulator, tmp_path: Path, target: str, way: str) -> None:
     if target == "the same server":
         # It would answer, if it were asked by this name, which is not the API's own.
         link = FluxHook().wait(FluxHook().submit("flux-dev", RECIPE), 20, 0.1).sample
@@ -134,21 +130,21 @@ def test_a_delivery_that_leads_into_a_private_network(
     assert (lies_there(tmp_path), flux.stats()["downloads"]) == ([], before)
 
 
-def test_redirects_without_end(take: Take, flux: FluxEmulator, tmp_path: Path) -> None:
+def test_redirect_loop_fails(take: Take, flux: FluxEmulator, tmp_path: Path) -> None:
     flux.fault(on="download", redirect="?again", times=None)
     error = refused(take, flux, tmp_path, errors.FluxBadImageError)
     assert "redirects more than 3 times" in str(error)
     assert not isinstance(error, AirflowFailException)
 
 
-def test_a_dead_link_is_asked_for_anew(take: Take, flux: FluxEmulator, tmp_path: Path) -> None:
+def test_expired_url_is_renewed(take: Take, flux: FluxEmulator, tmp_path: Path) -> None:
     flux.settings(renew_links=True)
     flux.fault(on="download", http=403)
     assert take()["bytes"] == (tmp_path / "kite.jpeg").stat().st_size
     assert (flux.stats()["submits"], flux.stats()["downloads"]) == (1, 1)
 
 
-def test_links_that_are_all_dead_are_not_asked_for_without_end(take: Take, flux: FluxEmulator, tmp_path: Path) -> None:
+def test_expired_urls_are_renewed_a_limited_number_of_times(take: Take, flux: FluxEmulator, tmp_path: Path) -> None:
     flux.settings(renew_links=True)
     flux.fault(on="download", http=403, times=None)
     error = refused(take, flux, tmp_path, errors.FluxBadImageError)
@@ -160,13 +156,13 @@ def test_links_that_are_all_dead_are_not_asked_for_without_end(take: Take, flux:
 
 
 @pytest.mark.parametrize("code", [401, 403, 404])
-def test_a_host_that_refuses_a_fresh_link_once_loses_no_image(take: Take, flux: FluxEmulator, code: int) -> None:
+def test_new_url_refused_once_is_retried(take: Take, flux: FluxEmulator, code: int) -> None:
     flux.fault(on="download", http=code, times=1)
     assert take()["sha256"]
     assert flux.stats()["submits"] == 1
 
 
-def test_a_delivery_that_never_ends_is_given_up(
+def test_endless_download_fails(
     take: Take, flux: FluxEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery, "DOWNLOAD_TIMEOUT", 0.2)
@@ -175,7 +171,7 @@ def test_a_delivery_that_never_ends_is_given_up(
     assert "took longer than" in str(error)
 
 
-def test_a_link_that_died_for_good(take: Take, flux: FluxEmulator, tmp_path: Path) -> None:
+def test_expired_url_without_a_new_one_fails(take: Take, flux: FluxEmulator, tmp_path: Path) -> None:
     flux.settings(link_ttl=0)
     error = refused(take, flux, tmp_path, errors.FluxImageExpiredError)
     assert isinstance(error, AirflowFailException)
@@ -183,16 +179,14 @@ def test_a_link_that_died_for_good(take: Take, flux: FluxEmulator, tmp_path: Pat
 
 
 @pytest.mark.parametrize("code", [401, 403, 404, 410])
-def test_a_host_that_refuses_a_living_link_is_asked_again_by_a_retry(
-    take: Take, flux: FluxEmulator, tmp_path: Path, code: int
-) -> None:
+def test_valid_url_refused_by_its_host_is_retryable(take: Take, flux: FluxEmulator, tmp_path: Path, code: int) -> None:
     flux.fault(on="download", http=code, times=None)
     error = refused(take, flux, tmp_path, errors.FluxServiceError)
     assert "The image's URL expires at" in str(error)
     assert not isinstance(error, AirflowFailException)
 
 
-def test_an_image_that_was_put_unnoticed_is_found_when_its_link_is_dead(
+def test_stored_image_without_record_is_found_after_its_url_expired(
     flux: FluxEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The store kept it and failed all the same, as one does whose answer is lost."""

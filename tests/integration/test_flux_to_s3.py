@@ -33,7 +33,7 @@ def upload(generation: Any, **arguments: Any) -> tuple[dict[str, Any], bool]:
 @both_gateways
 @pytest.mark.parametrize("waited", [True, False], ids=["waited", "not waited"])
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferrable", "blocking"])
-def test_what_was_generated_lies_in_s3(flux: FluxEmulator, s3: SeaweedFS, waited: bool, deferrable: bool) -> None:
+def test_generated_image_is_uploaded(flux: FluxEmulator, s3: SeaweedFS, waited: bool, deferrable: bool) -> None:
     generation = generated(wait_for_completion=waited)
     told, _ = upload(generation, s3_bucket=s3.bucket, s3_key="a/kite.jpeg", deferrable=deferrable)
     stored = s3.client().get_object(Bucket=s3.bucket, Key="a/kite.jpeg")
@@ -51,7 +51,7 @@ KEYS = ("size?=1", "size?=2", "lot #1", "lot #2", "sku:4711/x", "50%", "50%25", 
 
 
 @pytest.mark.parametrize("bucket", ["flux", None], ids=["s3_bucket", "full URL"])
-def test_every_letter_of_a_key_counts(flux_connection: FluxEmulator, s3: SeaweedFS, bucket: str | None) -> None:
+def test_key_with_special_characters_is_kept(flux_connection: FluxEmulator, s3: SeaweedFS, bucket: str | None) -> None:
     generation, before = generated(), "" if bucket else "s3://flux/"
     for key in KEYS:
         told, _ = upload(generation, s3_bucket=bucket, s3_key=f"{before}{key}.jpeg")
@@ -63,12 +63,14 @@ def test_every_letter_of_a_key_counts(flux_connection: FluxEmulator, s3: Seaweed
 @pytest.mark.parametrize(
     "url", ["S3://flux/kite.jpeg", "s3a://flux/kite.jpeg", "https://flux.s3.us-east-1.amazonaws.com/kite.jpeg"]
 )
-def test_what_the_amazon_provider_takes_for_a_full_url(flux_connection: FluxEmulator, s3: SeaweedFS, url: str) -> None:
+def test_full_urls_are_recognised_as_by_the_amazon_provider(
+    flux_connection: FluxEmulator, s3: SeaweedFS, url: str
+) -> None:
     assert upload(generated(), s3_key=url)[0]["uri"] == "s3://flux/kite.jpeg"
 
 
 @pytest.mark.parametrize("waited", [True, False], ids=["waited", "not waited"])
-def test_the_connection_in_a_uri_is_used_by_who_reads_it_next(
+def test_connection_in_the_uri_is_used_downstream(
     flux_connection: FluxEmulator, s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, waited: bool
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_MINE", json.dumps(s3.connection()))
@@ -88,7 +90,7 @@ def test_the_connection_in_a_uri_is_used_by_who_reads_it_next(
 
 
 @pytest.mark.parametrize("nothing", [None, "None", ""])
-def test_a_skipped_input_is_a_skip(flux_connection: FluxEmulator, s3: SeaweedFS, nothing: Any) -> None:
+def test_skipped_input_skips_the_upload(flux_connection: FluxEmulator, s3: SeaweedFS, nothing: Any) -> None:
     with pytest.raises(AirflowSkipException, match="no image to store"):
         upload(nothing)
 
@@ -98,7 +100,7 @@ def test_a_job_id_alone_is_enough(flux_connection: FluxEmulator, s3: SeaweedFS) 
     assert (told["uri"], told["model"]) == ("s3://flux/kite.jpeg", None)
 
 
-def test_a_dict_that_a_template_turned_into_text(flux: FluxEmulator, s3: SeaweedFS) -> None:
+def test_rendered_result_is_read(flux: FluxEmulator, s3: SeaweedFS) -> None:
     assert upload(str(generated()))[0]["model"] == "flux-dev"
 
 
@@ -120,9 +122,7 @@ def test_an_image_that_is_stored_already_is_copied(flux: FluxEmulator, s3: Seawe
     assert (again["sha256"], again["uri"]) == (generation["sha256"], "s3://flux/copy.jpeg")
 
 
-def test_a_stored_image_that_was_changed_meanwhile_is_not_copied(
-    flux: FluxEmulator, s3: SeaweedFS, tmp_path: Path
-) -> None:
+def test_changed_image_is_not_copied(flux: FluxEmulator, s3: SeaweedFS, tmp_path: Path) -> None:
     generation, other = (generated(output_uri=f"file://{tmp_path}/{seed}.jpeg", seed=seed) for seed in (7, 8))
     (tmp_path / "8.jpeg").replace(tmp_path / "7.jpeg")
     told, _ = upload(generation)
@@ -141,7 +141,7 @@ def test_a_retry_that_finds_its_own_image_succeeds_without_the_api(flux: FluxEmu
         assert second[name] == first[name], name
 
 
-def test_another_object_is_replaced_only_if_told(flux: FluxEmulator, s3: SeaweedFS) -> None:
+def test_other_object_is_replaced_only_with_replace(flux: FluxEmulator, s3: SeaweedFS) -> None:
     s3.client().put_object(Bucket=s3.bucket, Key="kite.jpeg", Body=b"precious")
     generation = generated()
     with pytest.raises(
@@ -154,7 +154,7 @@ def test_another_object_is_replaced_only_if_told(flux: FluxEmulator, s3: Seaweed
     assert s3.client().head_object(Bucket=s3.bucket, Key="kite.jpeg")["ContentLength"] == told["bytes"]
 
 
-def test_s3_arguments_mean_what_they_mean_in_the_amazon_provider(flux: FluxEmulator, s3: SeaweedFS) -> None:
+def test_s3_arguments_are_passed_to_the_upload(flux: FluxEmulator, s3: SeaweedFS) -> None:
     extra = {"CacheControl": "max-age=60", "Metadata": {"team": "kites"}, "ContentType": "image/x-kite"}
     upload(generated(), extra_args=extra, acl_policy="private")
     stored = s3.client().head_object(Bucket=s3.bucket, Key="kite.jpeg")
@@ -162,7 +162,7 @@ def test_s3_arguments_mean_what_they_mean_in_the_amazon_provider(flux: FluxEmula
     assert (stored["Metadata"]["team"], stored["Metadata"]["seed"]) == ("kites", "7")
 
 
-def test_a_key_that_the_customer_keeps_is_used_to_read_too(flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
+def test_customer_key_is_used_for_reads(flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
     secret = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "0123456789abcdef0123456789abcdef"}
     generation = generated()
     first, deferred = upload(generation, extra_args=secret)
@@ -172,16 +172,14 @@ def test_a_key_that_the_customer_keeps_is_used_to_read_too(flux_connection: Flux
     assert json.loads(note)["state"] == "stored"
 
 
-def test_what_is_meant_for_the_image_is_not_said_of_its_receipt(flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
+def test_image_only_arguments_are_not_applied_to_the_receipt(flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
     upload(generated(), extra_args={"CacheControl": "immutable", "Tagging": "public=yes"}, acl_policy="public-read")
     note = s3.client().head_object(Bucket=s3.bucket, Key="kite.jpeg.json")
     assert ("CacheControl" in note, note["ContentType"]) == (False, "application/json")
     assert not s3.client().get_object_tagging(Bucket=s3.bucket, Key="kite.jpeg.json")["TagSet"]
 
 
-def test_its_own_image_that_the_triggerer_stored_is_no_other_object(
-    flux_connection: FluxEmulator, s3: SeaweedFS
-) -> None:
+def test_image_stored_by_the_triggerer_is_recognised(flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
     """Where its event did not arrive, or that of another triggerer did."""
     stored, _ = upload(generated())
     operator = FluxToS3Operator(task_id="upload", generation=stored["id"], s3_key="s3://flux/kite.jpeg")
@@ -189,7 +187,7 @@ def test_its_own_image_that_the_triggerer_stored_is_no_other_object(
     assert told["sha256"] == stored["sha256"]
 
 
-def test_a_moderated_job_s_receipt_says_so(flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
+def test_receipt_records_a_moderated_job(flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
     with pytest.raises(errors.FluxModeratedError):
         upload(generated(prompt="nsfw", wait_for_completion=False))
     note = s3.client().get_object(Bucket=s3.bucket, Key="kite.jpeg.json")["Body"].read()
@@ -207,7 +205,7 @@ def test_a_moderated_job_s_receipt_says_so(flux_connection: FluxEmulator, s3: Se
     ],
     ids=str,
 )
-def test_extra_args_as_a_template_may_render_them(
+def test_rendered_extra_args_are_read(
     flux_connection: FluxEmulator, s3: SeaweedFS, extra: Any, metadata: dict[str, str]
 ) -> None:
     told, _ = upload(generated(), extra_args=extra)
@@ -215,9 +213,7 @@ def test_extra_args_as_a_template_may_render_them(
     assert {"sha256": told["sha256"], **metadata}.items() <= stored["Metadata"].items()
 
 
-def test_a_job_id_of_any_letters_is_found_again_in_s3(
-    flux_connection: FluxEmulator, s3: SeaweedFS, tmp_path: Path
-) -> None:
+def test_uploaded_image_of_any_job_id_is_found(flux_connection: FluxEmulator, s3: SeaweedFS, tmp_path: Path) -> None:
     generation = {**generated(output_uri=f"file://{tmp_path}/x.jpeg"), "id": "jöb\n%7"}
     first, _ = upload(generation)
     (tmp_path / "x.jpeg").unlink()
@@ -244,7 +240,7 @@ def test_a_job_id_of_any_letters_is_found_again_in_s3(
         ({"extra_args": "red"}, "extra_args must be a dict"),
     ],
 )
-def test_bad_input_is_refused_before_anything_is_fetched(
+def test_invalid_input_fails_before_download(
     flux_connection: FluxEmulator, s3: SeaweedFS, arguments: dict[str, Any], says: str
 ) -> None:
     given = {"generation": "abc", **arguments}
@@ -267,7 +263,7 @@ def test_a_broken_image_never_reaches_s3(flux: FluxEmulator, s3: SeaweedFS) -> N
     assert keys == ["kite.jpeg.json"]
 
 
-def test_the_image_is_not_held_in_memory(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_upload_uses_constant_memory(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
     with FluxEmulator(process=True) as flux:  # its own memory does not count
         monkeypatch.setenv("AIRFLOW_CONN_FLUX_DEFAULT", json.dumps(flux.connection()))
         generation = generated()

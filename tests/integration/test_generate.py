@@ -41,7 +41,7 @@ def test_every_request_field_uri_and_connection_is_templated() -> None:
 
 @both_gateways
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_without_output_uri_it_tells_of_the_job_alone(flux: FluxEmulator, deferrable: bool) -> None:
+def test_result_without_output_uri_has_no_image_fields(flux: FluxEmulator, deferrable: bool) -> None:
     told, deferred = run(generate(deferrable=deferrable))
     assert not deferred
     assert (told["status"], told["model"], told["seed"], told["cost"]) == ("Ready", "flux-dev", 7, pytest.approx(2.5))
@@ -53,7 +53,7 @@ def test_without_output_uri_it_tells_of_the_job_alone(flux: FluxEmulator, deferr
 
 @both_gateways
 @pytest.mark.parametrize("way", ["defer_after", "deferred", "blocking"])
-def test_the_image_lies_in_s3(flux: FluxEmulator, s3: SeaweedFS, way: str) -> None:
+def test_image_is_stored_in_s3(flux: FluxEmulator, s3: SeaweedFS, way: str) -> None:
     if way != "defer_after":
         flux.settings(duration=1)
     told, deferred = run(
@@ -78,7 +78,7 @@ def test_the_image_lies_in_s3(flux: FluxEmulator, s3: SeaweedFS, way: str) -> No
     assert json.loads(json.dumps(told)) == told
 
 
-def test_a_folder_gets_a_name_of_task_map_index_and_recipe(flux: FluxEmulator, tmp_path: Path) -> None:
+def test_folder_uri_gets_a_derived_file_name(flux: FluxEmulator, tmp_path: Path) -> None:
     folder = f"file://{tmp_path}/new/folder/"
     names = [
         run(generate(output_uri=folder, **change), map_index)[0]["uri"].removeprefix(folder)
@@ -94,7 +94,7 @@ def test_a_folder_gets_a_name_of_task_map_index_and_recipe(flux: FluxEmulator, t
 
 
 @both_gateways
-def test_rendered_text_is_sent_as_numbers_and_empty_fields_not_at_all(flux: FluxEmulator) -> None:
+def test_rendered_text_is_converted_and_empty_fields_are_omitted(flux: FluxEmulator) -> None:
     run(
         generate(
             width="512", height="256", seed="9", guidance="2.5", steps="", webhook_url="", prompt_upsampling="true"
@@ -111,9 +111,7 @@ def test_rendered_text_is_sent_as_numbers_and_empty_fields_not_at_all(flux: Flux
 
 
 @both_gateways
-def test_parameters_carry_any_other_field_and_one_line_names_those_not_known(
-    flux: FluxEmulator, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unknown_parameters_are_sent_with_one_warning(flux: FluxEmulator, caplog: pytest.LogCaptureFixture) -> None:
     asked = {"aspect_ratio": "16:9", "raw": "true", "invented": "x"}
     run(generate(model="flux-pro-1.1-ultra", width=None, height=None, parameters=asked))
     sent = flux.stats()["jobs"][0]["parameters"]
@@ -124,7 +122,7 @@ def test_parameters_carry_any_other_field_and_one_line_names_those_not_known(
 
 
 @both_gateways
-def test_the_connection_s_gateway_decides_what_is_taken(flux: FluxEmulator) -> None:
+def test_validation_follows_the_connections_gateway(flux: FluxEmulator) -> None:
     # CometAPI wants a prompt; Black Forest Labs wants the image itself, which nobody here can reach.
     operator = generate(prompt=None, image_prompt="https://pictures.invalid/kite.png")
     comet = operator._hook.endpoint.gateway == "cometapi"
@@ -176,7 +174,7 @@ def test_not_waiting_returns_the_job(flux: FluxEmulator) -> None:
         ({"parameters": {"x": float("nan")}}, "cannot be sent as JSON"),
     ],
 )
-def test_bad_input_is_refused_before_money_is_spent(
+def test_invalid_input_fails_before_submit(
     flux_connection: FluxEmulator, s3: SeaweedFS, wrong: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(AirflowFailException, match=says) as caught:
@@ -185,7 +183,7 @@ def test_bad_input_is_refused_before_money_is_spent(
     assert flux_connection.stats()["submit_requests"] == 0
 
 
-def test_an_unreachable_s3_is_found_before_money_is_spent(
+def test_unreachable_s3_fails_before_submit(
     flux_connection: FluxEmulator, unused_port: int, monkeypatch: pytest.MonkeyPatch, s3: SeaweedFS
 ) -> None:
     connection = s3.connection()
@@ -209,7 +207,7 @@ def test_an_unreachable_s3_is_found_before_money_is_spent(
     ],
     ids=["login", "password", "dots", "long"],
 )
-def test_an_s3_that_refuses_the_key_is_found_before_money_is_spent(
+def test_refused_s3_key_fails_before_submit(
     flux_connection: FluxEmulator,
     s3: SeaweedFS,
     monkeypatch: pytest.MonkeyPatch,
@@ -239,7 +237,7 @@ def test_a_failed_job_says_what_a_retry_does(flux: FluxEmulator) -> None:
 
 
 @pytest.mark.parametrize("arguments", [{"deferrable": False}, {"defer_after": 0}, {"defer_after": 60}])
-def test_a_timeout_names_the_job_and_the_money(flux: FluxEmulator, arguments: dict[str, Any]) -> None:
+def test_timeout_names_the_job_and_its_billing(flux: FluxEmulator, arguments: dict[str, Any]) -> None:
     flux.settings(duration=60)
     with pytest.raises(errors.FluxTimeoutError) as caught:
         run(generate(timeout=1, poll_interval=0.2, **arguments))
@@ -249,7 +247,7 @@ def test_a_timeout_names_the_job_and_the_money(flux: FluxEmulator, arguments: di
 
 
 @both_gateways
-def test_polls_that_fail_in_the_triggerer_do_not_matter(flux: FluxEmulator, tmp_path: Path) -> None:
+def test_failed_polls_in_the_triggerer_are_retried(flux: FluxEmulator, tmp_path: Path) -> None:
     flux.settings(duration=1)
     flux.fault(on="poll", http=500, times=2, after=1)
     told, deferred = run(generate(defer_after=0, poll_interval=0.1, output_uri=f"file://{tmp_path}/x.jpeg"))
@@ -284,7 +282,7 @@ def test_a_triggerer_that_cannot_wait_hands_back_to_the_worker(
 
 
 @pytest.mark.parametrize("event", [None, {}, {"outcome": "novel"}, "text"])
-def test_an_event_that_tells_nothing_is_an_error(flux_connection: FluxEmulator, event: Any) -> None:
+def test_unrecognised_event_is_an_error(flux_connection: FluxEmulator, event: Any) -> None:
     with pytest.raises(errors.FluxServiceError, match="unrecognised event"):
         generate().execute_complete(context(), event)
 
@@ -308,7 +306,7 @@ def test_only_what_ends_the_task_is_logged_as_an_error(
     assert "does not bill" in money
 
 
-def test_what_the_triggerer_did_is_told_and_its_image_can_be_stored_again(
+def test_worker_logs_the_triggerers_summary(
     flux: FluxEmulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     operator = generate(defer_after=0, output_uri=f"file://{tmp_path}/folder/x.jpeg")
@@ -332,9 +330,7 @@ def test_what_the_triggerer_did_is_told_and_its_image_can_be_stored_again(
 
 
 @pytest.mark.parametrize("defer_after", [5, 0])
-def test_an_image_beyond_max_bytes_is_refused_and_can_be_taken_later(
-    flux: FluxEmulator, tmp_path: Path, defer_after: int
-) -> None:
+def test_too_large_image_can_be_stored_by_a_retry(flux: FluxEmulator, tmp_path: Path, defer_after: int) -> None:
     flux.settings(duration=1)
     uri = f"file://{tmp_path}/kite.jpeg"
     with pytest.raises(
@@ -350,7 +346,7 @@ def test_an_image_beyond_max_bytes_is_refused_and_can_be_taken_later(
         run(generate(max_bytes=0))
 
 
-def test_an_image_of_another_format_than_its_name_says_is_told(
+def test_misleading_file_extension_is_warned_about(
     flux: FluxEmulator, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("right.jpg", "wrong.png"):
@@ -362,9 +358,7 @@ def test_an_image_of_another_format_than_its_name_says_is_told(
 
 
 @both_gateways
-def test_without_room_at_the_api_no_worker_is_held(
-    flux: FluxEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_task_without_capacity_defers(flux: FluxEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("random.uniform", lambda low, high: 0.01)
     flux.settings(max_active=0)
     operator = generate(output_uri=f"file://{tmp_path}/kite.jpeg")
@@ -382,7 +376,7 @@ def test_without_room_at_the_api_no_worker_is_held(
 
 
 @both_gateways
-def test_waiting_for_room_ends_at_the_timeout(flux: FluxEmulator) -> None:
+def test_waiting_for_capacity_ends_at_the_timeout(flux: FluxEmulator) -> None:
     flux.settings(max_active=0)
     with pytest.raises(errors.FluxRateLimitError, match=r"Nothing was billed.* A retry starts over") as caught:
         run(generate(timeout=0.5))

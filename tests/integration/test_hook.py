@@ -40,7 +40,7 @@ def test_submit_wait_download_as_in_a_task(flux: FluxEmulator, tmp_path: Path) -
 
 
 @both_gateways
-def test_the_async_side(flux: FluxEmulator) -> None:
+def test_async_methods(flux: FluxEmulator) -> None:
     hook = FluxHook()
     job = hook.submit("flux-dev", KITE)
 
@@ -50,9 +50,7 @@ def test_the_async_side(flux: FluxEmulator) -> None:
     assert asyncio.run(both()) == ("Ready", "Ready")
 
 
-def test_a_thousand_triggers_look_a_connection_up_once_and_soon_anew(
-    flux: FluxEmulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_connection_lookup_is_shared_until_it_expires(flux: FluxEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
     lookups = []
 
     async def counted(conn_id: str) -> Any:
@@ -80,9 +78,7 @@ def test_a_thousand_triggers_look_a_connection_up_once_and_soon_anew(
     asyncio.run(lookup_correct_lookup())
 
 
-def test_a_connection_that_cannot_be_found_is_looked_up_again(
-    flux: FluxEmulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_connection_lookup_is_repeated(flux: FluxEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
     async def missing_then_there() -> None:
         monkeypatch.delenv("AIRFLOW_CONN_FLUX_DEFAULT")
         with pytest.raises(errors.FluxConfigurationError, match="There is no Airflow connection 'flux_default'"):
@@ -93,14 +89,14 @@ def test_a_connection_that_cannot_be_found_is_looked_up_again(
     asyncio.run(missing_then_there())
 
 
-def test_errors_that_a_retry_cannot_mend_fail_a_task_for_good(flux: FluxEmulator) -> None:
+def test_permanent_errors_are_not_retried(flux: FluxEmulator) -> None:
     with pytest.raises(AirflowFailException, match="width must be a whole number") as caught:
         FluxHook().submit("flux-dev", {**KITE, "width": "wide"})
     assert isinstance(caught.value, errors.FluxBadRequestError)
 
 
 @both_gateways
-def test_the_test_button_costs_nothing(flux: FluxEmulator) -> None:
+def test_test_button_submits_nothing(flux: FluxEmulator) -> None:
     works, told = FluxHook().test_connection()
     assert works
     assert "The key is valid" in told
@@ -109,7 +105,7 @@ def test_the_test_button_costs_nothing(flux: FluxEmulator) -> None:
 
 
 @pytest.mark.parametrize("gateway", ["cometapi", "bfl"])
-def test_the_test_button_tells_a_wrong_key_from_an_unreachable_host(
+def test_test_button_distinguishes_an_invalid_key_from_an_unreachable_host(
     flux_emulator: FluxEmulator, unused_port: int, monkeypatch: pytest.MonkeyPatch, gateway: str
 ) -> None:
     extra = {"gateway": gateway, "timeout": 2}
@@ -135,7 +131,7 @@ def test_the_test_button_tells_a_wrong_key_from_an_unreachable_host(
         ),
     ],
 )
-def test_the_test_button_explains_a_connection_that_cannot_work(
+def test_test_button_explains_an_unusable_connection(
     flux_emulator: FluxEmulator, monkeypatch: pytest.MonkeyPatch, connection: dict[str, object], says: str
 ) -> None:
     port = flux_emulator.url.rpartition(":")[2]
@@ -157,9 +153,7 @@ def test_the_test_button_explains_a_connection_that_cannot_work(
     ],
     ids=str,
 )
-def test_the_test_button_says_what_the_api_says(
-    flux: FluxEmulator, fault: dict[str, Any], works: bool, says: str
-) -> None:
+def test_test_button_quotes_the_api(flux: FluxEmulator, fault: dict[str, Any], works: bool, says: str) -> None:
     flux.fault(on="any", times=None, **fault)
     found, told = FluxHook().test_connection()
     assert (found, says in told, "key is wrong" in told) == (works, True, False)
@@ -172,7 +166,7 @@ def test_the_test_button_says_what_the_api_says(
         ({"conn_type": "http", "password": "key-123"}, "'flux_default' is of type 'http', not 'flux'"),
     ],
 )
-def test_a_connection_to_create_is_named_and_not_waited_for(
+def test_missing_connection_is_named_and_not_retried(
     monkeypatch: pytest.MonkeyPatch, connection: dict[str, object] | None, says: str
 ) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_FLUX_DEFAULT", raising=False)
@@ -185,9 +179,7 @@ def test_a_connection_to_create_is_named_and_not_waited_for(
     assert "key-123" not in str(caught.value)
 
 
-def test_an_error_is_logged_once_and_not_at_all_where_the_caller_does(
-    flux: FluxEmulator, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_error_is_logged_once(flux: FluxEmulator, caplog: pytest.LogCaptureFixture) -> None:
     faults = []
     for hook in (FluxHook(), FluxHook(log_errors=False)):
         caplog.clear()
@@ -201,7 +193,7 @@ def test_an_error_is_logged_once_and_not_at_all_where_the_caller_does(
     assert len([line for line in caplog.messages if "There is no Airflow connection" in line]) == 1
 
 
-def test_no_connection_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     works, told = FluxHook("flux_nowhere").test_connection()
     assert not works
     assert "flux_nowhere" in told
@@ -222,7 +214,7 @@ def test_no_connection_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"extra": {"gateway": "bfl"}}, "https://api.bfl.ai", "bfl"),
     ],
 )
-def test_how_a_connection_is_read(
+def test_connection_fields_are_read(
     monkeypatch: pytest.MonkeyPatch, connection: dict[str, object], base_url: str, gateway: str
 ) -> None:
     connect(monkeypatch, password="key-123", **connection)
@@ -231,13 +223,13 @@ def test_how_a_connection_is_read(
 
 
 @pytest.mark.parametrize("given", ["198.18.0.0/15, 10.0.0.0/8", ["198.18.0.0/15", "10.0.0.0/8"]])
-def test_the_networks_that_a_connection_allows(monkeypatch: pytest.MonkeyPatch, given: object) -> None:
+def test_allowed_networks_are_read(monkeypatch: pytest.MonkeyPatch, given: object) -> None:
     connect(monkeypatch, password="key-123", extra={"allowed_delivery_networks": given})
     assert [str(network) for network in FluxHook().endpoint.delivery_networks] == ["198.18.0.0/15", "10.0.0.0/8"]
 
 
 @both_gateways
-def test_the_credits_left_are_told_where_the_gateway_does(flux: FluxEmulator) -> None:
+def test_credits_by_gateway(flux: FluxEmulator) -> None:
     flux.settings(credits=42.5)
     if FluxHook().endpoint.gateway == "bfl":
         assert FluxHook().credits() == 42.5

@@ -53,7 +53,7 @@ def base64_of(data: bytes, shown: int = 60) -> str:
 @both_gateways
 @pytest.mark.parametrize("name", ["input_image", "image_prompt", "image"])
 @pytest.mark.parametrize("given", ["data", "base64", "file", "s3"])
-def test_a_local_image_is_sent_as_the_gateway_takes_it(
+def test_local_image_is_sent_in_the_gateways_encoding(
     flux: FluxEmulator, s3: SeaweedFS, tmp_path: Path, name: str, given: str
 ) -> None:
     data = picture()
@@ -72,7 +72,7 @@ def test_a_local_image_is_sent_as_the_gateway_takes_it(
     assert sent(flux, name).startswith(f"data:image/png;base64,{text[:20]}" if is_url else text[:20])
 
 
-def test_base64_is_read_however_it_was_written(flux: FluxEmulator) -> None:
+def test_every_form_of_base64_is_decoded(flux: FluxEmulator) -> None:
     whole = picture()
     data = whole + bytes(-len(whole) % 3) + b"\xfb\xef\xbe\xff\xff\xff\0"
     text, safe = text_of(data), base64.urlsafe_b64encode(data).decode()
@@ -98,7 +98,7 @@ def test_base64_is_read_however_it_was_written(flux: FluxEmulator) -> None:
 
 
 @pytest.mark.parametrize("kind", ["long text", "profile", "phone"])
-def test_an_image_is_sent_untouched_whatever_it_has_beside_its_pixels(flux: FluxEmulator, kind: str) -> None:
+def test_image_bytes_are_sent_unchanged(flux: FluxEmulator, kind: str) -> None:
     text = PngImagePlugin.PngInfo()
     text.add_text("workflow", "x" * 2_000_000, zip=True)
     data = {
@@ -112,13 +112,13 @@ def test_an_image_is_sent_untouched_whatever_it_has_beside_its_pixels(flux: Flux
 
 
 @both_gateways
-def test_a_url_is_passed_on_where_the_api_takes_one(flux: FluxEmulator) -> None:
+def test_url_is_sent_where_the_api_accepts_urls(flux: FluxEmulator) -> None:
     run(edit(input_image=URL))
     assert sent(flux, "input_image") == URL
 
 
 @both_gateways
-def test_a_url_is_fetched_where_the_api_takes_none(flux: FluxEmulator) -> None:
+def test_url_is_downloaded_where_the_api_accepts_base64_only(flux: FluxEmulator) -> None:
     generated, _ = run(FluxGenerateOperator(task_id="first", model="flux-dev", prompt="a pear"))
     url = FluxHook().get_result(generated).sample
     run(edit("flux-pro-1.0-fill", image=url))
@@ -156,7 +156,7 @@ def test_an_earlier_image_is_edited(
     assert (flux.stats()["submits"], flux.stats()["downloads"]) == (2, downloads)
 
 
-def test_a_stored_image_that_was_replaced_is_noticed_before_money_is_spent(flux: FluxEmulator, tmp_path: Path) -> None:
+def test_replaced_input_image_fails_before_submit(flux: FluxEmulator, tmp_path: Path) -> None:
     first = FluxGenerateOperator(
         task_id="first", model="flux-dev", prompt="a pear", output_uri=f"file://{tmp_path}/first.jpeg"
     )
@@ -168,7 +168,7 @@ def test_a_stored_image_that_was_replaced_is_noticed_before_money_is_spent(flux:
 
 
 @both_gateways
-def test_many_images_and_their_order(flux: FluxEmulator, tmp_path: Path) -> None:
+def test_images_keep_their_order(flux: FluxEmulator, tmp_path: Path) -> None:
     (tmp_path / "in.png").write_bytes(picture(300))
     images = [URL, f"file://{tmp_path}/in.png", base64.b64encode(picture(260, "WEBP")).decode()]
     # What mapped tasks return is a sequence of Airflow's own, but no list.
@@ -178,7 +178,7 @@ def test_many_images_and_their_order(flux: FluxEmulator, tmp_path: Path) -> None
         assert (first, second[:8], third[:6]) == (URL, base64_of(picture(300), 8), "UklGR" + third[5])
 
 
-def test_a_list_of_earlier_images_that_a_template_made_json_of(flux: FluxEmulator) -> None:
+def test_rendered_json_list_of_results_is_read(flux: FluxEmulator) -> None:
     told, _ = run(FluxGenerateOperator(task_id="first", model="flux-dev", prompt="a pear"))
     rendered = json.dumps([told, {**told, "seed": None, "reused": True}])
     run(edit("flux-3-image", images=rendered), run_id="run-2")
@@ -186,7 +186,7 @@ def test_a_list_of_earlier_images_that_a_template_made_json_of(flux: FluxEmulato
 
 
 @both_gateways
-def test_an_unknown_model_may_take_what_is_no_image(flux: FluxEmulator) -> None:
+def test_unknown_model_gets_the_value_unchanged(flux: FluxEmulator) -> None:
     client = FluxHook().get_conn()
     fields = {"prompt": "x", "image": "asset-123", "mask": "asset123", "images": ["asset-1"]}
     images = InputImages("flux-9-unheard-of", client, None)
@@ -197,7 +197,7 @@ def test_an_unknown_model_may_take_what_is_no_image(flux: FluxEmulator) -> None:
 
 
 @both_gateways
-def test_everything_that_is_wrong_is_told_at_once_before_money_is_spent(flux: FluxEmulator, tmp_path: Path) -> None:
+def test_all_problems_are_reported_before_submit(flux: FluxEmulator, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image at all")
     cut = base64.b64encode(picture(600, "JPEG", quality=95)[:900]).decode()
     operator = edit(
@@ -229,7 +229,7 @@ def test_everything_that_is_wrong_is_told_at_once_before_money_is_spent(flux: Fl
     assert flux.stats()["submit_requests"] == 0
 
 
-def test_too_large_an_image(flux: FluxEmulator, tmp_path: Path) -> None:
+def test_too_large_image_is_refused(flux: FluxEmulator, tmp_path: Path) -> None:
     (tmp_path / "huge.png").write_bytes(b"x" * (21 * 1024 * 1024))
     wide = picture(4500)
     file = io.BytesIO()
@@ -245,13 +245,13 @@ def test_too_large_an_image(flux: FluxEmulator, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["flux/missing.png", "no-such-bucket/x.png"])
-def test_an_image_that_is_not_there_fails_at_once(flux: FluxEmulator, s3: SeaweedFS, place: str) -> None:
+def test_missing_image_is_not_retried(flux: FluxEmulator, s3: SeaweedFS, place: str) -> None:
     with pytest.raises(AirflowFailException, match=f"s3://{place} does not exist.*steps is not.*Nothing was billed"):
         run(edit(input_image=f"s3://{place}", steps=3))
     assert flux.stats()["submit_requests"] == 0
 
 
-def test_an_image_whose_store_fails_can_be_tried_again(
+def test_store_outage_of_an_input_image_is_retryable(
     flux: FluxEmulator, s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps({**s3.connection(), "password": "wrong"}))
@@ -261,13 +261,13 @@ def test_an_image_whose_store_fails_can_be_tried_again(
     assert flux.stats()["submit_requests"] == 0
 
 
-def test_an_image_that_the_model_does_not_take_is_not_read(flux: FluxEmulator) -> None:
+def test_unsupported_image_is_not_read(flux: FluxEmulator) -> None:
     with pytest.raises(AirflowFailException, match="input_image is not a parameter of flux-dev") as caught:
         run(edit("flux-dev", input_image="file:///missing.png"))
     assert "does not exist" not in str(caught.value)
 
 
-def test_an_input_is_part_of_the_recipe_and_stays_out_of_what_is_written(flux: FluxEmulator, tmp_path: Path) -> None:
+def test_input_image_changes_the_fingerprint_but_is_not_in_the_receipt(flux: FluxEmulator, tmp_path: Path) -> None:
     data = [picture(300), picture(400)]
     state = TaskState()
     for expected, image in ((1, data[0]), (1, data[0]), (2, data[1])):
@@ -290,7 +290,7 @@ def test_a_mask_of_another_size_is_refused(flux: FluxEmulator) -> None:
     run(edit("flux-pro-1.0-fill", image=image, mask=image))
 
 
-def test_a_photo_that_is_stored_on_its_side_takes_an_upright_mask(flux: FluxEmulator) -> None:
+def test_mask_is_compared_with_the_displayed_size(flux: FluxEmulator) -> None:
     def of(size: tuple[int, int], format_: str, orientation: int) -> str:
         exif, file = Image.Exif(), io.BytesIO()
         exif[0x0112] = orientation

@@ -47,7 +47,7 @@ def generate(**arguments: Any) -> FluxGenerateOperator:
 
 
 @both_gateways
-def test_an_image_is_counted_once_and_its_cost_told(
+def test_image_and_cost_are_counted_once(
     flux: FluxEmulator,
     stats: Recorder,
     tmp_path: Path,
@@ -75,7 +75,7 @@ def test_a_cost_that_comes_with_the_result_counts(flux: FluxEmulator, stats: Rec
 
 
 @pytest.mark.skipif(not hasattr(airflow_context, "NEVER_EXPIRE"), reason="needs the task state store of Airflow 3.3")
-def test_a_job_that_is_told_of_again_is_not_paid_again(
+def test_reused_job_counts_no_cost(
     flux_connection: FluxEmulator, stats: Recorder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state = TaskState()
@@ -88,7 +88,7 @@ def test_a_job_that_is_told_of_again_is_not_paid_again(
     assert capsys.readouterr().out.count(f"Paid 4.0 credits for job {told['id']}") == 1
 
 
-def test_the_upload_of_a_job_that_nobody_waited_for_counts_what_was_paid(
+def test_upload_counts_the_cost_of_an_unawaited_job(
     flux_connection: FluxEmulator, stats: Recorder, s3: SeaweedFS
 ) -> None:
     generation, _ = run(generate(wait_for_completion=False))
@@ -109,7 +109,7 @@ def test_the_upload_of_a_job_that_nobody_waited_for_counts_what_was_paid(
         ({"width": 3}, "FluxBadRequestError"),
     ],
 )
-def test_what_failed_is_counted_by_reason(
+def test_failures_are_counted_by_reason(
     flux: FluxEmulator, stats: Recorder, arguments: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises((FluxError, AirflowSkipException)):
@@ -118,7 +118,7 @@ def test_what_failed_is_counted_by_reason(
     assert (name, tags["reason"], tags["model"]) == ("flux.failed", reason, "flux-pro-1.1")
 
 
-def test_metrics_that_cannot_be_sent_fail_no_task(
+def test_metrics_error_does_not_fail_the_task(
     flux_connection: FluxEmulator, stats: Recorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:

@@ -28,7 +28,7 @@ from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from tests.integration.running import context
 
 
-def test_assets_and_aliases_get_the_image_bought_or_found(flux_connection: FluxEmulator, tmp_path: Path) -> None:
+def test_assets_and_aliases_get_new_and_reused_images(flux_connection: FluxEmulator, tmp_path: Path) -> None:
     asset, alias = Asset(name="pear", uri="flux://pear"), AssetAlias("pears")
     for reused in (False, True):
         events = OutletEventAccessors()
@@ -46,7 +46,7 @@ def test_assets_and_aliases_get_the_image_bought_or_found(flux_connection: FluxE
         assert told.get("reused", False) is reused
 
 
-def test_without_a_place_the_assets_get_what_there_is_to_tell(flux_connection: FluxEmulator) -> None:
+def test_assets_get_an_unstored_result(flux_connection: FluxEmulator) -> None:
     asset, events = Asset(name="pear", uri="flux://pear"), OutletEventAccessors()
     for wait in (True, False):
         operator = FluxGenerateOperator(
@@ -57,7 +57,7 @@ def test_without_a_place_the_assets_get_what_there_is_to_tell(flux_connection: F
         assert told["id"]
 
 
-def test_of_a_batch_they_get_the_manifest(flux_connection: FluxEmulator, tmp_path: Path) -> None:
+def test_assets_of_a_batch_get_the_manifest(flux_connection: FluxEmulator, tmp_path: Path) -> None:
     asset, events = Asset(name="pears", uri="flux://pears"), OutletEventAccessors()
     operator = FluxGenerateBatchOperator(
         task_id="generate", model="flux-dev", requests=["a pear"], output_uri=f"file://{tmp_path}", outlets=[asset]
@@ -67,7 +67,7 @@ def test_of_a_batch_they_get_the_manifest(flux_connection: FluxEmulator, tmp_pat
     assert events[asset].extra["stored"] == 1
 
 
-def test_openlineage_finds_the_image_by_itself(flux_connection: FluxEmulator, tmp_path: Path) -> None:
+def test_openlineage_gets_the_image(flux_connection: FluxEmulator, tmp_path: Path) -> None:
     with DAG("pears"):
         operator = FluxGenerateOperator(
             task_id="generate", model="flux-dev", prompt="a pear", output_uri=f"file://{tmp_path}/pear.jpeg"
@@ -98,11 +98,11 @@ def test_datasets_have_the_names_that_openlineage_gives_them(uri: str, dataset: 
 @pytest.mark.parametrize(
     "uri", ["s3://bucket/a/b_1-2.png", "file:///tmp/b.png", "gs://bucket/sku:4711/x=1/b+(2).png", "/tmp/b.png"]
 )
-def test_a_plain_uri_is_the_asset_s_as_it_is(uri: str) -> None:
+def test_plain_uri_is_the_asset_uri(uri: str) -> None:
     assert Asset(asset_uri(uri)).uri == asset_uri(uri) == uri
 
 
-def test_each_place_is_an_asset_of_its_own_that_airflow_s_database_takes() -> None:
+def test_asset_uris_are_unique_and_valid() -> None:
     names = ["lot 1", "lot #1", "lot #2", "lot?b=2&a=1", "lot?a=1&b=2", "lot?", "lot%3F", "lot%253F", "birne-ä", "梨"]
     names += ["long-" + "梨" * 300, "long-" + "梨" * 300 + "1", "k" * 1000, "tab\t", "tab", "\ud83d"]
     assets = [Asset(asset_uri(f"s3://conn@{'b' * 63}/{name}.png")) for name in names]
@@ -114,7 +114,7 @@ def test_each_place_is_an_asset_of_its_own_that_airflow_s_database_takes() -> No
         assert "conn@" not in asset.uri
 
 
-def test_what_airflow_refuses_of_an_event_fails_no_task(
+def test_refused_asset_event_does_not_fail_the_task(
     flux_connection: FluxEmulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Refusing(OutletEventAccessors):
@@ -136,7 +136,7 @@ def test_what_airflow_refuses_of_an_event_fails_no_task(
     assert "ValueError: no such alias" in caplog.text
 
 
-def test_an_event_holds_nothing_that_fails_the_task_when_it_has_ended() -> None:
+def test_asset_event_is_plain_json() -> None:
     asset, events = Asset(name="pear", uri="flux://pear"), OutletEventAccessors()
     operator: Any = SimpleNamespace(outlets=[asset])
     told = {"seed": 2**70, "cost": math.inf, "id": "a\0\ud800", "at": datetime(2026, 9, 28), "bytes": 7, "of": [True]}
@@ -153,7 +153,7 @@ def test_an_event_holds_nothing_that_fails_the_task_when_it_has_ended() -> None:
     }
 
 
-def test_openlineage_that_cannot_be_told_fails_nothing(
+def test_openlineage_error_does_not_fail_the_task(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "airflow.providers.openlineage.extractors", None)
@@ -161,7 +161,7 @@ def test_openlineage_that_cannot_be_told_fails_nothing(
     assert "Could not make the OpenLineage facets" in caplog.text
 
 
-def test_the_link_that_cannot_be_made_fails_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_link_error_does_not_fail_the_page(caplog: pytest.LogCaptureFixture) -> None:
     key = SimpleNamespace(dag_id="dag", run_id="\ud800", task_id="task", map_index=-1)
     assert FluxImageLink().get_link(SimpleNamespace(), ti_key=key) == ""  # type: ignore[arg-type] # it is not used
     assert "UnicodeEncodeError" in caplog.text

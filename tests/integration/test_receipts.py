@@ -108,7 +108,7 @@ def kill(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, after: bool = F
         (S3Store, "put", True),
     ],
 )
-def test_a_worker_that_is_killed_once_the_job_is_known_pays_once(
+def test_killed_worker_after_submit_pays_once(
     storing: Task, flux: FluxEmulator, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, after: bool
 ) -> None:
     if where in (PathStore, S3Store) and (where is S3Store) is not str(storing.uri).startswith("s3"):
@@ -126,7 +126,7 @@ def test_a_worker_that_is_killed_once_the_job_is_known_pays_once(
 
 @pytest.mark.parametrize("policy", ["resubmit", "fail"])
 @pytest.mark.parametrize("accepted", [True, False])
-def test_a_worker_that_is_killed_between_the_submit_and_its_receipt(
+def test_killed_worker_before_the_receipt_leaves_an_orphan(
     task: Task, flux: FluxEmulator, monkeypatch: pytest.MonkeyPatch, policy: str, accepted: bool
 ) -> None:
     kill(monkeypatch, FluxHook, "submit", after=accepted)
@@ -145,7 +145,7 @@ def test_a_worker_that_is_killed_between_the_submit_and_its_receipt(
 
 
 @pytest.mark.parametrize("policy", ["resubmit", "fail"])
-def test_a_submit_whose_answer_was_lost_is_an_orphan(task: Task, flux: FluxEmulator, policy: str) -> None:
+def test_submit_without_response_is_an_orphan(task: Task, flux: FluxEmulator, policy: str) -> None:
     flux.fault(on="submit", drop=True, accept=True)
     says = "may be billed a second time" if policy == "resubmit" else "The task is not retried"
     with pytest.raises(errors.FluxUncertainSubmitError, match=says) as caught:
@@ -160,7 +160,7 @@ def test_a_submit_whose_answer_was_lost_is_an_orphan(task: Task, flux: FluxEmula
         assert (task.receipt()["orphans"], task.receipt()["state"] in ("stored", "submitted")) == (1, True)
 
 
-def test_a_refused_submit_is_no_orphan(task: Task, flux: FluxEmulator) -> None:
+def test_refused_submit_is_not_an_orphan(task: Task, flux: FluxEmulator) -> None:
     flux.fault(on="submit", http=402)
     with pytest.raises(errors.FluxCreditsError):
         task.run()
@@ -169,21 +169,21 @@ def test_a_refused_submit_is_no_orphan(task: Task, flux: FluxEmulator) -> None:
     assert task.receipt()["orphans"] == 0
 
 
-def test_a_clear_after_success_pays_nothing(task: Task, flux: FluxEmulator) -> None:
+def test_clear_after_success_submits_nothing(task: Task, flux: FluxEmulator) -> None:
     first, second = task.run(), task.run()
     assert second["id"] == first["id"]
     assert (first.get("reused"), second["reused"]) == (None, True)
     assert flux.stats()["submits"] == 1
 
 
-def test_a_changed_recipe_or_position_never_inherits_another_s_job(task: Task, flux: FluxEmulator) -> None:
+def test_changed_recipe_or_map_index_reuses_no_job(task: Task, flux: FluxEmulator) -> None:
     first = task.run(map_index=0)
     assert task.run(map_index=0, prompt="a green kite")["id"] != first["id"]
     assert flux.stats()["submits"] == 2
     assert task.receipt()["parameters"]["prompt"] == "a green kite"
 
 
-def test_reuse_across_runs_is_a_choice(storing: Task, flux: FluxEmulator) -> None:
+def test_reuse_policy_across_runs(storing: Task, flux: FluxEmulator) -> None:
     first = storing.run(reuse="always")
     backfill = storing.run("backfill-1", reuse="always")
     assert (backfill["id"], backfill["reused"], backfill["sha256"]) == (first["id"], True, first["sha256"])
@@ -196,7 +196,7 @@ def test_reuse_across_runs_is_a_choice(storing: Task, flux: FluxEmulator) -> Non
     assert flux.stats()["submits"] == 4
 
 
-def test_a_stored_image_that_is_gone_is_taken_again_from_its_job(storing: Task, flux: FluxEmulator) -> None:
+def test_deleted_image_is_downloaded_again_from_its_job(storing: Task, flux: FluxEmulator) -> None:
     first = storing.run(reuse="always")
     storing.delete_image()
     again = storing.run("run-2", reuse="always")
@@ -217,7 +217,7 @@ def test_a_stored_image_that_is_gone_is_taken_again_from_its_job(storing: Task, 
         '{"format": "airflow-provider-flux/receipt", "version": 1, "state": "intent"}',
     ],
 )
-def test_what_is_no_receipt_stops_the_task_before_money_is_spent(task: Task, flux: FluxEmulator, text: str) -> None:
+def test_unreadable_receipt_fails_before_submit(task: Task, flux: FluxEmulator, text: str) -> None:
     if task.uri is None and text in ("", "{", "null"):
         text = '"text"'  # the state store holds JSON and no null
     task.write_receipt(text)
@@ -227,7 +227,7 @@ def test_what_is_no_receipt_stops_the_task_before_money_is_spent(task: Task, flu
     assert flux.stats()["submit_requests"] == 0
 
 
-def test_a_receipt_that_cannot_be_read_is_not_no_receipt(
+def test_failed_receipt_read_prevents_the_submit(
     storing: Task, flux: FluxEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storing.run()
@@ -244,7 +244,7 @@ def test_a_receipt_that_cannot_be_read_is_not_no_receipt(
 
 
 @both_gateways
-def test_a_timeout_does_not_forget_the_job(task: Task, flux: FluxEmulator) -> None:
+def test_retry_after_timeout_resumes_the_job(task: Task, flux: FluxEmulator) -> None:
     flux.settings(duration=3)
     with pytest.raises(errors.FluxTimeoutError, match="resumes the same job and is not billed again"):
         task.run(timeout=1, deferrable=False, execution_timeout=timedelta(seconds=1))
@@ -261,7 +261,7 @@ def test_execution_timeout_ends_the_wait(tmp_path: Path, flux: FluxEmulator, s3:
 
 
 @pytest.mark.parametrize("policy", ["fail", "resubmit"])
-def test_an_image_whose_link_died_is_bought_anew_only_if_told(
+def test_expired_image_is_resubmitted_only_by_policy(
     storing: Task, flux: FluxEmulator, policy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flux.settings(link_ttl=0)
@@ -284,7 +284,7 @@ def test_an_image_whose_link_died_is_bought_anew_only_if_told(
         assert flux.stats()["submits"] == 2
 
 
-def test_a_lost_image_is_bought_anew_of_a_model_that_takes_no_seed(
+def test_expired_image_of_a_model_without_seed_is_resubmitted(
     tmp_path: Path, flux: FluxEmulator, s3: SeaweedFS
 ) -> None:
     flux.settings(link_ttl=0)
@@ -297,7 +297,7 @@ def test_a_lost_image_is_bought_anew_of_a_model_that_takes_no_seed(
     assert task.run(**recipe)["uri"] == task.uri
 
 
-def test_a_link_that_died_is_asked_for_anew_by_id(storing: Task, flux: FluxEmulator) -> None:
+def test_expired_url_is_renewed_by_job_id(storing: Task, flux: FluxEmulator) -> None:
     flux.settings(renew_links=True)
     flux.fault(on="download", http=403)
     storing.run()
@@ -305,7 +305,7 @@ def test_a_link_that_died_is_asked_for_anew_by_id(storing: Task, flux: FluxEmula
     assert (stats["submits"], stats["downloads"]) == (1, 1)
 
 
-def test_a_job_that_the_api_forgot_is_expired(storing: Task, flux: FluxEmulator) -> None:
+def test_job_unknown_to_the_api_is_expired(storing: Task, flux: FluxEmulator) -> None:
     flux.settings(duration=60)
     with pytest.raises(errors.FluxTimeoutError):
         storing.run(timeout=1, deferrable=False)
@@ -316,7 +316,7 @@ def test_a_job_that_the_api_forgot_is_expired(storing: Task, flux: FluxEmulator)
     assert flux.stats()["submits"] == 1
 
 
-def test_failed_and_moderated_jobs_are_submitted_anew(task: Task, flux: FluxEmulator) -> None:
+def test_failed_and_moderated_jobs_are_resubmitted(task: Task, flux: FluxEmulator) -> None:
     flux.fault(on="poll", status="Error")
     with pytest.raises(errors.FluxJobFailedError, match="A retry submits a new job"):
         task.run()
@@ -328,13 +328,13 @@ def test_failed_and_moderated_jobs_are_submitted_anew(task: Task, flux: FluxEmul
     assert flux.stats()["submits"] == 3
 
 
-def test_moderated_may_be_skipped(task: Task, flux: FluxEmulator) -> None:
+def test_moderated_job_skips_by_policy(task: Task, flux: FluxEmulator) -> None:
     for defer_after in (0, 5):
         with pytest.raises(AirflowSkipException, match="Sexual Content"):
             task.run(prompt="nsfw", on_moderated="skip", defer_after=defer_after)
 
 
-def test_s3_down_when_the_image_comes_and_back_at_the_retry(tmp_path: Path, flux: FluxEmulator) -> None:
+def test_retry_stores_the_image_after_an_s3_outage(tmp_path: Path, flux: FluxEmulator) -> None:
     with SeaweedFS(tmp_path / "weed") as server, pytest.MonkeyPatch.context() as patch:
         connection = server.connection()
         connection["extra"]["config_kwargs"]["retries"] = {"total_max_attempts": 1}
@@ -367,7 +367,7 @@ def test_the_triggerer_stores_the_image_and_its_receipt(storing: Task, flux: Flu
     assert told == storing.receipt()["image"], "the same as if the worker had stored it"
 
 
-def test_the_receipt_is_the_image_s_metadata_and_holds_no_secret(storing: Task, flux: FluxEmulator) -> None:
+def test_receipt_has_metadata_and_no_secret(storing: Task, flux: FluxEmulator) -> None:
     hook: Any = {"webhook_url": "https://hooks.example/flux", "webhook_secret": "s3cr3t-hook"}
     told = storing.run("run-7", 2, seed=7, **hook)
     receipt = storing.receipt()
@@ -393,9 +393,7 @@ def test_flux_to_s3_writes_the_receipt_beside_its_image(flux: FluxEmulator, s3: 
         assert (receipt["parameters"]["prompt"], receipt["parameters"]["seed"]) == (RECIPE["prompt"], 7)
 
 
-def test_flux_to_s3_stores_a_paid_image_beside_what_is_no_receipt_and_leaves_that_alone(
-    flux: FluxEmulator, s3: SeaweedFS, tmp_path: Path
-) -> None:
+def test_flux_to_s3_keeps_an_unreadable_receipt(flux: FluxEmulator, s3: SeaweedFS, tmp_path: Path) -> None:
     foreign = b'{"caption": "foreign"}'
     stored = Task("file", tmp_path, s3).run()
     for generation in (stored, stored["id"]):
@@ -407,9 +405,7 @@ def test_flux_to_s3_stores_a_paid_image_beside_what_is_no_receipt_and_leaves_tha
 
 
 @pytest.mark.parametrize("policy", ["reuse", "on_orphan", "on_expired", "on_moderated"])
-def test_a_policy_that_does_not_exist_is_refused(
-    tmp_path: Path, flux: FluxEmulator, s3: SeaweedFS, policy: str
-) -> None:
+def test_unknown_policy_is_refused(tmp_path: Path, flux: FluxEmulator, s3: SeaweedFS, policy: str) -> None:
     arguments: Any = {policy: "perhaps"}
     with pytest.raises(AirflowFailException, match=f"{policy} is 'perhaps'; it must be one of"):
         Task("file", tmp_path, s3).run("run-1", -1, **arguments)
@@ -417,7 +413,7 @@ def test_a_policy_that_does_not_exist_is_refused(
         Task("state", tmp_path, s3).run(reuse="always")
 
 
-def test_without_any_place_for_a_receipt_the_log_says_what_that_means(
+def test_missing_receipt_store_is_logged(
     flux: FluxEmulator, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(FluxGenerateOperator(task_id="generate", **RECIPE))
@@ -425,7 +421,7 @@ def test_without_any_place_for_a_receipt_the_log_says_what_that_means(
     assert told.count("a retry submits (and pays for) a new job") == 1
 
 
-def test_a_receipt_that_could_not_be_written_after_the_submit_is_made_good_with_the_image(
+def test_receipt_lost_after_submit_is_written_with_the_image(
     storing: Task, flux: FluxEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = SidecarReceiptStore.write
@@ -443,7 +439,7 @@ def test_a_receipt_that_could_not_be_written_after_the_submit_is_made_good_with_
 
 
 @pytest.mark.parametrize("ended", [True, False])
-def test_only_a_task_that_ends_says_that_its_job_is_left(
+def test_abandoned_job_is_logged_only_when_the_task_ends(
     flux: FluxEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ended: bool
 ) -> None:
     """Airflow calls on_kill on SIGTERM, which ends no task by itself, and after an execution_timeout, which does."""

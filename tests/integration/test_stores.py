@@ -173,7 +173,7 @@ def in_s3(s3: SeaweedFS) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("earlier", [{"kite.png": b"earlier", "kite.png.json": b"{}"}, {}], ids=["over", "new"])
-def test_a_line_that_breaks_leaves_the_earlier_object_or_none(
+def test_broken_connection_leaves_the_earlier_object_or_none(
     s3: SeaweedFS, line: BreakingLine, image: Path, earlier: dict[str, bytes]
 ) -> None:
     for key, body in earlier.items():
@@ -201,7 +201,7 @@ def buy(s3: SeaweedFS) -> Receipt:
 
 
 @pytest.mark.parametrize("why", ["refused", "silent", "foreign", "newer", "cut off"])
-def test_a_receipt_that_s3_does_not_tell_stops_the_purchase(
+def test_unreadable_receipt_in_s3_prevents_the_submit(
     s3: SeaweedFS, flux_connection: FluxEmulator, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     receipt = Receipt("submitted", fingerprint("flux-dev", {"prompt": "a red kite"}), job=Job("abc")).to_json()
@@ -225,7 +225,7 @@ def test_a_receipt_that_s3_does_not_tell_stops_the_purchase(
     assert in_s3(s3) == {"kite.png.json": body.encode()}
 
 
-def test_without_a_receipt_the_same_purchase_is_made(
+def test_submit_writes_a_receipt_that_prevents_the_next_one(
     s3: SeaweedFS, flux_connection: FluxEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect(s3, monkeypatch)
@@ -258,7 +258,7 @@ def test_a_remote_filesystem_has_the_earlier_file_until_the_new_one_is_whole(tmp
     assert store.read_sidecar(100) == Sidecar.of(b"{1}")
 
 
-def test_many_threads_share_a_client_and_the_connection_s_own_configuration_stays(
+def test_shared_s3_client_keeps_the_connection_configuration(
     s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = S3Store(s3.bucket, "kite.png", "aws_default")
@@ -284,7 +284,7 @@ def test_many_threads_share_a_client_and_the_connection_s_own_configuration_stay
     assert config.max_pool_connections == 50
 
 
-def test_what_is_nobody_s_is_kept_from_a_file_that_is_nobody_s_either(s3: SeaweedFS, tmp_path: Path) -> None:
+def test_replace_false_keeps_an_object_without_job_id(s3: SeaweedFS, tmp_path: Path) -> None:
     s3.client().put_object(Bucket=s3.bucket, Key="kite.png", Body=b"precious")
     image = tmp_path / "kite.png"
     image.write_bytes(b"another")
@@ -329,7 +329,7 @@ class RefusingS3(BaseHTTPRequestHandler):
         (500, "InternalError", FluxStoreError),
     ],
 )
-def test_only_an_outage_of_s3_is_worth_a_retry(
+def test_s3_configuration_errors_are_not_retried(
     s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, status: int, code: str, error: type[Exception] | None
 ) -> None:
     handler = type("Handler", (RefusingS3,), {"status": status, "code": code})
@@ -367,7 +367,7 @@ def no_credentials(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         ("aws_default", {"role_arn": "arn:x", "assume_role_method": "by_magic"}, "by_magic"),
     ],
 )
-def test_missing_credentials_are_no_outage(
+def test_missing_credentials_are_not_retried(
     no_credentials: SeaweedFS,
     monkeypatch: pytest.MonkeyPatch,
     conn_id: str | None,
@@ -383,7 +383,7 @@ def test_missing_credentials_are_no_outage(
         open_store("s3://flux/kite.png", conn_id).check()
 
 
-def test_an_input_image_without_credentials_is_no_outage(
+def test_input_image_without_credentials_is_not_retried(
     no_credentials: SeaweedFS, flux_connection: FluxEmulator
 ) -> None:
     images = InputImages("flux-kontext-pro", FluxHook().get_conn(), "aws_default")
@@ -404,7 +404,7 @@ class Bucketed(MemoryFileSystem):
         return super().info(path, **kwargs)
 
 
-def test_a_missing_bucket_is_found_before_money_is_spent_wherever_it_is() -> None:
+def test_missing_bucket_fails_before_submit() -> None:
     attach("gcs", fs=Bucketed())
     with pytest.raises(FluxStoreConfigurationError, match="There is no bucket 'typo'"):
         open_store("gcs://typo/kite.png", None).check()
@@ -422,7 +422,7 @@ def test_a_missing_bucket_is_found_before_money_is_spent_wherever_it_is() -> Non
     ],
     ids=["connection", "library", "credentials", "outage"],
 )
-def test_a_filesystem_that_lacks_something_is_no_outage(
+def test_unusable_filesystem_is_not_retried(
     monkeypatch: pytest.MonkeyPatch, problem: Exception | None, error: type[Exception]
 ) -> None:
     def get_fs(_: str, conn_id: str) -> Any:
@@ -434,7 +434,7 @@ def test_a_filesystem_that_lacks_something_is_no_outage(
         open_store("memory://mine@images/kite.png", None).check()
 
 
-def test_the_connection_in_a_uri_stays_in_it(s3: SeaweedFS, tmp_path: Path) -> None:
+def test_uri_keeps_its_connection_id(s3: SeaweedFS, tmp_path: Path) -> None:
     for uri in ("s3://mine@flux/a/kite.png", f"file://mine@{tmp_path}/a/kite.png"):
         store = open_store(uri, "aws_default")
         assert store.uri == uri
@@ -443,7 +443,7 @@ def test_the_connection_in_a_uri_stays_in_it(s3: SeaweedFS, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("before", ["", "file://", "file://localhost", "file:///", "file://mine@", "local://"])
-def test_a_file_is_where_its_uri_says(tmp_path: Path, image: Path, before: str) -> None:
+def test_file_uri_maps_to_its_path(tmp_path: Path, image: Path, before: str) -> None:
     names = ("lot #1?.png", "50%41:ä.png")
     for name in names:
         store = open_store(f"{before}{tmp_path}/images/{name}", None)
@@ -456,7 +456,7 @@ def test_a_file_is_where_its_uri_says(tmp_path: Path, image: Path, before: str) 
 @pytest.mark.parametrize(
     "uri", ["file:///tmp/kite#", "file:///tmp/ki\nte.png", "//host/kite.png", "gs://me:secret@b/k.png"]
 )
-def test_a_uri_that_would_be_read_as_another_is_refused(uri: str) -> None:
+def test_ambiguous_uri_is_refused(uri: str) -> None:
     with pytest.raises(FluxStoreConfigurationError) as caught:
         open_store(uri, None)
     assert "secret" not in str(caught.value)

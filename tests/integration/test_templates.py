@@ -146,7 +146,7 @@ def test_any_json_as_a_request_is_sent_as_its_text_or_refused(
             assert is_right(sent, meant), number
 
 
-def test_a_prompt_in_each_way_is_sent_over_http(flux_connection: FluxEmulator) -> None:
+def test_prompt_from_every_source_is_sent(flux_connection: FluxEmulator) -> None:
     scene = '{"scene": "a fig",  "prompt": "x"}'
     for native in (False, True):
         for make in (
@@ -180,7 +180,7 @@ def test_a_template_that_renders_to_nothing_is_refused(
 
 
 @pytest.mark.parametrize("native", [False, True])
-def test_nothing_within_a_field_is_refused_by_its_place(
+def test_empty_template_within_a_field_is_named_by_its_path(
     flux_connection: FluxEmulator, tmp_path: Path, native: bool
 ) -> None:
     edit = {"model": "flux-2-pro", "prompt": "at night"}
@@ -213,7 +213,7 @@ def test_nothing_within_a_field_is_refused_by_its_place(
     assert flux_connection.stats()["submit_requests"] == 0
 
 
-def test_what_the_author_left_out_is_not_sent(flux_connection: FluxEmulator) -> None:
+def test_unset_fields_are_not_sent(flux_connection: FluxEmulator) -> None:
     operator, about = render(
         lambda xcom: generate(
             model="flux-2-pro",
@@ -259,7 +259,7 @@ def test_numbers_and_policies_are_templates(flux_connection: FluxEmulator, tmp_p
     assert (options.defer_after, options.timeout, request["prompt_upsampling"]) == (0, 77.5, False)
 
 
-def test_a_size_that_is_none_loses_no_image_that_is_paid_for(flux_connection: FluxEmulator, tmp_path: Path) -> None:
+def test_invalid_max_bytes_after_submit_loses_no_image(flux_connection: FluxEmulator, tmp_path: Path) -> None:
     job = generate(prompt="a pear", parameters=SMALL).execute(context())
     uri = f"file://{tmp_path}/x.jpeg"
     operator, about = render(

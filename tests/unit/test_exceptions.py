@@ -40,7 +40,7 @@ TRANSIENT = [
 
 
 @pytest.mark.parametrize("cls", PERMANENT)
-def test_what_a_retry_cannot_mend_is_not_retried(cls: type[errors.FluxError]) -> None:
+def test_permanent_error_fails_the_task(cls: type[errors.FluxError]) -> None:
     with pytest.raises(cls) as caught, airflow_errors(lambda error: AGAIN if error.retryable else ""), airflow_errors():
         raise cls("It broke.", job_id="abc")
     assert isinstance(caught.value, AirflowFailException)
@@ -50,7 +50,7 @@ def test_what_a_retry_cannot_mend_is_not_retried(cls: type[errors.FluxError]) ->
 
 
 @pytest.mark.parametrize("cls", TRANSIENT)
-def test_what_a_retry_may_mend_says_what_the_retry_does(cls: type[errors.FluxError]) -> None:
+def test_retryable_error_names_what_the_retry_does(cls: type[errors.FluxError]) -> None:
     with pytest.raises(cls) as caught, airflow_errors(lambda error: AGAIN if error.retryable else ""):
         raise cls("It broke.", job_id="abc")
     assert not isinstance(caught.value, AirflowFailException)
@@ -69,13 +69,13 @@ def test_what_a_retry_may_mend_says_what_the_retry_does(cls: type[errors.FluxErr
         (errors.FluxModeratedError("It broke.", job_id="abc"), True, ""),
     ],
 )
-def test_what_a_retry_of_the_generation_does(error: errors.FluxError, has_receipt: bool, says: str) -> None:
+def test_retry_sentence_of_each_error(error: errors.FluxError, has_receipt: bool, says: str) -> None:
     told = retry_sentence(error, has_receipt, "resubmit")
     assert says in told
     assert bool(told) is bool(says)
 
 
-def test_the_log_has_one_line_for_each_fault_and_one_for_the_money(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_has_a_line_per_fault_and_one_for_the_billing(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(errors.FluxBadRequestError), airflow_errors(lambda error: AGAIN), airflow_errors():
         build_request("flux-dev", {"prompt": "a pear", "width": "wide", "steps": 5000})
     lines = [(record.levelno, record.getMessage()) for record in caplog.records]
@@ -86,7 +86,7 @@ def test_the_log_has_one_line_for_each_fault_and_one_for_the_money(caplog: pytes
     assert money.startswith("Nothing was billed. Correct the parameters")
 
 
-def test_a_batch_s_faults_are_logged_beyond_those_that_its_message_lists(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_lists_more_faults_than_the_message(caplog: pytest.LogCaptureFixture) -> None:
     faults = [f"request {index}: no" for index in range(150)]
     with pytest.raises(errors.FluxBadRequestError), airflow_errors():
         raise errors.FluxBadRequestError("150 problems: request 0: no ...", faults=faults)
@@ -94,7 +94,7 @@ def test_a_batch_s_faults_are_logged_beyond_those_that_its_message_lists(caplog:
 
 
 @pytest.mark.parametrize("cls", [errors.FluxUnsafeUrlError, errors.FluxServiceError])
-def test_what_caused_an_error_is_not_shown(cls: type[errors.FluxError]) -> None:
+def test_cause_of_an_error_is_hidden(cls: type[errors.FluxError]) -> None:
     def fetch() -> None:
         try:
             raise ValueError("https://delivery.bfl.ai/x.png?sig=secret")
@@ -110,12 +110,12 @@ def test_what_caused_an_error_is_not_shown(cls: type[errors.FluxError]) -> None:
 
 
 @pytest.mark.parametrize("cls", [*PERMANENT, *TRANSIENT])
-def test_an_error_survives_the_trigger_s_event(cls: type[errors.FluxError]) -> None:
+def test_error_round_trip_through_an_event(cls: type[errors.FluxError]) -> None:
     error = cls("It broke.", job_id="abc")
     again = errors.error_from_dict(error.to_dict())
     assert type(again) is cls
     assert (str(again), again.job_id) == (str(error), "abc")
 
 
-def test_an_unknown_error_in_an_event_is_still_an_error() -> None:
+def test_unknown_error_class_becomes_a_service_error() -> None:
     assert type(errors.error_from_dict({"error": "FluxNovelError"})) is errors.FluxServiceError

@@ -77,30 +77,30 @@ def size_of(data: bytes) -> tuple[int, int]:
     return picture.width, picture.height
 
 
-def test_every_kind_of_image_is_one() -> None:
+def test_every_kind_of_image_is_accepted() -> None:
     assert {size_of(data) for data in PNGS + JPEGS + WEBPS} == {SIZE}
 
 
 @given(IMAGES, st.binary() | IMAGES.map(lambda image: image[1:]) | IMAGES)
-def test_bytes_behind_the_end_do_no_harm(image: bytes, rest: bytes) -> None:
+def test_trailing_bytes_are_ignored(image: bytes, rest: bytes) -> None:
     assert size_of(image + rest) == SIZE
 
 
 @given(IMAGES, st.data())
-def test_an_image_that_is_cut_anywhere_is_refused(image: bytes, data: st.DataObject) -> None:
+def test_truncated_image_is_refused(image: bytes, data: st.DataObject) -> None:
     with pytest.raises((BrokenImageError, NotAnImageError)):
         size_of(image[: data.draw(st.integers(0, len(image) - 1))])
 
 
 @given(st.sampled_from(PNGS + JPEGS), st.data())
-def test_a_cut_image_is_refused_whatever_fills_it_up(image: bytes, data: st.DataObject) -> None:
+def test_truncated_image_with_padding_is_refused(image: bytes, data: st.DataObject) -> None:
     cut = data.draw(st.integers(len(image) // 2, len(image) - 13))
     with pytest.raises(BrokenImageError):
         size_of(image[:cut] + data.draw(st.sampled_from([b"\0", b"\xff"])) * (len(image) - cut))
 
 
 @given(IMAGES, st.data())
-def test_what_is_damaged_is_refused_in_one_way_or_taken(image: bytes, data: st.DataObject) -> None:
+def test_corrupt_image_raises_only_known_errors(image: bytes, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(image) - 1))
     damaged = image[:at] + data.draw(st.binary(min_size=1, max_size=8)) + image[at + data.draw(st.integers(0, 8)) :]
     with contextlib.suppress(BrokenImageError, NotAnImageError):
@@ -111,7 +111,7 @@ TEXTS = ("tEXt", "zTXt", "iTXt", "iCCP", "eXIf", "tIME", "pHYs", "gAMA", "cHRM",
 
 
 @given(st.sampled_from(PNGS), st.sampled_from(TEXTS), st.binary(), st.none() | st.just(7), st.data())
-def test_no_chunk_beside_the_pixels_makes_a_png_bad(
+def test_ancillary_png_chunks_are_ignored(
     image: bytes, name: str, content: bytes, crc: int | None, data: st.DataObject
 ) -> None:
     places, at = [], 8
@@ -128,7 +128,7 @@ def test_no_chunk_beside_the_pixels_makes_a_png_bad(
     st.sampled_from([b"", b"JFIF\0", b"Exif\0\0", b"ICC_PROFILE\0", b"MPF\0II*\0", b"Photoshop 3.0\0", b"Adobe"]),
     st.binary() | IMAGES,
 )
-def test_no_segment_beside_the_pixels_makes_a_jpeg_bad(image: bytes, marker: int, begin: bytes, content: bytes) -> None:
+def test_ancillary_jpeg_segments_are_ignored(image: bytes, marker: int, begin: bytes, content: bytes) -> None:
     content = begin + content
     segment = bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
     for at in (2, image.rindex(b"\xff\xda")):
@@ -136,7 +136,7 @@ def test_no_segment_beside_the_pixels_makes_a_jpeg_bad(image: bytes, marker: int
 
 
 @given(st.sampled_from(WEBPS), st.sampled_from([b"EXIF", b"XMP ", b"ICCP", b"C2PA"]), st.binary(), st.booleans())
-def test_no_chunk_beside_the_pixels_makes_a_webp_bad(image: bytes, name: bytes, content: bytes, honest: bool) -> None:
+def test_ancillary_webp_chunks_are_ignored(image: bytes, name: bytes, content: bytes, honest: bool) -> None:
     length = len(content) if honest else 2**31
     added = name + struct.pack("<I", length) + content + b"\0" * (len(content) % 2)
     size = struct.pack("<I", len(image) + len(added) - 8)
@@ -158,7 +158,7 @@ def big_text(kind: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["zTXt", "iTXt", "iCCP", "many"])
-def test_a_png_may_say_as_much_as_it_likes(kind: str) -> None:
+def test_png_with_large_texts_is_accepted(kind: str) -> None:
     data = encode("PNG", **big_text(kind))
     with pytest.raises(ValueError, match="MAX_TEXT"), PIL.Image.open(io.BytesIO(data)) as image:
         image.load()
@@ -189,7 +189,7 @@ def webp_of(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("make", [png_of, jpeg_of, jpeg_with_two_frames, webp_of])
-def test_a_small_file_that_claims_to_be_huge_takes_no_memory(
+def test_false_dimensions_allocate_no_memory(
     make: Callable[[int, int], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Any] = []
@@ -211,7 +211,7 @@ def exif(orientation: int, order: str = "<") -> bytes:
 
 @pytest.mark.parametrize("format_", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_lies_as_exif_says(format_: str, orientation: int) -> None:
+def test_exif_orientation_is_read(format_: str, orientation: int) -> None:
     # Its upper left quarter is white; where is it when the picture is upright?
     source = PIL.Image.new("RGB", (64, 32))
     source.paste("white", (0, 0, 32, 16))
@@ -228,13 +228,13 @@ def test_a_picture_lies_as_exif_says(format_: str, orientation: int) -> None:
 
 
 @given(st.binary() | st.binary().map(lambda rest: exif(6)[: len(rest)] + rest) | st.integers(9, 65535).map(exif))
-def test_exif_that_makes_no_sense_leaves_the_picture_as_it_is(content: bytes) -> None:
+def test_invalid_exif_is_ignored(content: bytes) -> None:
     picture = examine(encode("JPEG", exif=content))
     assert (picture.width, picture.height) == SIZE
     assert picture.displayed in (SIZE, SIZE[::-1])
 
 
-def test_threads_do_not_disturb_each_other_or_the_process() -> None:
+def test_verification_is_thread_safe() -> None:
     before = (PIL.PngImagePlugin.MAX_TEXT_CHUNK, PIL.Image.MAX_IMAGE_PIXELS, list(warnings.filters))
     good, bad, wrong = encode("PNG", **big_text("zTXt")), png_of(60_000, 60_000), []
 

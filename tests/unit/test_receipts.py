@@ -30,7 +30,7 @@ WHOLE = Receipt(
 WHOLE = WHOLE.with_unused(Job("def"), WHOLE.run)
 
 
-def test_what_was_written_is_read() -> None:
+def test_receipt_round_trip() -> None:
     assert read_receipt(WHOLE.to_json(), "here") == WHOLE
     assert read_receipt(Receipt("intent", "f00d").to_json().encode(), "here") == Receipt("intent", "f00d")
     newer = {**json.loads(WHOLE.to_json()), "a_field_of_a_later_release": 1}
@@ -49,14 +49,14 @@ def test_a_receipt_of_an_earlier_release_is_read() -> None:
     "field", ["state", "fingerprint", "run", "job", "image", "orphans", "version", "format", "duplicates"]
 )
 @pytest.mark.parametrize("value", [None, [7], 1.5, -1, {"x": 1}])
-def test_a_damaged_field_is_found(field: str, value: Any) -> None:
+def test_corrupt_field_is_refused(field: str, value: Any) -> None:
     damaged = {**json.loads(WHOLE.to_json()), field: value}
     with pytest.raises(FluxReceiptError, match=r"^here"):
         read_receipt(json.dumps(damaged), "here")
 
 
 @pytest.mark.parametrize("run", [{"dag_id": 1}, {"map_index": "3"}, {"run_id": ["run"]}])
-def test_a_damaged_run_is_not_another_run(run: dict[str, Any]) -> None:
+def test_corrupt_run_is_refused(run: dict[str, Any]) -> None:
     whole = json.loads(WHOLE.to_json())
     with pytest.raises(FluxReceiptError, match="invalid run"):
         read_receipt(json.dumps({**whole, "run": {**whole["run"], **run}}), "here")

@@ -166,7 +166,7 @@ def test_submit_decision_table(state: str, reuse: str, run: str, end: str, on_or
 
 @pytest.mark.parametrize("reuse", ["run", "always", "never"])
 @pytest.mark.parametrize("found", ["submitted", "stored"])
-def test_two_images_of_a_mapped_task_in_one_place_are_refused(found: str, reuse: str) -> None:
+def test_mapped_images_with_one_destination_are_refused(found: str, reuse: str) -> None:
     other = replace(earlier(found, replace(RUN, map_index=4)), fingerprint="f00d")
     hook, receipts = Hook(), Receipts(other.to_json())
     with pytest.raises(
@@ -179,7 +179,7 @@ def test_two_images_of_a_mapped_task_in_one_place_are_refused(found: str, reuse:
 
 @pytest.mark.parametrize(("found", "says"), [("stored", "holds the image of"), ("submitted", "is reserved for")])
 @pytest.mark.parametrize("print_", [fingerprint("flux-dev", REQUEST), "f00d"])
-def test_what_another_run_has_in_this_place_is_named_before_it_goes_or_stays(
+def test_image_of_another_run_is_named_when_replaced_or_kept(
     caplog: pytest.LogCaptureFixture, found: str, says: str, print_: str
 ) -> None:
     other = replace(earlier(found, replace(RUN, run_id="run-2")), fingerprint=print_)
@@ -206,14 +206,14 @@ def test_replace_false_keeps_an_object_without_a_receipt_and_takes_ones_own() ->
 
 @pytest.mark.parametrize("reuse", ["run", "always", "never"])
 @pytest.mark.parametrize("found", [None, *(state for state, *_ in ROWS)])
-def test_another_recipe_or_none_is_bought_whatever_the_policies(found: str | None, reuse: str) -> None:
+def test_other_recipe_is_submitted_under_every_policy(found: str | None, reuse: str) -> None:
     other = replace(earlier(found), fingerprint="f00d") if found else None
     hook, receipts = Hook(), Receipts(other.to_json() if other else None)
     receipt = submission(receipts, reuse=reuse, on_orphan="fail", on_expired="fail").get_or_submit(hook)
     assert (hook.requests, receipt.paid_job.id, receipt.orphans) == ([REQUEST], "new", 0)
 
 
-def test_an_image_that_is_not_where_its_receipt_says_is_taken_from_its_job() -> None:
+def test_missing_image_is_resumed_from_its_job() -> None:
     hook = Hook()
     receipt = submission(Receipts(earlier("stored").to_json()), holds=False).get_or_submit(hook)
     assert (receipt.state, receipt.paid_job.id, hook.requests) == ("submitted", "old", [])
@@ -225,7 +225,7 @@ def test_an_image_that_is_not_where_its_receipt_says_is_taken_from_its_job() -> 
     assert not hook.requests
 
 
-def test_an_image_that_was_put_before_its_receipt_knew_is_found() -> None:
+def test_stored_image_without_record_is_found() -> None:
     receipts, hook = Receipts(replace(earlier("submitted"), image=IMAGE).to_json()), Hook()
     assert submission(receipts).get_or_submit(hook).state == "stored"
     assert (read_receipt(receipts.text or "", "here").state, hook.requests) == ("stored", [])
@@ -233,7 +233,7 @@ def test_an_image_that_was_put_before_its_receipt_knew_is_found() -> None:
 
 @pytest.mark.parametrize("reuse", ["run", "always", "never"])
 @pytest.mark.parametrize("change", [{"version": 2}, {"format": "another"}, {"state": "novel"}, {"job": None}])
-def test_what_is_no_receipt_of_this_version_stops_every_policy(change: dict[str, Any], reuse: str) -> None:
+def test_unreadable_receipt_prevents_the_submit_under_every_policy(change: dict[str, Any], reuse: str) -> None:
     text = json.dumps({**json.loads(earlier("submitted").to_json()), **change})
     hook, receipts = Hook(), Receipts(text)
     with pytest.raises(FluxReceiptError, match=r"memory\.json is .*Nothing was billed"):
@@ -248,9 +248,7 @@ def test_what_is_no_receipt_of_this_version_stops_every_policy(change: dict[str,
         (errors.FluxJobNotFoundError("gone", job_id="old"), 7),
     ],
 )
-def test_a_lost_image_is_bought_again_with_its_seed_unless_that_was_moderated(
-    error: errors.FluxError, seed: int | None
-) -> None:
+def test_expired_image_is_resubmitted_with_its_seed_unless_moderated(error: errors.FluxError, seed: int | None) -> None:
     receipts, hook = Receipts(earlier("submitted").to_json()), Hook()
     with pytest.raises(type(error)), failure_recorded(receipts, "resubmit"):
         raise error
@@ -259,7 +257,7 @@ def test_a_lost_image_is_bought_again_with_its_seed_unless_that_was_moderated(
 
 
 @pytest.mark.parametrize("on_orphan", ["fail", "resubmit"])
-def test_a_submit_whose_answer_was_lost_is_tried_again_only_if_told(on_orphan: str) -> None:
+def test_uncertain_submit_is_retried_only_by_policy(on_orphan: str) -> None:
     receipts = Receipts(None)
     for reuse in ("run", "never"):
         with pytest.raises(errors.FluxUncertainSubmitError) as caught:
@@ -289,7 +287,7 @@ class Meanwhile(Hook):
         self.during = during  # type: ignore[method-assign]  # a stub
 
 
-def test_a_fresh_claim_of_another_process_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_valid_claim_of_another_process_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever it is: its job is found, and nothing is submitted, nothing is an orphan."""
     for run in (RUN, OTHER):
         receipts = Receipts(replace(earlier("intent", run), claim=new_claim(60)).to_json())
@@ -307,7 +305,7 @@ def test_a_fresh_claim_of_another_process_is_waited_for(monkeypatch: pytest.Monk
         assert len(waits) == 3
 
 
-def test_a_claim_that_has_ended_is_an_orphan() -> None:
+def test_expired_claim_is_an_orphan() -> None:
     for claim in (None, new_claim(-1)):
         receipts, hook = Receipts(replace(earlier("intent"), claim=claim).to_json()), Hook()
         with pytest.raises(errors.FluxOrphanError):
@@ -315,7 +313,7 @@ def test_a_claim_that_has_ended_is_an_orphan() -> None:
         assert submission(receipts).get_or_submit(hook).orphans == EARLIER.orphans + 1
 
 
-def test_of_two_processes_that_claim_at_once_one_submits() -> None:
+def test_one_of_two_concurrent_claims_submits() -> None:
     """The other one reads before the claim and writes after it."""
     first, second = Receipts(None), Hook()
     other = first.another()
@@ -333,7 +331,7 @@ def test_of_two_processes_that_claim_at_once_one_submits() -> None:
     assert found.paid_by_other_than(RUN) == OTHER
 
 
-def test_a_claim_that_was_lost_is_noticed_before_the_request_goes_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_claim_prevents_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that is stopped between claim and request, for longer than its claim lasts."""
     receipts, hook, thawed = Receipts(None), Hook(), Hook()
     real = thawed.submit
@@ -351,7 +349,7 @@ def test_a_claim_that_was_lost_is_noticed_before_the_request_goes_out(monkeypatc
     assert found.paid_by_other_than(RUN) == OTHER
 
 
-def test_a_job_that_comes_out_of_a_frozen_request_is_kept_beside_the_one_that_took_its_place(
+def test_job_of_a_suspended_process_is_recorded_as_unused(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     receipts = Receipts(None)
@@ -368,7 +366,7 @@ def test_a_job_that_comes_out_of_a_frozen_request_is_kept_beside_the_one_that_to
     assert (found.unused_cost(RUN), found.unused_cost(OTHER)) == (4.0, 0)
 
 
-def test_a_job_takes_the_place_of_a_claim_that_overtook_it() -> None:
+def test_job_replaces_a_later_claim() -> None:
     """The process that claimed it finds the job before it sends, or after."""
     receipts = Receipts(None)
 
@@ -381,7 +379,7 @@ def test_a_job_takes_the_place_of_a_claim_that_overtook_it() -> None:
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt(), errors.FluxUncertainSubmitError("lost")])
-def test_a_claim_is_given_up_when_the_submit_ends_in_any_way(end: BaseException) -> None:
+def test_claim_is_released_however_the_submit_ends(end: BaseException) -> None:
     receipts = Receipts(None)
 
     def fail() -> None:

@@ -32,7 +32,7 @@ def _keep_busy(until: float) -> None:
 
 
 @pytest.mark.parametrize("busy", [0.0, 3.0])
-def test_a_timeout_ends_it_when_it_has_cleaned_up(busy: float) -> None:
+def test_timeout_waits_for_the_cleanup(busy: float) -> None:
     ended: list[str] = []
 
     async def work() -> None:
@@ -44,7 +44,7 @@ def test_a_timeout_ends_it_when_it_has_cleaned_up(busy: float) -> None:
     assert ended == ["cancelled", "cleaned up"]
 
 
-def test_its_result_and_its_error_are_those_of_the_coroutine() -> None:
+def test_result_and_error_are_passed_through() -> None:
     async def work(fails: bool) -> str:
         if fails:
             raise LookupError("no pear")

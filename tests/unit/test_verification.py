@@ -24,7 +24,7 @@ def encode(format_: str, size: tuple[int, int] = (96, 64)) -> bytes:
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_what_the_file_is_comes_from_the_file(format_: str, tmp_path: Path) -> None:
+def test_properties_are_read_from_the_file(format_: str, tmp_path: Path) -> None:
     data, path = encode(format_), tmp_path / "x"
     image = save_verified(iter([data[:10], data[10:]]), path, "abc")
     assert (image.format, image.width, image.height) == (format_.lower(), 96, 64)
@@ -35,7 +35,7 @@ def test_what_the_file_is_comes_from_the_file(format_: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("format_", FORMATS)
 @pytest.mark.parametrize("missing", [1, 2, 3, 12, 100, 0.5, 0.9])
-def test_a_cut_off_image_is_refused_wherever_it_is_cut(format_: str, missing: float, tmp_path: Path) -> None:
+def test_truncated_download_is_refused(format_: str, missing: float, tmp_path: Path) -> None:
     data = encode(format_)
     cut = int(len(data) * missing) if isinstance(missing, float) else missing
     with pytest.raises(FluxBadImageError, match="Job abc is finished and was billed"):
@@ -43,11 +43,11 @@ def test_a_cut_off_image_is_refused_wherever_it_is_cut(format_: str, missing: fl
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_bytes_after_the_end_do_no_harm(format_: str, tmp_path: Path) -> None:
+def test_trailing_bytes_of_a_download_are_ignored(format_: str, tmp_path: Path) -> None:
     assert save_verified([encode(format_) + b"\n"], tmp_path / "x", "abc").width == 96
 
 
-def test_nothing_beside_the_pixels_loses_a_paid_image(tmp_path: Path) -> None:
+def test_metadata_does_not_fail_a_paid_image(tmp_path: Path) -> None:
     text, file = PIL.PngImagePlugin.PngInfo(), io.BytesIO()
     text.add_text("parameters", "x" * 2_000_000, zip=True)
     PIL.Image.new("RGB", (96, 64)).save(file, "PNG", pnginfo=text, icc_profile=b"x" * 2_000_000)
@@ -75,24 +75,24 @@ def test_a_jpeg_with_a_second_picture_behind_the_first_is_a_jpeg(tmp_path: Path)
     "data",
     [b"", b"<html>Sorry</html>", b"\x89PNG\r\n\x1a\n" + b"\0" * 200, b"GIF89a" + b"\0" * 50, b"%PDF-1.7"],
 )
-def test_what_is_no_image_is_refused(data: bytes, tmp_path: Path) -> None:
+def test_file_that_is_not_an_image_is_refused(data: bytes, tmp_path: Path) -> None:
     with pytest.raises(FluxBadImageError, match="job abc"):
         save_verified([data], tmp_path / "x", "abc")
 
 
-def test_a_gif_is_not_taken_for_what_the_api_makes(tmp_path: Path) -> None:
+def test_gif_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FluxBadImageError, match="not a PNG, JPEG or WebP"):
         save_verified([encode("GIF")], tmp_path / "x", "abc")
 
 
-def test_a_flipped_bit_in_a_png_is_found(tmp_path: Path) -> None:
+def test_flipped_bit_in_a_png_is_refused(tmp_path: Path) -> None:
     data = bytearray(encode("PNG"))
     data[len(data) // 2] ^= 1
     with pytest.raises(FluxBadImageError, match="broken"):
         save_verified([bytes(data)], tmp_path / "x", "abc")
 
 
-def test_more_than_the_cap_is_not_read(tmp_path: Path) -> None:
+def test_download_stops_at_max_bytes(tmp_path: Path) -> None:
     def endless() -> object:
         while True:
             yield b"\0" * 1024
