@@ -13,13 +13,18 @@ from typing import Any
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
-from sqlalchemy import Text, cast, func, select
+from sqlalchemy import Text, and_, cast, exists, func, or_, select
 
 from airflow_provider_flux.gallery.results import TaskResult, read_result
 from airflow_provider_flux.links.flux import FluxImageLink
 
 # Each FLUX operator writes this XCom, and XComs are indexed by their key.
 _LINK_XCOM_KEY = FluxImageLink().xcom_key
+# How the operators and decorators of this provider are named.
+_OPERATOR_NAME = "Flux"
+_MAX_OTHER_RESULT = 128 * 1024
+"""Longest result, in characters, of a task that does not use an operator of this provider: some 300 images."""
+_ROWS_PER_FETCH = 50
 _FINAL_STATES = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
 
 
@@ -71,9 +76,22 @@ class RunSummary:
 
 
 def task_results(selection: Selection) -> list[TaskResult]:
-    """Return the return values of the selected task instances."""
+    """Return the results of the selected task instances that may describe images.
+
+    Those are all results of this provider's operators, and short ones of other tasks that name a job or a manifest:
+    a run may contain any amount of other data, which is not read.
+    """
     # Selected as text and parsed one by one: one malformed value must not hide the other tasks' images.
     text: Any = cast(XComModel.value, Text).label("text")
+    uses_flux = exists().where(
+        TaskInstance.dag_id == XComModel.dag_id,
+        TaskInstance.run_id == XComModel.run_id,
+        TaskInstance.task_id == XComModel.task_id,
+        TaskInstance.map_index == XComModel.map_index,
+        TaskInstance.operator.contains(_OPERATOR_NAME),
+    )
+    # A value that is encoded twice has a backslash before each closing quotation mark.
+    may_be_image = and_(func.length(text) <= _MAX_OTHER_RESULT, or_(text.contains('"id'), text.contains('"manifest')))
     query = XComModel.get_many(
         run_id=selection.run_id,
         dag_ids=selection.dag_id,
@@ -81,6 +99,7 @@ def task_results(selection: Selection) -> list[TaskResult]:
         task_ids=selection.task_id,
         map_indexes=selection.map_index,
     ).with_only_columns(XComModel.task_id, XComModel.map_index, text, XComModel.timestamp)
+    query = query.where(or_(uses_flux, may_be_image)).execution_options(yield_per=_ROWS_PER_FETCH)
     with create_session() as session:
         return [
             TaskResult(row.task_id, row.map_index, read_result(row.text), row.timestamp)
@@ -99,7 +118,7 @@ def task_statuses(selection: Selection) -> list[TaskStatus]:
     with create_session() as session:
         rows = session.execute(query.order_by(TaskInstance.task_id, TaskInstance.map_index))
         return [
-            TaskStatus(row.task_id, row.map_index, row.state and str(row.state), "Flux" in (row.operator or ""))
+            TaskStatus(row.task_id, row.map_index, row.state and str(row.state), _OPERATOR_NAME in (row.operator or ""))
             for row in rows
         ]
 

@@ -101,6 +101,19 @@ def test_full_image_is_the_stored_file_with_security_headers(gallery: Gallery) -
     assert "unsafe" not in policy
 
 
+def test_long_results_of_other_tasks_are_not_read(gallery: Gallery) -> None:
+    image = gallery.put("gallery/beside.png", b"a file")
+    for length, number in ((1_000, 1), (500_000, 0)):
+        gallery.set_result([image, "x" * length])
+        assert gallery.get("/tasks/unrelated/-1").text.count('class="card"') == number
+    # However long it is, a result of FLUX is read.
+    originals = {index: gallery.result(index) for index in range(3)}
+    many = [{**originals[1], "id": f"job-{index}"} for index in range(1_000)]
+    gallery.set_results("generate", {**originals, 1: many})
+    assert "Images 1 to 48 of 1000" in text_of(gallery.get("/tasks/generate/1"))
+    gallery.set_results("generate", originals)
+
+
 def test_recipe_comes_from_the_receipt(gallery: Gallery) -> None:
     recipe = gallery.get("/tasks/generate/0/images/0/recipe").json()
     assert recipe["prompt"] == PROMPTS[0]
