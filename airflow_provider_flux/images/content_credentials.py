@@ -3,9 +3,10 @@
 Presence is all that is found out. Whether the credentials are genuine and belong to these pixels takes a C2PA validator
 and its list of trusted signers.
 
-Where they are embedded: https://spec.c2pa.org/specifications/specifications/2.2/specs/C2PA_Specification.html, appendix
-"Embedding manifests". The chunks of PNG and WebP are C2PA's own. JPEG's APP11 is shared by all JPEG extensions
-(ISO/IEC 18477-3), so its boxes are told apart by their type, and JUMBF boxes (ISO/IEC 19566-5) by their label.
+Where they are embedded: appendix A of
+https://spec.c2pa.org/specifications/specifications/2.2/specs/C2PA_Specification.html. The chunks of PNG and WebP are
+C2PA's own. JPEG's APP11 is shared by all JPEG extensions (ISO/IEC 18477-3), so its boxes are distinguished by their
+type, and JUMBF boxes (ISO/IEC 19566-5) by their label.
 """
 
 from __future__ import annotations
