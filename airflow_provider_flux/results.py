@@ -41,6 +41,8 @@ class ImageResult:
     :param bytes: Size of the file in bytes.
     :param sha256: Hash of the file, in hex.
     :param content_type: MIME type.
+    :param content_credentials: Whether content credentials (C2PA) are in the file, which are not verified; None if
+        unknown, as in a result of an earlier version.
     :param reused: Whether the image or its job existed before this attempt.
     :param paid_by: The task that paid for a reused image.
     """
@@ -60,6 +62,7 @@ class ImageResult:
     bytes: int | None = None
     sha256: str | None = None
     content_type: str | None = None
+    content_credentials: bool | None = None
     reused: bool = False
     paid_by: TaskIdentity | None = None
 
@@ -144,6 +147,8 @@ class ImageResult:
         names += ["seed", "duration"] if self.status != "Pending" or self.uri is not None else []
         names += _STORED_FIELDS if self.uri is not None else []
         data = {name: getattr(self, name) for name in names}
+        if self.uri is not None and self.content_credentials is not None:
+            data["content_credentials"] = self.content_credentials
         if self.reused:
             data |= {"reused": True, "paid_by": self.paid_by and self.paid_by.to_dict()}
         return data
@@ -155,6 +160,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("seed", "width", "height", "bytes"), int),
     "duration": (int, float),
     "reused": bool,
+    "content_credentials": bool,
 }
 
 

@@ -7,6 +7,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from airflow_provider_flux.emulator.account import Account
+from airflow_provider_flux.emulator.content_credentials import with_content_credentials
 from airflow_provider_flux.emulator.dialects import DELIVERY
 from airflow_provider_flux.emulator.fault_registry import FaultRegistry
 from airflow_provider_flux.emulator.faults import Fault, respond
@@ -41,6 +42,8 @@ class DeliveryHost:
     async def _image(self, job: Job, fault: Fault | None) -> Response:
         # Drawing an image takes about 0.1 s.
         image = await run_in_threadpool(render, job.prompt, job.model, job.seed, *job.size, job.file_format)
+        if self.account.settings.content_credentials:
+            image = with_content_credentials(image, job.file_format)
         body, drip, content_length = image, 0.0, None
         if fault:
             body += bytes(fault.pad)

@@ -22,6 +22,7 @@ class Settings(BaseModel):
     :param moderate_output: words in a prompt that make the finished job's status "Content Moderated".
     :param renew_links: whether each poll signs a new link, which expires `link_ttl` seconds after that poll.
     :param settled_factor: the billed cost of a finished job as a multiple of the cost in its submit response.
+    :param content_credentials: whether images contain C2PA content credentials, which are not signed.
     :param shape: the form of poll responses: ``flat`` as BFL's own, ``wrapped`` in a task envelope, or ``replicate``.
     """
 
@@ -35,6 +36,7 @@ class Settings(BaseModel):
     moderate_output: list[Annotated[str, Field(min_length=1)]] = ["gore"]
     renew_links: bool = False
     settled_factor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    content_credentials: bool = True
     shape: Shape = "flat"
 
     @model_validator(mode="after")

@@ -25,6 +25,7 @@ _HELP = {
     401: "Log in to Airflow, then reload this page.",
     403: "You need read access to the XComs of this DAG.",
 }
+_CREDENTIALS: dict[bool | None, str] = {True: "present, not verified", False: "none"}
 _templates = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined
 )
@@ -174,6 +175,7 @@ def _card(image: GalleryImage, root: str, selection: Selection) -> Card:
             "Seed": image.seed,
             "Size": f"{width:.0f} × {height:.0f}" if width and height else None,  # noqa: RUF001 - the sign itself
             "File": None if size is None else f"{size / 1000:,.0f} kB",
+            "Content credentials": _CREDENTIALS.get(image.content_credentials),
             "Cost": _cost(image),
             "Task": task,
             "Job": image.job_id,

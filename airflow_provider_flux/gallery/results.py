@@ -103,6 +103,12 @@ class GalleryImage:
         return self._text("model")
 
     @property
+    def content_credentials(self) -> bool | None:
+        """Whether content credentials (C2PA) are in the stored file; None if the result does not say."""
+        value = self.fields.get("content_credentials")
+        return value if isinstance(value, bool) and self.uri else None
+
+    @property
     def problem(self) -> str | None:
         """Why there is no image, as the batch states it; None if it does not."""
         return self._text("error") or self._text("state")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from airflow_provider_flux.exceptions import FluxImageExistsError, FluxStoreError
+from airflow_provider_flux.receipts.receipt import DIGITAL_SOURCE_TYPE
 from airflow_provider_flux.results import ImageResult
 from airflow_provider_flux.storage.s3 import S3Store, job_in, metadata_text
 
 if TYPE_CHECKING:
     from airflow_provider_flux.client.jobs import Job
+
+_BOOLEANS: dict[str | None, bool] = {"true": True, "false": False}
 
 
 def object_metadata(image: ImageResult) -> dict[str, str]:
@@ -22,6 +26,8 @@ def object_metadata(image: ImageResult) -> dict[str, str]:
         "width": image.width,
         "height": image.height,
         "format": image.format,
+        "content-credentials": None if image.content_credentials is None else json.dumps(image.content_credentials),
+        **DIGITAL_SOURCE_TYPE,
     }
     return {name: str(value) for name, value in metadata.items() if value is not None}
 
@@ -57,6 +63,7 @@ def find_uploaded_image(store: S3Store, job: Job) -> ImageResult | None:
             "uri": store.uri,
             "bytes": head.get("ContentLength"),
             "content_type": head.get("ContentType"),
+            "content_credentials": _BOOLEANS.get(metadata.get("content-credentials")),
         }
     )
 

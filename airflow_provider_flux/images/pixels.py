@@ -2,7 +2,7 @@
 
 The pixels decide. Everything else - texts, color profiles, EXIF, XMP, bytes behind the image's end - is never
 given to a decoder: Pillow refuses an image for a text of more than 1 MB, and for a lot else that it does not parse.
-So each format is taken apart here, and Pillow sees only the parts that pixels are made of.
+So each file is taken apart (``segments.py``), and Pillow sees only the parts that pixels are made of.
 
 Pillow's own limits and Python's warning filters belong to the whole process and are left alone: images are checked in
 several threads at once.
@@ -12,19 +12,26 @@ from __future__ import annotations
 
 import contextlib
 import io
-import mmap
-import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
+
+from airflow_provider_flux.images.segments import (
+    EOI,
+    SOI,
+    SOS,
+    Data,
+    format_of,
+    jpeg_segments,
+    png_chunks,
+    webp_chunks,
+    webp_end,
+)
 
 if TYPE_CHECKING:
     import PIL.Image
-
-Data: TypeAlias = bytes | mmap.mmap
-"""A file's content, in memory or mapped into it."""
 
 MAX_PIXELS = 89_478_485
 """Largest image that is decoded: Pillow's own limit, 256 MB of RGB."""
@@ -123,46 +130,41 @@ class Picture:
 def examine(data: Data) -> Picture:
     """Return what the image in ``data`` is, without decoding it.
 
-    Memory is bounded by the size of the file, whatever it claims to hold. Bytes behind the image's end do not count:
-    the second picture of a camera, a phone's video, a signature.
+    Memory is bounded by the size of the file, whatever it claims to hold.
 
     :raises NotAnImageError: if it does not begin as a PNG, JPEG or WebP image.
     :raises BrokenImageError: if it has no size, or its end is missing.
     """
-    for begin, read in _READERS.items():
-        if begin.match(data):
-            try:
-                picture = read(data)
-            except (IndexError, struct.error):
-                raise BrokenImageError("its header is damaged") from None
-            if not picture.width or not picture.height:
-                raise BrokenImageError("it has no size")
-            return picture
-    raise NotAnImageError("it is not a PNG, JPEG or WebP image")
+    format_ = format_of(data)
+    if format_ is None:
+        raise NotAnImageError("it is not a PNG, JPEG or WebP image")
+    try:
+        picture = _READERS[format_](data)
+    except (IndexError, struct.error):
+        raise BrokenImageError("its header is damaged") from None
+    if not picture.width or not picture.height:
+        raise BrokenImageError("it has no size")
+    return picture
 
 
 def _png(data: Data) -> Picture:
-    """https://www.w3.org/TR/png-3/#5Chunk-layout: length, type, content and checksum of each chunk."""
-    parts, at, orientation = io.BytesIO(), 8, 1
-    parts.write(data[:at])
-    width, height, _depth, color = struct.unpack_from(">IIBB", data, at + 8)
-    if data[at + 4 : at + 8] != b"IHDR":
+    parts, orientation = io.BytesIO(), 1
+    parts.write(data[:8])
+    width, height, _depth, color = struct.unpack_from(">IIBB", data, 16)
+    if data[12:16] != b"IHDR":
         raise BrokenImageError("its header is damaged")
     needed = {b"IHDR", b"IDAT", b"IEND"} | ({b"PLTE"} if color == 3 else set())
     # Transparent colors, which Pillow takes for granted to be of the right length.
     longest = {0: (2,), 2: (6,), 3: range(1, 257)}.get(color, ())
     name = b""
-    while name != b"IEND":
-        length, name = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
-        end = at + 12 + length
-        if end > len(data):
-            raise _cut_off()
-        if name in needed or (name == b"tRNS" and length in longest and _is_sound(data, at, end)):
-            parts.write(data[at:end])
-        elif name == b"eXIf" and _is_sound(data, at, end):
-            orientation = _orientation(data[at + 8 : end - 4])
+    for name, begin, end in png_chunks(data):
+        if name in needed or (name == b"tRNS" and end - begin - 12 in longest and _is_sound(data, begin, end)):
+            parts.write(data[begin:end])
+        elif name == b"eXIf" and _is_sound(data, begin, end):
+            orientation = _orientation(data[begin + 8 : end - 4])
         needed -= {b"IHDR"}
-        at = end
+    if name != b"IEND":
+        raise _cut_off()
     return Picture("png", width, height, orientation, parts.getvalue())
 
 
@@ -170,44 +172,34 @@ def _is_sound(data: Data, at: int, end: int) -> bool:
     return zlib.crc32(data[at + 4 : end - 4]) == int.from_bytes(data[end - 4 : end])
 
 
-# Those without a length and without a meaning outside of a scan, and within it no end of it, are left out.
-_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
-_SOI, _EOI, _SOS, _COM = 0xD8, 0xD9, 0xDA, 0xFE
+_COM = 0xFE
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _APP0, _APP1, _APP14 = 0xE0, 0xE1, 0xEE
 
 
 def _jpeg(data: Data) -> Picture:
-    """https://www.w3.org/Graphics/JPEG/itu-t81.pdf, annex B: segments, each with a marker and mostly with a length.
-
-    Whatever stands between segments is skipped, as libjpeg does.
-    """
-    parts, at, orientation, has_scan = io.BytesIO(), 2, 1, False
+    parts, orientation, has_scan = io.BytesIO(), 1, False
     size: tuple[int, int] | None = None
-    parts.write(data[:at])
-    while found := _MARKER.search(data, at):
-        marker, begin, at = found[1][0], found.start(), found.end()
-        if marker == _EOI and has_scan:
+    parts.write(data[:2])
+    for marker, begin, end in jpeg_segments(data):
+        if marker == EOI and has_scan:
             if size is None:
                 break
             parts.write(b"\xff\xd9")
             return Picture("jpeg", *size, orientation, parts.getvalue())
-        if marker in (_SOI, _EOI):
+        if marker in (SOI, EOI):
             raise BrokenImageError("an image begins or ends within it")
-        content, at = at + 2, at + max(2, int.from_bytes(data[at : at + 2]))
+        content = begin + 4
         if marker in _FRAMES and size is None:
             height, width = struct.unpack_from(">HH", data, content + 1)
             size = width, height
-        if marker == _SOS:
-            has_scan = True
-            after = _MARKER.search(data, at)
-            at = after.start() if after else len(data)
+        has_scan = has_scan or marker == SOS
         if _APP0 <= marker < _APP0 + 16 or marker == _COM:
             if marker == _APP1 and orientation == 1 and data[content : content + 6] == b"Exif\0\0":
-                orientation = _orientation(data[content:at])
-            if not _is_about_colors(marker, data[content:at]):
+                orientation = _orientation(data[content:end])
+            if not _is_about_colors(marker, data[content:end]):
                 continue
-        parts.write(data[begin:at])
+        parts.write(data[begin:end])
     raise _cut_off()
 
 
@@ -219,15 +211,13 @@ def _is_about_colors(marker: int, content: bytes) -> bool:
 
 
 def _webp(data: Data) -> Picture:
-    """https://developers.google.com/speed/webp/docs/riff_container: name, length and content of each chunk."""
-    at, file_end, orientation = 12, int.from_bytes(data[4:8], "little") + 8, 1
+    file_end, orientation = webp_end(data), 1
     size: tuple[int, int] | None = None
     if file_end > len(data):
         raise _cut_off()
     parts = io.BytesIO()
-    while at + 8 <= file_end:
-        name, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
-        content, at = data[at + 8 : min(at + 8 + length, file_end)], at + 8 + length + length % 2
+    for name, begin, end in webp_chunks(data):
+        length, content = end - begin - 8, data[begin + 8 : min(end, file_end)]
         if name == b"EXIF":
             orientation = _orientation(content)
         if name not in _WEBP_SIZES and name not in (b"ALPH", b"ANIM", b"ANMF"):
@@ -266,11 +256,7 @@ _WEBP_SIZES: dict[bytes, Callable[[bytes], tuple[int, int]]] = {
     b"VP8 ": _size_of_lossy,
     b"VP8L": _size_of_lossless,
 }
-_READERS: dict[re.Pattern[bytes], Callable[[Data], Picture]] = {
-    re.compile(rb"\x89PNG\r\n\x1a\n"): _png,
-    re.compile(rb"\xff\xd8\xff"): _jpeg,
-    re.compile(rb"RIFF....WEBP", re.DOTALL): _webp,
-}
+_READERS: dict[str, Callable[[Data], Picture]] = {"png": _png, "jpeg": _jpeg, "webp": _webp}
 
 
 def _orientation(exif: bytes) -> int:

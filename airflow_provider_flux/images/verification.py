@@ -1,5 +1,7 @@
 """Capture an image from its delivery URL: stream it to a file, cap its size, hash it, check that it is whole.
 
+The file is stored as it was delivered, byte by byte, with all the metadata that is in it.
+
 An image counts only after this: HTTP 200 and an image's content type prove nothing.
 """
 
@@ -14,6 +16,7 @@ from typing import Any
 
 from airflow_provider_flux.exceptions import FluxBadImageError, FluxImageTooLargeError
 from airflow_provider_flux.images import pixels
+from airflow_provider_flux.images.content_credentials import has_content_credentials
 
 MAX_BYTES = 64 * 1024 * 1024
 """Largest accepted image in bytes, by default."""
@@ -31,6 +34,7 @@ class Image:
     :param height: Pixels.
     :param bytes: Size of the file.
     :param sha256: Hash of the file, in hex.
+    :param content_credentials: Whether content credentials (C2PA) are in the file; they are not verified.
     """
 
     format: str
@@ -38,6 +42,7 @@ class Image:
     height: int
     bytes: int
     sha256: str
+    content_credentials: bool
 
     @property
     def content_type(self) -> str:
@@ -68,18 +73,18 @@ def save_verified(chunks: Iterable[bytes], path: Path, job_id: str | None, max_b
             file.write(chunk)
     if not size:
         raise FluxBadImageError(f"The image of job {job_id} is empty.", job_id=job_id)
-    format_, width, height = probe_image(path, job_id)
-    return Image(format_, width, height, size, digest.hexdigest())
+    picture, content_credentials = probe_image(path, job_id)
+    return Image(picture.format, picture.width, picture.height, size, digest.hexdigest(), content_credentials)
 
 
-def probe_image(path: Path, job_id: str | None) -> tuple[str, int, int]:
-    """Return format, width and height of the image in ``path``, read from the file itself.
+def probe_image(path: Path, job_id: str | None) -> tuple[pixels.Picture, bool]:
+    """Return the image in ``path``, and whether content credentials are in the file.
 
     :raises FluxBadImageError: if it does not decode to its last pixel, or its end is missing.
     """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            picture = pixels.examine(data)
+            picture, content_credentials = pixels.examine(data), has_content_credentials(data)
         picture.decode()
     except pixels.NotAnImageError as error:
         raise FluxBadImageError(
@@ -87,4 +92,4 @@ def probe_image(path: Path, job_id: str | None) -> tuple[str, int, int]:
         ) from error
     except pixels.BrokenImageError as error:
         raise FluxBadImageError(f"The image of job {job_id} is broken ({error}).", job_id=job_id) from error
-    return picture.format, picture.width, picture.height
+    return picture, content_credentials

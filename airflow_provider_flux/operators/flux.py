@@ -64,9 +64,10 @@ class FluxGenerateOperator(FluxBaseOperator):
     Submits a paid job on the worker, waits for it shortly there and then in the triggerer, and returns a plain dict:
     ``id``, ``model``, ``status``, ``seed``, ``cost`` (credits that this run pays, in any of its attempts), ``duration``
     (seconds), ``submitted_at`` (UTC in ISO 8601) and, with an ``output_uri``, ``uri``, ``width``, ``height``,
-    ``format``, ``content_type``, ``bytes``, ``sha256``. A reused image, which was paid for before, also has ``reused``
-    (true) and ``paid_by`` (``dag_id``, ``task_id``, ``run_id``, ``map_index``). The result never contains the signed
-    URL, which expires after ten minutes, or the prompt, which is in the receipt.
+    ``format``, ``content_type``, ``bytes``, ``sha256`` and ``content_credentials`` (whether C2PA metadata is in the
+    file, which is stored unchanged). A reused image, which was paid for before, also has ``reused`` (true) and
+    ``paid_by`` (``dag_id``, ``task_id``, ``run_id``, ``map_index``). The result never contains the signed URL, which
+    expires after ten minutes, or the prompt, which is in the receipt.
 
     The request's fields are those of https://apidoc.cometapi.com/api/image/flux/flux-generate-image; which of
     them a model supports differs, see https://docs.bfl.ml. Rendered text is converted to the field's type; a field

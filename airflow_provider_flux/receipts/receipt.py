@@ -25,6 +25,12 @@ VERSION = 1
 MAX_BYTES = 1024 * 1024
 """Largest receipt in bytes."""
 
+DIGITAL_SOURCE_TYPE = {"digital-source-type": "trainedAlgorithmicMedia"}
+"""That an AI model made the image, in the words of IPTC, which receipts and the metadata in object stores contain.
+
+Source: http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia
+"""
+
 ReceiptState = Literal["intent", "submitted", "stored", "failed", "expired"]
 PAID_STATES: tuple[ReceiptState, ...] = ("submitted", "stored")
 """States of a receipt whose image need not be paid for again."""
@@ -203,6 +209,7 @@ class Receipt:
             "run": self.run.to_dict(),
             "job": self.job and self.job.to_dict(),
             "image": self.image and self.image.to_dict(),
+            **(DIGITAL_SOURCE_TYPE if self.image else {}),
             "seed": self.seed,
             "orphans": self.orphans,
             "reason": self.reason,

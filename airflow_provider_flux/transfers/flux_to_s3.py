@@ -53,8 +53,9 @@ class FluxToS3Operator(FluxBaseOperator):
     """Upload the image of a FLUX job to S3, waiting for the job if it is not ready.
 
     The object gets the image's content type, and the metadata ``job-id``, ``model``, ``seed``, ``sha256``,
-    ``width``, ``height``, ``format``. Returns what FluxGenerateOperator returns, with the object's ``uri``.
-    A retry that finds its own image already there succeeds.
+    ``width``, ``height``, ``format``, ``content-credentials`` (whether C2PA metadata is in the file, which is stored
+    unchanged) and ``digital-source-type`` (IPTC's ``trainedAlgorithmicMedia``). Returns what
+    FluxGenerateOperator returns, with the object's ``uri``. A retry that finds its own image already there succeeds.
 
     :param generation: What FluxGenerateOperator returned (waited for or not, stored or not), or a job id. If it is
         empty, as after a skipped task (``on_moderated="skip"``), this task is skipped too; give it

@@ -92,6 +92,19 @@ def test_key_sent_to_the_delivery_host_is_counted_as_a_leak(bfl: Api, header: st
     assert bfl.emulator.stats()["downloads"] == 1
 
 
+@pytest.mark.parametrize(("file_format", "name"), [("png", b"caBX"), ("jpeg", b"\xff\xeb"), ("webp", b"C2PA")])
+def test_images_contain_content_credentials_unless_switched_off(bfl: Api, file_format: str, name: bytes) -> None:
+    link = bfl.link("flux-2-pro", output_format=file_format, width=64, height=64)
+    with_them = fetch(link).content
+    bfl.emulator.settings(content_credentials=False)
+    without = fetch(link).content
+    added = with_them[with_them.index(name) :]
+    assert b"jumdc2pa" in added and b"c2pa\0" in added
+    assert b"jumdc2pa" not in without
+    pixels = [Image.open(io.BytesIO(data)).tobytes() for data in (with_them, without)]
+    assert pixels[0] == pixels[1]
+
+
 def test_long_prompt_fits_a_small_image(bfl: Api) -> None:
     link = bfl.link("flux-2-pro", prompt="long word" * 500, width=64, height=64)
     assert fetch(link).status_code == 200

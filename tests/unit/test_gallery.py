@@ -117,6 +117,22 @@ def test_the_cost_of_a_reused_image_names_the_run_that_was_billed(fields: dict[s
     assert pages._cost(images({**STORED, **fields})[0]) == cost
 
 
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({"content_credentials": True}, "present, not verified"),
+        ({"content_credentials": False}, "none"),
+        ({}, None),
+        ({"content_credentials": None}, None),
+        ({"content_credentials": "true"}, None),
+        ({"content_credentials": False, "uri": None}, None),
+    ],
+)
+def test_content_credentials_are_shown_only_if_known(fields: dict[str, Any], shown: str | None) -> None:
+    card = pages._card(images({**STORED, **fields})[0], "", Selection("dag", "run"))
+    assert card.facts["Content credentials"] == shown
+
+
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, "9" * 5000, '"{"', json.dumps("[" * 100_000), "", None])
 def test_invalid_json_is_no_result(text: str | None) -> None:
     assert read_result(text) is None

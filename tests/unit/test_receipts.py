@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -43,6 +44,23 @@ def test_a_receipt_of_an_earlier_release_is_read() -> None:
     }
     receipt = read_receipt(json.dumps(earlier), "here")
     assert (receipt.claim, receipt.duplicates, receipt.job) == (None, [], WHOLE.job)
+
+
+@pytest.mark.parametrize("known", [True, False, None])
+def test_unknown_content_credentials_stay_unknown(known: bool | None) -> None:
+    assert WHOLE.image is not None
+    receipt = replace(WHOLE, image=replace(WHOLE.image, content_credentials=known))
+    document = json.loads(receipt.to_json())
+    assert document["image"].get("content_credentials", "absent") == ("absent" if known is None else known)
+    assert read_receipt(receipt.to_json(), "here") == receipt
+    odd = {**document, "image": {**document["image"], "content_credentials": "yes"}}
+    read = read_receipt(json.dumps(odd), "here")
+    assert read.image is not None and read.image.content_credentials is None
+
+
+def test_only_a_receipt_with_an_image_names_its_digital_source_type() -> None:
+    assert json.loads(WHOLE.to_json())["digital-source-type"] == "trainedAlgorithmicMedia"
+    assert "digital-source-type" not in json.loads(Receipt("intent", "f00d").to_json())
 
 
 @pytest.mark.parametrize(
