@@ -42,7 +42,7 @@ class FluxAPI:
         async def handle() -> Response:
             if not dialect.is_authorized(request.headers, self.key):
                 return dialect.unauthorized()
-            if model not in MODELS:
+            if model not in MODELS or dialect.name not in MODELS[model].dialects:
                 return dialect.unknown_model(model)
             try:
                 body = await read_body(request, model, dialect.required)
@@ -158,7 +158,7 @@ def flux_routes(api: FluxAPI) -> APIRouter:
     async def comet_poll(request: Request) -> Response:
         return await api.poll(COMETAPI, _COMET, request)
 
-    @router.post("/flux/v1/{model}")
+    @router.post("/flux/v1/{model:path}")
     async def comet_submit(model: str, request: Request) -> Response:
         return await api.submit(COMETAPI, model, request)
 
@@ -185,7 +185,7 @@ def flux_routes(api: FluxAPI) -> APIRouter:
     async def bfl_cluster_poll(cluster: str, request: Request) -> Response:
         return await api.poll(BFL, cluster, request)
 
-    @router.post("/v1/{model}")
+    @router.post("/v1/{model:path}")
     async def bfl_submit(model: str, request: Request) -> Response:
         return await api.submit(BFL, model, request)
 

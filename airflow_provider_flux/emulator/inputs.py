@@ -14,8 +14,6 @@ from airflow_provider_flux.emulator.models import MEGAPIXEL, Model
 Size = tuple[int, int]
 
 MAX_BYTES = 20 * 1024 * 1024
-MAX_PIXELS = 20_000_000
-MIN_SIDE = 256
 _ROTATED = (5, 6, 7, 8)
 
 
@@ -32,7 +30,7 @@ def check_images(model: Model, body: Mapping[str, Any], base64_only: Collection[
     for name, image in _input_images(model, body):
         if name in base64_only and image.startswith("http"):
             raise UnusableImageError(f"{name}: not a base64 encoded image")
-        image_size(name, image)
+        _check_size(model, name, *image_size(name, image))
     has_mask = "mask" in model.parameters and body.get("mask")
     if has_mask and image_size("mask", body["mask"]) != image_size("image", body["image"]):
         raise UnusableImageError("mask: must have the same size as image")
@@ -49,8 +47,7 @@ def image_size(name: str, value: str) -> Size:
 
     :param name: the field, for the error message.
     :param value: a URL, a data URI or bare base64. A URL is not fetched and counts as 1024 x 1024.
-    :raises UnusableImageError: the text is not an image, or the image has more than 20 MB or 20 megapixels, or a side
-        of less than 256 pixels.
+    :raises UnusableImageError: the text is not an image, or the image has more than 20 MB.
     """
     if value.startswith(("http://", "https://")):
         return 1024, 1024
@@ -62,14 +59,19 @@ def image_size(name: str, value: str) -> Size:
             width, height = image.size[::-1] if _is_rotated(image) else image.size
             image.verify()
     except Image.DecompressionBombError:
-        raise UnusableImageError(f"{name}: larger than 20 megapixels") from None
+        raise UnusableImageError(f"{name}: too many pixels") from None
     except Exception:
         raise UnusableImageError(f"{name}: not a URL and not a base64 encoded image") from None
-    if len(data) > MAX_BYTES or width * height > MAX_PIXELS:
-        raise UnusableImageError(f"{name}: larger than 20 MB or 20 megapixels")
-    if min(width, height) < MIN_SIDE:
-        raise UnusableImageError(f"{name}: each side must have at least {MIN_SIDE} pixels")
+    if len(data) > MAX_BYTES:
+        raise UnusableImageError(f"{name}: larger than 20 MB")
     return width, height
+
+
+def _check_size(model: Model, name: str, width: int, height: int) -> None:
+    if width * height > model.max_input_pixels:
+        raise UnusableImageError(f"{name}: larger than {model.max_input_pixels // 1_000_000} megapixels")
+    if min(width, height) < model.min_input_side:
+        raise UnusableImageError(f"{name}: each side must have at least {model.min_input_side} pixels")
 
 
 def _input_images(model: Model, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -41,7 +41,7 @@ def request_schema(model: str, required: tuple[str, ...] = ()) -> type[BaseModel
     rules: dict[str, Any] = {}
     if spec.either:
         rules["either"] = model_validator(mode="after")(partial(_check_either, names=spec.either))
-    if spec.max_megapixels:
+    if spec.max_megapixels and not spec.fits:
         min_side = spec.parameters["width"].low or 1
         check_area = partial(_check_area, max_megapixels=spec.max_megapixels, min_side=min_side)
         rules["area"] = model_validator(mode="after")(check_area)
@@ -58,6 +58,7 @@ def _field(name: str, parameter: Parameter, required: bool) -> tuple[Any, Any]:
 
 def _type(name: str, parameter: Parameter) -> Any:
     bounds: dict[str, Any] = {"ge": parameter.low, "le": parameter.high, "multiple_of": parameter.step}
+    lengths: dict[str, Any] = {"min_length": parameter.low, "max_length": parameter.high}
     match parameter.kind:
         case "integer":
             return Annotated[int, Field(**bounds)]
@@ -79,8 +80,9 @@ def _type(name: str, parameter: Parameter) -> Any:
             # Its published length limits are those of HttpUrl itself.
             return HttpUrl
         case "images":
-            lengths: dict[str, Any] = {"min_length": parameter.low, "max_length": parameter.high}
             return str | Annotated[list[str], Field(**lengths)]
+        case "string" if parameter.high:
+            return Annotated[str, Field(**lengths)]
         case _:
             return str
 

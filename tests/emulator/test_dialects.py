@@ -135,4 +135,5 @@ def test_other_mistyped_path_returns_404(bfl: Api, path: str) -> None:
 
 def test_flux_3_reports_its_cost_with_the_result(bfl: Api) -> None:
     assert bfl.submit("flux-3-image").json()["cost"] is None
-    assert bfl.result("flux-3-image")["cost"] == 6
+    assert bfl.result("flux-3-image")["cost"] == 4.8
+    assert bfl.result("flux-3-image", resolution="4k")["cost"] == 60.7
