@@ -298,11 +298,12 @@ def test_input_image_changes_the_fingerprint_but_is_not_in_the_receipt(flux: Flu
         assert "reference.png" not in written
 
 
-def test_a_mask_of_another_size_is_refused(flux: FluxEmulator) -> None:
+@pytest.mark.parametrize("model", ["flux-pro-1.0-fill", "flux-tools/erase-v1"])
+def test_a_mask_of_another_size_is_refused(flux: FluxEmulator, model: str) -> None:
     image, mask = (base64.b64encode(picture(side)).decode() for side in (512, 256))
     with pytest.raises(errors.FluxBadRequestError, match="mask is 256x256, but image is 512x512"):
-        run(edit("flux-pro-1.0-fill", image=image, mask=mask))
-    run(edit("flux-pro-1.0-fill", image=image, mask=image))
+        run(edit(model, prompt="", image=image, mask=mask))
+    run(edit(model, prompt="", image=image, mask=image))
 
 
 def test_mask_is_compared_with_the_displayed_size(flux: FluxEmulator) -> None:
