@@ -120,8 +120,8 @@ _OPTIONAL_PROMPT = Parameter("string", default="", nullable=True)
 _TEXT = Parameter("string", nullable=True)
 _IMAGE = Parameter("image", nullable=True)
 _SEED = _integer()
-# The published default of 0 means that the API chooses the size. The emulator has to draw some size.
-_AUTO_SIDE = Parameter("integer", 64, default=1024, nullable=True)
+# The default of 0 means that the API chooses the size.
+_AUTO_SIDE = Parameter("integer", 64, default=0, nullable=True)
 _WEBHOOK = {"webhook_url": Parameter("url", 1, 2083, nullable=True), "webhook_secret": _TEXT}
 _USER = {"user": Parameter("string", 1, 256, nullable=True)}
 
@@ -403,3 +403,8 @@ MODELS: Mapping[str, Model] = {
     "flux-tools/deblur-v1": Model(_DEBLUR, 3, required=("image",), max_input_pixels=4 * MEGAPIXEL),
     **dict.fromkeys(("flux-tools/vto-v1", "flux-tools/vto-v2"), _VTO),
 }
+
+
+def offered_by(model: str) -> tuple[str, ...]:
+    """Return the APIs that offer `model`; none if it is unknown."""
+    return MODELS[model].dialects if model in MODELS else ()
