@@ -69,7 +69,9 @@ def openapi_document() -> dict[str, Any]:
 
     # Only the document of this application is used: it never serves a request.
     app.add_api_route("/v1/credits", credits, response_model=CreditsResponse, dependencies=key)
-    app.add_api_route("/v1/get_result", get_result, response_model=SettledCostResultResponse | ResultResponse)
+    app.add_api_route(
+        "/v1/get_result", get_result, response_model=SettledCostResultResponse | ResultResponse, dependencies=key
+    )
     for model in MODELS:
         if "bfl" in offered_by(model):
             app.add_api_route(

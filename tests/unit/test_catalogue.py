@@ -57,7 +57,7 @@ def facts_of_emulator(gateway: str) -> dict[tuple[str, str, str], Any]:
         facts |= {(name, "", "forbid extra"): model.strict, (name, "", "pixels"): pixels}
         facts[name, "", "any of"] = set(model.either)
         for field, parameter in model.parameters.items():
-            encodings = {"base64"} if field in dialect.base64_only else {"base64", "url"}
+            encodings = {"base64"} if field in dialect.base64_only and not model.urls else {"base64", "url"}
             values = {
                 "type": "text" if parameter.kind == "string" else parameter.kind,
                 "minimum": parameter.low,
