@@ -24,15 +24,23 @@ class UnusableImageError(ValueError):
 def check_images(model: Model, body: Mapping[str, Any], base64_only: Collection[str] = ()) -> None:
     """Check all input images of a validated body, and that a mask has the size of its image.
 
-    :param base64_only: fields that do not accept a URL.
+    :param base64_only: fields that do not accept a URL, unless the model accepts it in all of them.
     :raises UnusableImageError: an image is invalid.
     """
+    is_fast = "mode" in model.parameters and body.get("mode") == "fast"
     for name, image in _input_images(model, body):
-        if name in base64_only and image.startswith("http"):
+        needs_base64 = is_fast or (name in base64_only and not model.urls)
+        if needs_base64 and _is_url(image):
             raise UnusableImageError(f"{name}: not a base64 encoded image")
-        _check_size(model, name, *image_size(name, image))
+        width, height = image_size(name, image)
+        _check_size(model, name, width, height)
+        if is_fast and max(width, height) > 8 * min(width, height):
+            raise UnusableImageError(f"{name}: more than 8 times as long as wide")
     has_mask = "mask" in model.parameters and body.get("mask")
-    if has_mask and image_size("mask", body["mask"]) != image_size("image", body["image"]):
+    # The size of an image behind a URL is unknown.
+    if not has_mask or _is_url(body["mask"]) or _is_url(body["image"]):
+        return
+    if image_size("mask", body["mask"]) != image_size("image", body["image"]):
         raise UnusableImageError("mask: must have the same size as image")
 
 
@@ -49,7 +57,7 @@ def image_size(name: str, value: str) -> Size:
     :param value: a URL, a data URI or bare base64. A URL is not fetched and counts as 1024 x 1024.
     :raises UnusableImageError: the text is not an image, or the image has more than 20 MB.
     """
-    if value.startswith(("http://", "https://")):
+    if _is_url(value):
         return 1024, 1024
     if value.startswith("data:"):
         value = value.partition(",")[2]
@@ -65,6 +73,10 @@ def image_size(name: str, value: str) -> Size:
     if len(data) > MAX_BYTES:
         raise UnusableImageError(f"{name}: larger than 20 MB")
     return width, height
+
+
+def _is_url(value: str) -> bool:
+    return value.startswith(("http://", "https://"))
 
 
 def _check_size(model: Model, name: str, width: int, height: int) -> None:

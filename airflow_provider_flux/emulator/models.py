@@ -57,6 +57,7 @@ class Model:
     :param max_active: maximum number of active jobs of this model; None means that only the account's limit applies.
     :param max_input_pixels: maximum number of pixels of each input image.
     :param min_input_side: minimum width and height of each input image in pixels.
+    :param urls: whether all its input images may be URLs, whichever API is used.
     :param fits: whether an image above the maximum is scaled down instead of refused.
     :param grid: the sides of the image are rounded to multiples of this.
     :param link_ttl: seconds for which a download link is valid.
@@ -77,6 +78,7 @@ class Model:
     max_active: int | None = None
     max_input_pixels: int = 20_000_000
     min_input_side: int = 256
+    urls: bool = False
     fits: bool = False
     grid: int = 1
     link_ttl: float = 600.0
@@ -120,8 +122,8 @@ _OPTIONAL_PROMPT = Parameter("string", default="", nullable=True)
 _TEXT = Parameter("string", nullable=True)
 _IMAGE = Parameter("image", nullable=True)
 _SEED = _integer()
-# The published default of 0 means that the API chooses the size. The emulator has to draw some size.
-_AUTO_SIDE = Parameter("integer", 64, default=1024, nullable=True)
+# The default of 0 means that the API chooses the size.
+_AUTO_SIDE = Parameter("integer", 64, default=0, nullable=True)
 _WEBHOOK = {"webhook_url": Parameter("url", 1, 2083, nullable=True), "webhook_secret": _TEXT}
 _USER = {"user": Parameter("string", 1, 256, nullable=True)}
 
@@ -321,16 +323,16 @@ _FLUX_3 = {
     "grounding": _flag(True),
     "version": Parameter("string", default="latest"),
 }
-# Certain is that these fields exist. Likely: their ranges, which are those of FLUX.2 and FLUX 3.
+# Certain is that these fields exist. Likely: their ranges, as other clients have them (celeste-ai 1.0).
 _FLUX_3_KLEIN = {
     "prompt": _PROMPT,
     "images": Parameter("images", 1, 10, nullable=True),
     "aspect_ratio": Parameter("choice", default="auto", choices=_FLUX_3_RATIOS),
-    "resolution": Parameter("choice", default="1k", choices=("1k", "2k", "4k")),
+    "resolution": Parameter("choice", default="1k", choices=("768sq", "1k", "1.5k", "2k", "4k")),
     "width": Parameter("integer", 64, nullable=True),
     "height": Parameter("integer", 64, nullable=True),
     "seed": _SEED,
-    "steps": _integer(1, 50),
+    "steps": _integer(1, 16),
     "safety_tolerance": _safety(7),
     "output_format": _output(),
     **_USER,
@@ -363,7 +365,7 @@ def _kontext(price: float, max_active: int | None = None) -> Model:
     return Model(_KONTEXT, price, required=("prompt",), refuses=("width", "height"), max_active=max_active)
 
 
-_VTO = Model(_TRY_ON, 4, required=("prompt", "person", "garment"), max_megapixels=4, fits=True)
+_VTO = Model(_TRY_ON, 4, required=("prompt", "person", "garment"), max_megapixels=4, urls=True, fits=True)
 _CONTROL_IMAGES = ("control_image", "preprocessed_image")
 
 MODELS: Mapping[str, Model] = {
@@ -392,14 +394,23 @@ MODELS: Mapping[str, Model] = {
     "flux-2-klein-9b-kv-bf16-finetuned": _finetuned_klein(1.5, 0.2),
     "flux-2-klein-base-4b-finetuned": _finetuned_klein(1.4, 0.1),
     "flux-2-klein-base-9b-finetuned": _finetuned_klein(1.5, 0.2),
-    # The price of 1.5k is a guess between those of 1k and 2k.
+    # The prices of 1.5k, and of klein's 768sq, are guesses.
     "flux-3-image": _flux_3(_FLUX_3, 4.8, {"768sq": 4.1, "1.5k": 7.0, "2k": 10, "4k": 60.7}),
-    "flux-3-image-klein": _flux_3(_FLUX_3_KLEIN, 0.9, {"2k": 1.4, "4k": 3.6}),
+    "flux-3-image-klein": _flux_3(_FLUX_3_KLEIN, 0.9, {"1.5k": 1.2, "2k": 1.4, "4k": 3.6}),
     # The prices of the tools are guesses.
     "flux-tools/outpainting-v1": Model(
-        *(_OUTPAINTING, 5, 0, {}, ("input_image", "width", "height")), strict=True, max_megapixels=4, min_input_side=64
+        *(_OUTPAINTING, 5, 0, {}, ("input_image", "width", "height")),
+        strict=True,
+        max_megapixels=4,
+        min_input_side=64,
+        urls=True,
     ),
-    "flux-tools/erase-v1": Model(_ERASE, 3, required=("image", "mask")),
-    "flux-tools/deblur-v1": Model(_DEBLUR, 3, required=("image",), max_input_pixels=4 * MEGAPIXEL),
+    "flux-tools/erase-v1": Model(_ERASE, 3, required=("image", "mask"), urls=True),
+    "flux-tools/deblur-v1": Model(_DEBLUR, 3, required=("image",), max_input_pixels=4 * MEGAPIXEL, urls=True),
     **dict.fromkeys(("flux-tools/vto-v1", "flux-tools/vto-v2"), _VTO),
 }
+
+
+def offered_by(model: str) -> tuple[str, ...]:
+    """Return the APIs that offer `model`; none if it is unknown."""
+    return MODELS[model].dialects if model in MODELS else ()

@@ -21,6 +21,7 @@ from pydantic import (
     create_model,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import InitErrorDetails
 
 from airflow_provider_flux.emulator.models import MEGAPIXEL, MODELS, Parameter
@@ -37,7 +38,7 @@ def request_schema(model: str, required: tuple[str, ...] = ()) -> type[BaseModel
         name: _field(name, parameter, name in spec.required or name in required)
         for name, parameter in spec.parameters.items()
     }
-    fields |= {name: (Annotated[Any, AfterValidator(_refuse_size)], None) for name in spec.refuses}
+    fields |= {name: (Annotated[Any, AfterValidator(_refuse_size), SkipJsonSchema()], None) for name in spec.refuses}
     rules: dict[str, Any] = {}
     if spec.either:
         rules["either"] = model_validator(mode="after")(partial(_check_either, names=spec.either))
@@ -68,7 +69,7 @@ def _type(name: str, parameter: Parameter) -> Any:
             return bool
         case "choice" if name == "output_format":
             # Published as a component of its own, which pydantic does for an Enum and not for a Literal.
-            return Enum("OutputFormat", {word: word for word in parameter.choices}, type=str)
+            return _output_format(parameter.choices)
         case "choice" if name == "aspect_ratio":
             # Published as two alternatives: the ratios, or the constant "auto".
             return Literal[tuple(word for word in parameter.choices if word != "auto")] | Literal["auto"]
@@ -85,6 +86,11 @@ def _type(name: str, parameter: Parameter) -> Any:
             return Annotated[str, Field(**lengths)]
         case _:
             return str
+
+
+@cache
+def _output_format(words: tuple[str, ...]) -> Any:
+    return Enum("OutputFormat", {word: word for word in words}, type=str)
 
 
 def _check_ratio(value: str, limit: float) -> str:

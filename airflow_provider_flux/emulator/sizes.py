@@ -37,8 +37,8 @@ def output_size(model: Model, body: Mapping[str, Any]) -> Size:
     return _fit(
         model,
         (
-            width or _missing_side(model, parameters["width"].default, height),
-            height or _missing_side(model, parameters["height"].default, width),
+            width or _missing_side(model, parameters["width"].default or 1024, height),
+            height or _missing_side(model, parameters["height"].default or 1024, width),
         ),
     )
 

@@ -114,7 +114,7 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
         {"input_image": png(64, 64), "width": 1920, "height": 1080},
     ),
     ("flux-tools/erase-v1", {"image": png(), "mask": png(), "dilate_pixels": 25}),
-    ("flux-tools/deblur-v1", {"image": png()}),
+    ("flux-tools/deblur-v1", {"image": "https://example.com/a.png"}),
     ("flux-tools/vto-v2", {"person": png(), "garment": "https://example.com/a.png"}),
 ]
 

@@ -77,7 +77,7 @@ def facts_of_emulator(gateway: str) -> dict[tuple[str, str, str], Any]:
             (name, "", "gateways"): set(model.dialects),
         }
         for field, parameter in model.parameters.items():
-            encodings = {"base64"} if field in dialect.base64_only else {"base64", "url"}
+            encodings = {"base64"} if field in dialect.base64_only and not model.urls else {"base64", "url"}
             values = {
                 "type": "text" if parameter.kind == "string" else parameter.kind,
                 "minimum": parameter.low,
