@@ -112,10 +112,9 @@ _FLUX_3 = {
 }
 # Announced with these fields; no source has their exact ranges.
 _FLUX_3_KLEIN = {
-    **{name: _FLUX_3[name] for name in ("prompt", "images", "aspect_ratio", "safety_tolerance")},
-    "resolution": Parameter("choice", choices=("1k", "2k", "4k"), default="1k"),
+    **{name: _FLUX_3[name] for name in ("prompt", "images", "aspect_ratio", "resolution", "safety_tolerance")},
     **sides(Parameter("integer", 64)),
-    "steps": Parameter("integer", 1, certain_maximum=50),
+    "steps": Parameter("integer", 1, certain_maximum=16),
     **output("jpeg"),
     "seed": SEED,
     **USER,
