@@ -129,7 +129,7 @@ class _RequestReader:
         # Input images in a store are read when the request is submitted.
         named, problems = InputImages(model, self.client, None, unread=True).tokenize(fields)
         body = build_request(model, named, gateway, self.strict, [*blank_content_problems(fields), *problems])
-        has_images = any(image_encodings(model, name, gateway) is not None for name in body)
+        has_images = any(image_encodings(model, name, gateway, body) is not None for name in body)
         name = _read_file_name(file_name, output_format(model, body)) or self._recipe_name(model, body)
         return BatchItem(index, model, fields, None if has_images else body, name)
 

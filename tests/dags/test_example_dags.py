@@ -116,6 +116,15 @@ def test_batch(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS) ->
     assert flux_connection.stats()["submits"] == 3
 
 
+def test_social_formats(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
+    run_dag(DAGS_FOLDER / "social_formats.py")
+    (told,) = run_dag(DAGS_FOLDER / "social_formats.py")["formats"]
+    assert (told["counts"]["reused"], told["cost"]) == (7, 0)
+    story = s3.client().get_object(Bucket=s3.bucket, Key="campaign/story.png")["Body"].read()
+    assert Image.open(io.BytesIO(story)).size == (1080, 1920)
+    assert flux_connection.stats()["submits"] == 8
+
+
 def test_compare_models(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
     returned = run_dag(DAGS_FOLDER / "compare_models.py")
     (told,) = returned["table"]
