@@ -12,9 +12,7 @@ from airflow_provider_flux.client.catalogue.fields import (
     FLAG,
     FOUR_MEGAPIXELS,
     IMAGE_OR_URL,
-    MASK,
     PROMPT,
-    REQUIRED_IMAGE,
     REQUIRED_PROMPT,
     SEED,
     USER,
@@ -43,14 +41,14 @@ _OUTPAINTING = {
     **{name: replace(parameter, is_certain=False) for name, parameter in {"seed": SEED, **WEBHOOK}.items()},
 }
 _ERASE = {
-    "image": REQUIRED_IMAGE,
-    "mask": replace(MASK, required=True),
+    "image": _REFERENCE,
+    "mask": _REFERENCE,
     "dilate_pixels": Parameter("integer", 0, 25, default=10),
     **safety(5),
     **output("png"),
     **COMMON,
 }
-_DEBLUR = {"image": REQUIRED_IMAGE, **safety(5), **output("png"), **COMMON}
+_DEBLUR = {"image": _REFERENCE, **safety(5), **output("png"), **COMMON}
 _TRY_ON = {
     "prompt": REQUIRED_PROMPT,
     "person": _REFERENCE,

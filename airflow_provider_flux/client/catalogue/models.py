@@ -110,12 +110,11 @@ _FLUX_3 = {
     **safety(7, certain_maximum=4),
     "version": Parameter("text", default="latest"),
 }
-# Announced with these fields; no source has their exact ranges.
+# Announced with these fields; their ranges are those of celeste-ai 1.0, as no published document has them.
 _FLUX_3_KLEIN = {
-    **{name: _FLUX_3[name] for name in ("prompt", "images", "aspect_ratio", "safety_tolerance")},
-    "resolution": Parameter("choice", choices=("1k", "2k", "4k"), default="1k"),
+    **{name: _FLUX_3[name] for name in ("prompt", "images", "aspect_ratio", "safety_tolerance", "resolution")},
     **sides(Parameter("integer", 64)),
-    "steps": Parameter("integer", 1, certain_maximum=50),
+    "steps": Parameter("integer", 1, certain_maximum=16),
     **output("jpeg"),
     "seed": SEED,
     **USER,
