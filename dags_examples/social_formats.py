@@ -1,6 +1,6 @@
 """One master image in all banner and social formats: each is the master, extended to another shape.
 
-Outpainting keeps the pixels of the master and draws what lies around it. With ``reuse="always"``, a run pays only for
+Outpainting keeps the pixels of the master and draws what is around it. With ``reuse="always"``, a run pays only for
 the formats that are new, or all of them if the master has changed.
 """
 

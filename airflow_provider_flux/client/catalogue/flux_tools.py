@@ -42,7 +42,7 @@ _OUTPAINTING = {
 }
 _ERASE = {
     "image": _REFERENCE,
-    "mask": _REFERENCE,
+    "mask": replace(_REFERENCE, same_size_as="image"),
     "dilate_pixels": Parameter("integer", 0, 25, default=10),
     **safety(5),
     **output("png"),

@@ -110,9 +110,9 @@ _FLUX_3 = {
     **safety(7, certain_maximum=4),
     "version": Parameter("text", default="latest"),
 }
-# Announced with these fields; their ranges are those of celeste-ai 1.0, as no published document has them.
+# Announced with these fields; no source has their exact ranges.
 _FLUX_3_KLEIN = {
-    **{name: _FLUX_3[name] for name in ("prompt", "images", "aspect_ratio", "safety_tolerance", "resolution")},
+    **{name: _FLUX_3[name] for name in ("prompt", "images", "aspect_ratio", "resolution", "safety_tolerance")},
     **sides(Parameter("integer", 64)),
     "steps": Parameter("integer", 1, certain_maximum=16),
     **output("jpeg"),
