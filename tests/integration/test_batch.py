@@ -311,7 +311,7 @@ def test_a_failed_download_is_retried(flux: FluxEmulator, tmp_path: Path) -> Non
     assert flux.stats()["submits"] == 1
 
 
-@pytest.mark.parametrize(("model", "price"), [("flux-dev", 2.5), ("flux-3-image", 6)])
+@pytest.mark.parametrize(("model", "price"), [("flux-dev", 2.5), ("flux-3-image", 4.8)])
 def test_max_cost_is_not_exceeded(flux: FluxEmulator, tmp_path: Path, model: str, price: float) -> None:
     requests = [f"pear {number}" for number in range(6)]
     arguments: Any = {"model": model, "parameters": None, "max_cost": 3.4 * price}
@@ -320,7 +320,7 @@ def test_max_cost_is_not_exceeded(flux: FluxEmulator, tmp_path: Path, model: str
             run(tmp_path, requests, **arguments)
         assert isinstance(caught.value, AirflowFailException)
         assert flux.stats()["submits"] == 3
-    assert run(tmp_path, requests, **{**arguments, "max_cost": 6 * price})["cost"] == 6 * price
+    assert run(tmp_path, requests, **{**arguments, "max_cost": 6 * price})["cost"] == pytest.approx(6 * price)
 
 
 LARGE = {"model": "flux-2-pro", "parameters": {"width": 2048, "height": 2048}}
@@ -346,7 +346,7 @@ def test_max_cost_uses_a_price_per_model_and_size(
     assert {row["error"] for row in manifest if row["state"] == "not_submitted"} == {"max_cost is reached"}
 
 
-@pytest.mark.parametrize(("model", "prompt", "price"), [("flux-3-image", "fig", 6), ("flux-dev", "gore", 0)])
+@pytest.mark.parametrize(("model", "prompt", "price"), [("flux-3-image", "fig", 4.8), ("flux-dev", "gore", 0)])
 def test_the_cost_of_a_resumed_job_is_counted_when_it_ends(
     flux: FluxEmulator, tmp_path: Path, model: str, prompt: str, price: float
 ) -> None:

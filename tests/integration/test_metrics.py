@@ -70,8 +70,8 @@ def test_image_and_cost_are_counted_once(
 
 def test_a_cost_that_comes_with_the_result_counts(flux: FluxEmulator, stats: Recorder) -> None:
     told, _ = run(generate(model="flux-3-image"))
-    assert told["cost"] == 6
-    assert ("flux.cost", 6, stats.sent[0][2]) in stats.sent
+    assert told["cost"] == 4.8
+    assert ("flux.cost", 4.8, stats.sent[0][2]) in stats.sent
 
 
 @pytest.mark.skipif(not hasattr(airflow_context, "NEVER_EXPIRE"), reason="needs the task state store of Airflow 3.3")
