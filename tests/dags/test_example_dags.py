@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import airflow
 import pytest
 from airflow.models.asset import AssetEvent
+from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.utils.session import create_session
 from packaging.version import Version
 from PIL import Image
@@ -114,6 +115,19 @@ def test_batch(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS) ->
     assert (told["counts"]["reused"], told["cost"], len(uris)) == (3, 0, 3)
     assert uris[2] == f"s3://{s3.bucket}/catalogue/poster.jpeg"
     assert flux_connection.stats()["submits"] == 3
+
+
+def test_best_of_four(
+    run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nobody answers dag.test().
+    monkeypatch.setattr(HITLOperator, "execute", lambda self, context: {"chosen_options": ["3"]})
+    returned = run_dag(DAGS_FOLDER / "best_of_four.py")
+    (best,), (published,) = returned["best"], returned["publish"]
+    assert best["file_name"] == "window-3.jpeg"
+    assert (published["id"], published["sha256"]) == (best["id"], best["sha256"])
+    stats = flux_connection.stats()
+    assert len({job["parameters"]["seed"] for job in stats["jobs"]}) == stats["submits"] == 4
 
 
 def test_compare_models(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
