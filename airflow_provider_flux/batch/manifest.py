@@ -62,6 +62,7 @@ class ItemOutcome:
         """Return the outcome as flat JSON."""
         row = {
             "index": self.item.index,
+            "request": self.item.request_index,
             "state": self.state,
             "model": self.item.model,
             "prompt": shown_prompt(self.item.fields),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_flux.arguments import is_blank, is_unset, parse_parameters, parse_structure
+from airflow_provider_flux.batch.variants import merge_fields, read_variants, take_variants
 from airflow_provider_flux.client.catalogue.models import check_model, output_format
 from airflow_provider_flux.client.catalogue.validation import blank_content_problems, build_request, image_encodings
 from airflow_provider_flux.exceptions import FluxBadRequestError
@@ -34,7 +36,8 @@ _FORMATS = {"jpg": "jpeg", "jpeg": "jpeg", "png": "png", "webp": "webp"}
 class BatchItem:
     """One image of a batch.
 
-    :param index: Its position in the list of requests, from 0.
+    :param index: Its position among the images, from 0.
+    :param request_index: The position of its request in the list, from 0; one request may ask for several images.
     :param model: Its model.
     :param fields: The fields of the request, as given.
     :param request: The validated request; None if it has input images, which are read when it is submitted.
@@ -42,6 +45,7 @@ class BatchItem:
     """
 
     index: int
+    request_index: int
     model: str
     fields: dict[str, Any]
     request: dict[str, Any] | None
@@ -67,7 +71,8 @@ def read_requests(
     if recipes are equal, the second name ends in ``-2``, and so on.
 
     :param requests: A list of prompts or of dicts, or its text; a dict may contain ``model``, ``parameters``,
-        ``file_name`` and any field of the request. A string in the list is a prompt, even if it is JSON.
+        ``file_name``, ``seeds`` or ``variants``, and any field of the request. A string in the list is a prompt, even
+        if it is JSON.
     :param model: Model of the requests that name none.
     :param parameters: Fields shared by all requests; a request's own fields take precedence.
     :param client: The client of the API.
@@ -81,15 +86,17 @@ def read_requests(
     faults: list[str] = []
     for index, request in enumerate(_read_list(requests)):
         try:
-            item = reader.read(index, request)
+            read = reader.read(index, request)
         except FluxBadRequestError as error:
             problems.append(f"request {index}: {error.message}")
             faults += [f"request {index}: {fault}" for fault in error.faults]
             continue
-        items.append(item)
-        if (problem := folder.sibling(item.file_name).name_problem()) is not None:
-            problems.append(f"request {index}: {problem}")
-            faults.append(problems[-1])
+        items += read
+        for item in read:
+            if (problem := folder.sibling(item.file_name).name_problem()) is not None:
+                problems.append(f"request {index}: {problem}")
+                faults.append(problems[-1])
+                break
     collisions = _name_collisions(items, folder)
     problems, faults = problems + collisions, faults + collisions
     if problems:
@@ -102,6 +109,7 @@ def read_requests(
 class _RequestReader:
     """Reads the requests of one batch, in the order of the list.
 
+    :param count: How many images have been read so far.
     :param seen: How often each recipe has been named so far.
     """
 
@@ -109,10 +117,11 @@ class _RequestReader:
     parameters: Mapping[str, Any]
     client: FluxClient
     strict: bool
+    count: Iterator[int] = field(default_factory=itertools.count)
     seen: Counter[str] = field(default_factory=Counter)
 
-    def read(self, index: int, request: Any) -> BatchItem:
-        """Return the item of one request.
+    def read(self, index: int, request: Any) -> list[BatchItem]:
+        """Return the items of one request, one for each image.
 
         :raises FluxBadRequestError: listing everything that is invalid in it.
         """
@@ -125,13 +134,21 @@ class _RequestReader:
         if is_unset(model):
             raise FluxBadRequestError("no model is set, neither for the operator nor for the request.")
         model, gateway = check_model(model), self.client.endpoint.gateway
-        fields = {**self.parameters, **own, **given}
+        fields = merge_fields(self.parameters, {**own, **given})
+        several = take_variants(fields)
         # Input images in a store are read when the request is submitted.
         named, problems = InputImages(model, self.client, None, unread=True).tokenize(fields)
         body = build_request(model, named, gateway, self.strict, [*blank_content_problems(fields), *problems])
         has_images = any(image_encodings(model, name, gateway, body) is not None for name in body)
-        name = _read_file_name(file_name, output_format(model, body)) or self._recipe_name(model, body)
-        return BatchItem(index, model, fields, None if has_images else body, name)
+        items = []
+        for variant in read_variants(several, model, body):
+            seed, label = ({}, "") if variant is None else ({"seed": variant.seed}, variant.label)
+            # The seed alone is new, and may be out of the model's range.
+            sent = build_request(model, {**named, **seed}, gateway, self.strict) if seed else body
+            name = _read_file_name(file_name, output_format(model, sent), label) or self._recipe_name(model, sent)
+            request = None if has_images else sent
+            items.append(BatchItem(next(self.count), index, model, {**fields, **seed}, request, name))
+        return items
 
     def _recipe_name(self, model: str, body: Mapping[str, Any]) -> str:
         stem = fingerprint(model, body)[:12]
@@ -164,7 +181,11 @@ def _read_request(request: Any) -> dict[str, Any]:
     return {"prompt": request}
 
 
-def _read_file_name(given: Any, extension: str) -> str | None:
+def _read_file_name(given: Any, extension: str, label: str = "") -> str | None:
+    """Return the file name of an image; None if its request names none.
+
+    :param label: Distinguishes the images of one request: ``hero.png`` becomes ``hero-1.png``.
+    """
     if is_unset(given):
         return None
     name = str(given).strip()
@@ -172,7 +193,8 @@ def _read_file_name(given: Any, extension: str) -> str | None:
     is_reserved = name.lower().endswith((".json", ".jsonl"))
     if not name.isprintable() or {"/", "\\"} & set(name) or name in (".", "..") or is_reserved:
         raise FluxBadRequestError(f"file_name {name!r} is not a valid name for an image in the folder output_uri.")
-    return name if _format_of(name) else f"{name}.{extension}"
+    stem, extension = name.rsplit(".", 1) if _format_of(name) else (name, extension)
+    return f"{stem}-{label}.{extension}" if label else f"{stem}.{extension}"
 
 
 def _format_of(name: str) -> str | None:
@@ -204,7 +226,7 @@ def _warn_about_extensions(items: list[BatchItem]) -> None:
     for item in items:
         format_, named = output_format(item.model, item.request or item.fields), _format_of(item.file_name)
         if named != format_ and named is not None:
-            wrong.append(f"{item.file_name!r} (request {item.index}) will be {format_}")
+            wrong.append(f"{item.file_name!r} (request {item.request_index}) will be {format_}")
     if wrong:
         more = len(wrong) - _MAX_NAMES_LISTED
         log.warning(

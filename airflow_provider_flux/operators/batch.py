@@ -29,10 +29,11 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
     Runs on the worker as one event loop that keeps up to ``max_active`` jobs in flight. Each image has a receipt
     beside it, so a retry, a clear, or the next attempt after a killed worker submits only what is missing.
 
-    Writes a manifest beside the images, with one JSON line for each request in the given order: ``index``, ``state``
-    (``stored``, ``moderated``, ``failed``, ``not_submitted``), ``model``, ``prompt``, ``file_name``, ``uri``, ``id``,
-    ``seed``, ``cost``, ``error`` and, for a stored image, what FluxGenerateOperator returns. Each run has a manifest
-    of its own; ``manifest.jsonl`` is a copy of the newest one.
+    Writes a manifest beside the images, with one JSON line for each image in the given order: ``index`` (of the
+    image), ``request`` (the position of its request in the list), ``state`` (``stored``, ``moderated``, ``failed``,
+    ``not_submitted``), ``model``, ``prompt``, ``file_name``, ``uri``, ``id``, ``seed``, ``cost``, ``error`` and, for a
+    stored image, what FluxGenerateOperator returns. Each run has a manifest of its own; ``manifest.jsonl`` is a copy
+    of the newest one.
 
     Returns ``manifest`` (the URI of the run's own manifest), ``manifest_sha256`` (in hex), ``counts`` (``requested``,
     ``stored``, ``reused``, ``moderated``, ``failed``, ``not_submitted``) and ``cost`` (credits billed for this run).
@@ -43,11 +44,15 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
     :param requests: List of prompts, or of dicts of a request's fields, which may also contain ``model``,
         ``parameters`` and ``file_name`` (in the folder ``output_uri``; default: derived from the recipe). A string is
         a prompt, even if it is JSON; a ``prompt`` that is a dict or a list is sent as JSON text. A ``file_name``
-        without the extension of an image format gets the one of its format.
+        without the extension of an image format gets the one of its format. ``seeds`` (``[1, 2, 3]``) asks for one
+        image per seed, ``variants`` (4) for that many with different seeds: ``seed`` and the following, or seeds that
+        are derived from the recipe, so that a retry finds them again. Their file names end in the seed
+        (``hero-3.png``) or in the variant's number from 1.
     :param output_uri: Folder for the images: ``s3://bucket/folder/``, ``file:///folder/``, or any other URI that
         ObjectStoragePath opens.
     :param model: Model of the requests that name none.
-    :param parameters: Fields shared by all requests; a request's own fields take precedence.
+    :param parameters: Fields shared by all requests, ``seeds`` or ``variants`` too; a request's own fields take
+        precedence.
     :param max_active: Maximum number of jobs in flight; lowered while the account has no capacity (HTTP 429). The API
         allows 24 per account, and 6 for ``flux-kontext-max``.
     :param max_failures: Number of failed requests to tolerate; one more, and submitting stops (0: at the first

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import airflow
 import pytest
 from airflow.models.asset import AssetEvent
+from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.utils.session import create_session
 from packaging.version import Version
 from PIL import Image
@@ -123,6 +124,19 @@ def test_social_formats(run_dag: RunDag, flux_connection: FluxEmulator, s3: Seaw
     story = s3.client().get_object(Bucket=s3.bucket, Key="campaign/story.png")["Body"].read()
     assert Image.open(io.BytesIO(story)).size == (1080, 1920)
     assert flux_connection.stats()["submits"] == 8
+
+
+def test_best_of_four(
+    run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nobody answers dag.test().
+    monkeypatch.setattr(HITLOperator, "execute", lambda self, context: {"chosen_options": ["3"]})
+    returned = run_dag(DAGS_FOLDER / "best_of_four.py")
+    (best,), (published,) = returned["best"], returned["publish"]
+    assert best["file_name"] == "window-3.jpeg"
+    assert (published["id"], published["sha256"]) == (best["id"], best["sha256"])
+    stats = flux_connection.stats()
+    assert len({job["parameters"]["seed"] for job in stats["jobs"]}) == stats["submits"] == 4
 
 
 def test_compare_models(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS) -> None:

@@ -276,6 +276,61 @@ def test_others_continue_after_a_failure_and_a_retry_submits_only_what_is_missin
     assert flux.stats()["submits"] == 4
 
 
+PEAR: dict[str, Any] = {"prompt": "a pear", "file_name": "hero.png"}
+
+
+def test_seeds_and_variants_are_images_that_a_retry_finds_again(flux: FluxEmulator, tmp_path: Path) -> None:
+    requests = [
+        {**PEAR, "seeds": "[7, 2]"},
+        "a fig",
+        {"prompt": "a fig", "variants": 2, "file_name": "fig"},
+        {"prompt": "a fig", "variants": "3", "seed": "5"},
+    ]
+    result = run(tmp_path, requests)
+    again = run(tmp_path, requests)
+    manifest = rows(tmp_path)
+    assert (result["counts"]["stored"], again["counts"]["reused"], flux.stats()["submits"]) == (8, 8, 8)
+    assert [(row["index"], row["request"]) for row in manifest] == list(enumerate([0, 0, 1, 2, 2, 3, 3, 3]))
+    names = [row["file_name"] for row in manifest]
+    assert (names[:2], names[3:5]) == (["hero-7.png", "hero-2.png"], ["fig-1.jpeg", "fig-2.jpeg"])
+    assert [row["seed"] for row in (*manifest[:2], *manifest[5:])] == [7, 2, 5, 6, 7]
+    assert len({row["seed"] for row in manifest[2:5]}) == 3
+    fewer = run(tmp_path, [{"prompt": "a fig", "variants": 1, "file_name": "fig"}])
+    assert fewer["counts"]["reused"] == 1
+
+
+def test_shared_variants_yield_to_what_a_request_asks_for(flux_connection: FluxEmulator, tmp_path: Path) -> None:
+    requests = ["a pear", {**PEAR, "seeds": [3]}, {**PEAR, "variants": 1}, {"prompt": "a fig", "seed": 9}]
+    run(tmp_path, requests, parameters={**SMALL, "variants": 2})
+    assert [row["request"] for row in rows(tmp_path)] == [0, 0, 1, 2, 3, 3]
+    assert [row["seed"] for row in rows(tmp_path)][4:] == [9, 10]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"seeds": [1], "variants": 2}, "request 0: seeds and variants exclude each other"),
+        ({"seeds": [1], "seed": 2}, "seed and seeds exclude each other"),
+        ({"seeds": [1, "2", 2, 1]}, r"seeds contains 1, 2 more than once"),
+        ({"seeds": []}, r"seeds is \[\]; it must be a list of whole numbers"),
+        ({"seeds": 3}, "seeds is 3; it must be a list of whole numbers"),
+        ({"seeds": [1, "x"]}, "seeds is 'x'; it must be a whole number"),
+        ({"seeds": [True]}, "seeds is True; it must be a whole number"),
+        ({"seeds": list(range(101))}, "asks for 101 images of one request; 100 is the maximum"),
+        ({"variants": 0}, "variants is 0; it must be a whole number, 1 or more"),
+        ({"variants": "four"}, "variants is 'four'"),
+        ({"variants": 1e9}, "100 is the maximum"),
+        ({"variants": 2, "model": "flux-3-image", "parameters": {}}, "flux-3-image does not take; .* repeat the"),
+    ],
+)
+def test_invalid_variants_fail_before_anything_is_billed(
+    flux_connection: FluxEmulator, tmp_path: Path, fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=f"1 problem: .*{message}"):
+        run(tmp_path, [{"prompt": "a pear", **fields}], parameters=None)
+    assert flux_connection.stats()["submit_requests"] == 0
+
+
 @pytest.mark.parametrize("policy", ["fail", "skip"])
 def test_moderated_requests_are_counted_separately(flux: FluxEmulator, tmp_path: Path, policy: str) -> None:
     requests = ["a pear", "nsfw"]
