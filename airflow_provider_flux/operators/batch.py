@@ -7,6 +7,7 @@ from dataclasses import fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_flux.client.catalogue.prices import format_cost, to_usd
 from airflow_provider_flux.exceptions import FluxBadRequestError, FluxError, FluxStoreError
 from airflow_provider_flux.identity import task_identity
 from airflow_provider_flux.images.verification import MAX_BYTES
@@ -31,12 +32,13 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
 
     Writes a manifest beside the images, with one JSON line for each image in the given order: ``index`` (of the
     image), ``request`` (the position of its request in the list), ``state`` (``stored``, ``moderated``, ``failed``,
-    ``not_submitted``), ``model``, ``prompt``, ``file_name``, ``uri``, ``id``, ``seed``, ``cost``, ``error`` and, for a
-    stored image, what FluxGenerateOperator returns. Each run has a manifest of its own; ``manifest.jsonl`` is a copy
-    of the newest one.
+    ``not_submitted``), ``model``, ``prompt``, ``file_name``, ``uri``, ``id``, ``seed``, ``cost``, ``cost_usd``,
+    ``error`` and, for a stored image, what FluxGenerateOperator returns. Each run has a manifest of its own;
+    ``manifest.jsonl`` is a copy of the newest one.
 
     Returns ``manifest`` (the URI of the run's own manifest), ``manifest_sha256`` (in hex), ``counts`` (``requested``,
-    ``stored``, ``reused``, ``moderated``, ``failed``, ``not_submitted``) and ``cost`` (credits billed for this run).
+    ``stored``, ``reused``, ``moderated``, ``failed``, ``not_submitted``), ``cost`` (credits billed for this run) and
+    ``cost_usd``.
 
     If some requests fail, the task fails at the end: what succeeded is kept, and the result is pushed first. An error
     that every request would meet (an invalid key, an account without credits) stops submitting at once.
@@ -57,10 +59,10 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         allows 24 per account, and 6 for ``flux-kontext-max``.
     :param max_failures: Number of failed requests to tolerate; one more, and submitting stops (0: at the first
         failure). Default: no limit.
-    :param max_cost: Maximum credits for this run, across all its attempts. The price is learned from the API's
-        estimate for the first image of each model and size, which the others wait for, and corrected by the cost of
-        finished jobs; jobs in flight that cost more than estimated can exceed the maximum. If the API reports no cost,
-        only one image is submitted. Default: no limit.
+    :param max_cost: Maximum credits for this run, across all its attempts. Each image is expected to cost its published
+        price, corrected by the API's estimate and by the cost of finished jobs; jobs in flight that cost more than
+        expected can exceed the maximum. If a price is unknown, the first image of its model and size is submitted
+        alone and the others wait for its cost; if the API reports none, only that one is submitted. Default: no limit.
     :param on_max_cost: What to do if requests are not submitted because of ``max_cost``: ``"fail"``, or ``"stop"``:
         the task succeeds with the images it has, unless other requests failed.
     :param timeout: Seconds after its submit at which waiting for an image ends; also how long to wait for capacity
@@ -223,8 +225,9 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
             sha256 = manifest.write(runner.outcomes)
         self._image_uris = [outcome.uri for outcome in runner.outcomes if outcome.uri]
         uri, counts, cost = manifest.own.uri, runner.counts, round(runner.cost, 6)
-        self.log.info("%s; %g credits billed; see %s.", counts_text(counts), cost, uri)
-        return {"manifest": uri, "manifest_sha256": sha256, "counts": counts, "cost": cost}
+        self.log.info("%s; %s billed; see %s.", counts_text(counts), format_cost(cost), uri)
+        totals = {"counts": counts, "cost": cost, "cost_usd": to_usd(cost)}
+        return {"manifest": uri, "manifest_sha256": sha256, **totals}
 
     def _check_complete(self, runner: BatchRunner, result: dict[str, Any], context: Context) -> None:
         """Fail the task if images or the manifest are missing.
@@ -234,7 +237,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         """
         is_written = result["manifest_sha256"] is not None
         see = f"see {result['manifest']}" if is_written else f"but {result['manifest']} could not be written"
-        billing = f"This run was billed {runner.cost:g} credits; what succeeded is stored, {see}."
+        billing = f"This run was billed {format_cost(runner.cost)}; what succeeded is stored, {see}."
         error: FluxError | None = runner.policy.task_error(result["counts"], billing)
         if error is None and not is_written:
             error = FluxStoreError("The manifest could not be written; the log shows the cause.", billing=billing)
@@ -248,7 +251,8 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
     def _announce_batch(self, manifest: Manifest, result: dict[str, Any], context: Context) -> None:
         # Consumers are scheduled on the latest manifest, whose URI is the same in every run.
         uri, counts = manifest.latest.uri, result["counts"]
-        extra = {"uri": uri, "manifest": result["manifest"], "cost": result["cost"], **counts}
+        shared = {name: result[name] for name in ("manifest", "cost", "cost_usd")}
+        extra = {"uri": uri, **shared, **counts}
         self._announce(context, self._image_uris, uri if counts["stored"] else None, extra)
 
     @property

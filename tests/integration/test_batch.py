@@ -80,6 +80,7 @@ def test_prompts_become_images_a_manifest_and_a_small_result(flux: FluxEmulator,
             "not_submitted": 0,
         },
         "cost": 2.5 + 2.5 + 3,
+        "cost_usd": 0.08,
     }
     manifest = rows(tmp_path)
     assert [row["index"] for row in manifest] == [0, 1, 2]
@@ -344,8 +345,9 @@ def test_moderated_requests_are_counted_separately(flux: FluxEmulator, tmp_path:
     assert rows(tmp_path)[1]["state"] == "moderated"
 
 
+UNPRICED = {"model": "flux-3-image", "parameters": {"resolution": "1.5k"}}
 # The others wait for the price of the first one.
-STOP_AT_ONCE = {"max_failures": 0, "max_cost": 100, "max_active": 8}
+STOP_AT_ONCE = {"max_failures": 0, "max_cost": 100, "max_active": 8, **UNPRICED}
 
 
 @pytest.mark.parametrize("arguments", [{"max_failures": 0}, {"max_failures": 2}, STOP_AT_ONCE])
@@ -366,10 +368,12 @@ def test_a_failed_download_is_retried(flux: FluxEmulator, tmp_path: Path) -> Non
     assert flux.stats()["submits"] == 1
 
 
-@pytest.mark.parametrize(("model", "price"), [("flux-dev", 2.5), ("flux-3-image", 4.8)])
-def test_max_cost_is_not_exceeded(flux: FluxEmulator, tmp_path: Path, model: str, price: float) -> None:
+@pytest.mark.parametrize("priced", [{"model": "flux-dev", "parameters": None}, UNPRICED])
+def test_max_cost_is_not_exceeded(flux: FluxEmulator, tmp_path: Path, priced: dict[str, Any]) -> None:
+    price = run(tmp_path / "one", ["a pear"], **priced)["cost"]
+    flux.reset()
     requests = [f"pear {number}" for number in range(6)]
-    arguments: Any = {"model": model, "parameters": None, "max_cost": 3.4 * price}
+    arguments: Any = {**priced, "max_cost": 3.4 * price}
     for _ in range(2):
         with pytest.raises(errors.FluxBatchError, match=r"3 not submitted\): max_cost is reached\.") as caught:
             run(tmp_path, requests, **arguments)
@@ -385,7 +389,7 @@ MODELS = ("flux-dev", "flux-2-pro", "flux-pro-1.1", "flux-kontext-pro", "flux-2-
 @pytest.mark.parametrize(
     ("requests", "max_cost", "billed"),
     [
-        ([{"model": model, "prompt": "a pear"} for model in MODELS], 1, 2.5),
+        ([{"model": model, "prompt": "a pear"} for model in MODELS], 1, 0),
         (["a pear", *({**LARGE, "prompt": f"fig {number}"} for number in range(7))], 50, 2.5 + 6 * 7.5),
         # Cheaper requests continue where expensive ones may not.
         ([*({**LARGE, "prompt": f"fig {number}"} for number in range(3)), "a pear", "a quince"], 20, 2 * 7.5 + 2 * 2.5),
@@ -448,7 +452,9 @@ def test_the_error_states_the_cost_if_the_manifest_cannot_be_written(
 
     with ThreadPoolExecutor() as threads:
         blocking = threads.submit(block)
-        with pytest.raises(errors.FluxBatchError, match=r"1 moderated.* billed 2\.5 credits;.* could not be written"):
+        with pytest.raises(
+            errors.FluxBatchError, match=r"1 moderated.* billed 2\.5 credits \(\$0\.025\);.* could not be written"
+        ):
             run(tmp_path, ["a pear", "nsfw"])
         blocking.result()
     (tmp_path / "manifest.jsonl").rmdir()
