@@ -39,8 +39,11 @@ class MaxCostError(NotSubmittedError):
     """A request is not submitted because the batch has reached its ``max_cost``."""
 
 
-def price_key(model: str | None, request: Mapping[str, Any]) -> PriceKey:
-    """Return the price key of the image that ``request`` describes."""
+def price_key(model: str | None, request: Mapping[str, Any], input_megapixels: float | None = None) -> PriceKey:
+    """Return the price key of the image that ``request`` describes.
+
+    :param input_megapixels: Megapixels of its input images together; None: unknown.
+    """
     images = [
         value
         for name, value in request.items()
@@ -48,7 +51,7 @@ def price_key(model: str | None, request: Mapping[str, Any]) -> PriceKey:
     ]
     number = sum(len(value) if isinstance(value, list) else 1 for value in images)
     size = tuple(str(request.get(name)) for name in ("width", "height", "aspect_ratio", "resolution"))
-    estimated = None if model is None else estimate(model, request)
+    estimated = None if model is None else estimate(model, request, input_megapixels)
     return PriceKey(str(model), size, number, None if estimated is None else estimated.credits)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_flux.arguments import is_blank, is_unset, parse_parameters, parse_structure
-from airflow_provider_flux.batch.variants import merge_fields, read_variants, take_variants
+from airflow_provider_flux.batch.variants import merge_fields, read_seeds, take_variants
 from airflow_provider_flux.client.catalogue.models import check_model, output_format
 from airflow_provider_flux.client.catalogue.validation import blank_content_problems, build_request, image_encodings
 from airflow_provider_flux.exceptions import FluxBadRequestError
@@ -57,6 +57,20 @@ class BatchItem:
         return self.request is None
 
 
+@dataclass(frozen=True, slots=True)
+class RequestProblem:
+    """What is invalid in one request.
+
+    :param request_index: The position of the request in the list, from 0.
+    :param message: The sentence that says it; without prompts.
+    :param faults: The faults that it lists, each as a sentence.
+    """
+
+    request_index: int
+    message: str
+    faults: tuple[str, ...]
+
+
 def read_requests(
     requests: Any,
     model: str | None,
@@ -80,29 +94,48 @@ def read_requests(
     :param strict: Whether to reject models and parameters that the catalogue does not contain.
     :raises FluxBadRequestError: listing everything that is invalid.
     """
+    items, problems = check_requests(requests, model, parameters, client, folder, strict)
+    if problems:
+        raise FluxBadRequestError(
+            _problems_message([f"request {problem.request_index}: {problem.message}" for problem in problems]),
+            faults=[f"request {problem.request_index}: {fault}" for problem in problems for fault in problem.faults],
+        )
+    _warn_about_extensions(items)
+    return items
+
+
+def check_requests(
+    requests: Any,
+    model: str | None,
+    parameters: Mapping[str, Any],
+    client: FluxClient,
+    folder: ImageStore,
+    strict: bool = False,
+) -> tuple[list[BatchItem], list[RequestProblem]]:
+    """Return the items of the valid requests, and what is invalid in the others; parameters as in `read_requests`.
+
+    :raises FluxBadRequestError: if there is no list of requests.
+    """
     reader = _RequestReader(model, parameters, client, strict)
     items: list[BatchItem] = []
-    problems: list[str] = []
-    faults: list[str] = []
+    problems: list[RequestProblem] = []
     for index, request in enumerate(_read_list(requests)):
         try:
             read = reader.read(index, request)
         except FluxBadRequestError as error:
-            problems.append(f"request {index}: {error.message}")
-            faults += [f"request {index}: {fault}" for fault in error.faults]
+            problems.append(RequestProblem(index, error.message, tuple(error.faults)))
             continue
-        items += read
-        for item in read:
-            if (problem := folder.sibling(item.file_name).name_problem()) is not None:
-                problems.append(f"request {index}: {problem}")
-                faults.append(problems[-1])
-                break
+        unusable = (folder.sibling(item.file_name).name_problem() for item in read)
+        if (problem := next(filter(None, unusable), None)) is not None:
+            problems.append(RequestProblem(index, problem, (problem,)))
+        else:
+            items += read
     collisions = _name_collisions(items, folder)
-    problems, faults = problems + collisions, faults + collisions
-    if problems:
-        raise FluxBadRequestError(_problems_message(problems), faults=faults)
-    _warn_about_extensions(items)
-    return items
+    refused = {problem.request_index for problem in collisions}
+    valid = [item for item in items if item.request_index not in refused]
+    # Two images of one request have the same problem.
+    found = dict.fromkeys([*problems, *collisions])
+    return valid, sorted(found, key=lambda problem: problem.request_index)
 
 
 @dataclass(frozen=True)
@@ -141,11 +174,11 @@ class _RequestReader:
         body = build_request(model, named, gateway, self.strict, [*blank_content_problems(fields), *problems])
         has_images = any(image_encodings(model, name, gateway, body) is not None for name in body)
         items = []
-        for variant in read_variants(several, model, body):
-            seed, label = ({}, "") if variant is None else ({"seed": variant.seed}, variant.label)
+        for number in read_seeds(several, model, body):
+            seed = {} if number is None else {"seed": number}
             # The seed alone is new, and may be out of the model's range.
             sent = build_request(model, {**named, **seed}, gateway, self.strict) if seed else body
-            name = _read_file_name(file_name, output_format(model, sent), label) or self._recipe_name(model, sent)
+            name = _read_file_name(file_name, output_format(model, sent), number) or self._recipe_name(model, sent)
             request = None if has_images else sent
             items.append(BatchItem(next(self.count), index, model, {**fields, **seed}, request, name))
         return items
@@ -181,10 +214,10 @@ def _read_request(request: Any) -> dict[str, Any]:
     return {"prompt": request}
 
 
-def _read_file_name(given: Any, extension: str, label: str = "") -> str | None:
+def _read_file_name(given: Any, extension: str, seed: int | None) -> str | None:
     """Return the file name of an image; None if its request names none.
 
-    :param label: Distinguishes the images of one request: ``hero.png`` becomes ``hero-1.png``.
+    :param seed: Distinguishes the images of one request: ``hero.png`` becomes ``hero-7.png``; None: it has one image.
     """
     if is_unset(given):
         return None
@@ -194,7 +227,7 @@ def _read_file_name(given: Any, extension: str, label: str = "") -> str | None:
     if not name.isprintable() or {"/", "\\"} & set(name) or name in (".", "..") or is_reserved:
         raise FluxBadRequestError(f"file_name {name!r} is not a valid name for an image in the folder output_uri.")
     stem, extension = name.rsplit(".", 1) if _format_of(name) else (name, extension)
-    return f"{stem}-{label}.{extension}" if label else f"{stem}.{extension}"
+    return f"{stem}.{extension}" if seed is None else f"{stem}-{seed}.{extension}"
 
 
 def _format_of(name: str) -> str | None:
@@ -202,16 +235,18 @@ def _format_of(name: str) -> str | None:
     return _FORMATS.get(name.rpartition(".")[2].lower()) if "." in name[1:] else None
 
 
-def _name_collisions(items: list[BatchItem], folder: ImageStore) -> list[str]:
-    """Describe the names that would be the same file: of two images, one would be lost."""
-    files: dict[str, list[str]] = {}
+def _name_collisions(items: list[BatchItem], folder: ImageStore) -> list[RequestProblem]:
+    """Return a problem for each name that would be the same file as another: of two images, one would be lost."""
+    files: dict[str, list[BatchItem]] = {}
     for item in items:
-        files.setdefault(folder.file_of(item.file_name), []).append(item.file_name)
-    return [
-        f"{len(names)} requests have the file name {', '.join(repr(name) for name in dict.fromkeys(names))}."
-        for names in files.values()
-        if len(names) > 1
-    ]
+        files.setdefault(folder.file_of(item.file_name), []).append(item)
+    problems = []
+    for same in files.values():
+        if len(same) > 1:
+            names = ", ".join(repr(name) for name in dict.fromkeys(item.file_name for item in same))
+            message = f"{len(same)} requests have the file name {names}."
+            problems += [RequestProblem(item.request_index, message, (message,)) for item in same]
+    return problems
 
 
 def _problems_message(problems: list[str]) -> str:

@@ -6,7 +6,6 @@ Each attempt must find the same recipes again, so no seed is random here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_flux.arguments import is_unset, parse_count, parse_list
@@ -19,18 +18,6 @@ MAX_VARIANTS = 100
 """Images of one request at most: more of one recipe are more likely a mistake."""
 _EXCLUDED_BY = {"seed": ("seeds",), "seeds": ("seed", "variants"), "variants": ("seeds",)}
 """Which shared fields a request's own field excludes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One of the images of a request.
-
-    :param seed: Its seed.
-    :param label: What distinguishes its file name: the seed that the author names, else its number from 1.
-    """
-
-    seed: int
-    label: str
 
 
 def merge_fields(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,8 +33,8 @@ def take_variants(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in taken.items() if not is_unset(value)}
 
 
-def read_variants(given: Mapping[str, Any], model: str, body: Mapping[str, Any]) -> list[Variant | None]:
-    """Return the images of a request; None stands for the only one of a request that asks for no more.
+def read_seeds(given: Mapping[str, Any], model: str, body: Mapping[str, Any]) -> list[int | None]:
+    """Return the seeds of a request's images; None stands for the only image of a request that asks for no more.
 
     ``variants`` counts up from the request's ``seed``, if it has one; else each seed is derived from the recipe, so
     that it is the same in each attempt. Input images do not count: the same one may have another address then.
@@ -68,12 +55,12 @@ def read_variants(given: Mapping[str, Any], model: str, body: Mapping[str, Any])
     if name == "seeds":
         if "seed" in body:
             raise FluxBadRequestError("seed and seeds exclude each other; give one of them.")
-        return [Variant(seed, str(seed)) for seed in _parse_seeds(given["seeds"])]
+        return [*_parse_seeds(given["seeds"])]
     number = _at_most("variants", parse_count("variants", given["variants"], minimum=1))
     if "seed" in body:
-        return [Variant(body["seed"] + count - 1, str(count)) for count in range(1, number + 1)]
+        return [body["seed"] + count for count in range(number)]
     recipe = fingerprint(model, {field: value for field, value in body.items() if not _is_image(field)})
-    return [Variant(derived_seed(recipe, count), str(count)) for count in range(1, number + 1)]
+    return [derived_seed(recipe, count) for count in range(1, number + 1)]
 
 
 def _parse_seeds(value: Any) -> list[int]:

@@ -119,6 +119,21 @@ class InputImages:
             if ours and theirs and ours != theirs:
                 raise FluxBadRequestError(f"{name} is {ours[0]}x{ours[1]}, but {other} is {theirs[0]}x{theirs[1]}.")
 
+    def megapixels(self, request: Mapping[str, Any]) -> float | None:
+        """Return the size of all images of a tokenized request, in megapixels of 1024 x 1024.
+
+        :return: None if the size of one is unknown: a URL, or an image that is not read yet.
+        """
+        tokens = [
+            token
+            for value in request.values()
+            for token in (value if isinstance(value, list) else [value])
+            if isinstance(token, ImageToken)
+        ]
+        if not all(token in self._sizes for token in tokens):
+            return None
+        return sum(width * height for width, height in map(self._sizes.__getitem__, tokens)) / 1024**2
+
     def _forms(self, name: str, fields: Mapping[str, Any]) -> tuple[str, ...] | None:
         return image_encodings(self._model, name, self._client.endpoint.gateway, fields)
 
@@ -163,8 +178,8 @@ class InputImages:
         return token
 
     def _keep(self, data: bytes) -> ImageToken:
-        _check(data, self._limits)
         token = ImageToken(f"sha256:{hashlib.sha256(data).hexdigest()}")
+        _, self._sizes[token] = _check(data, self._limits)
         self._readers[token] = lambda: data
         return token
 

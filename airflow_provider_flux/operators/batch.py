@@ -7,6 +7,7 @@ from dataclasses import fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_flux.arguments import parse_flag
 from airflow_provider_flux.client.catalogue.prices import format_cost, to_usd
 from airflow_provider_flux.exceptions import FluxBadRequestError, FluxError, FluxStoreError
 from airflow_provider_flux.identity import task_identity
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_flux.batch.options import BatchOptions
     from airflow_provider_flux.batch.requests import BatchItem
     from airflow_provider_flux.batch.runner import BatchRunner
+    from airflow_provider_flux.client.client import FluxClient
     from airflow_provider_flux.storage.base import ImageStore
 
 
@@ -49,7 +51,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         without the extension of an image format gets the one of its format. ``seeds`` (``[1, 2, 3]``) asks for one
         image per seed, ``variants`` (4) for that many with different seeds: ``seed`` and the following, or seeds that
         are derived from the recipe, so that a retry finds them again. Their file names end in the seed
-        (``hero-3.png``) or in the variant's number from 1.
+        (``hero-3.png``).
     :param output_uri: Folder for the images: ``s3://bucket/folder/``, ``file:///folder/``, or any other URI that
         ObjectStoragePath opens.
     :param model: Model of the requests that name none.
@@ -76,6 +78,11 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
     :param on_moderated: Whether a moderated request fails the task (``"fail"``) or is only counted (``"skip"``).
     :param replace: Whether to replace images of another run, or any other objects, with the same names; a warning
         names each of them. If False, such requests fail before they are submitted.
+    :param plan_only: Whether to return only what the batch would do: submits nothing and writes no manifest. The result
+        has ``counts`` (``requested``, ``new``, ``reused``, ``refused``), ``refused`` (``request``, its position in the
+        list, and ``reason``), ``estimated_cost`` (credits, by the published prices), ``estimated_cost_usd``,
+        ``unknown_prices`` (number of new images that the estimate leaves out) and ``exceeds_max_cost``. Invalid
+        requests are listed instead of failing the task.
     :param aws_conn_id: Connection of the amazon provider, for ``s3://``.
     :param flux_conn_id: Connection of the FLUX API.
     :raises FluxBadRequestError: before anything is billed, listing everything that is invalid in the requests.
@@ -98,6 +105,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         "on_orphan",
         "on_expired",
         "on_moderated",
+        "plan_only",
         "aws_conn_id",
         "flux_conn_id",
     )
@@ -123,6 +131,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         on_expired: str = "fail",
         on_moderated: str = "fail",
         replace: bool = True,
+        plan_only: bool | str = False,
         aws_conn_id: str | None = "aws_default",
         flux_conn_id: str = "flux_default",
         **kwargs: Any,
@@ -145,6 +154,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         self.on_expired = on_expired
         self.on_moderated = on_moderated
         self.replace = replace
+        self.plan_only = plan_only
         self.aws_conn_id = aws_conn_id
         self.flux_conn_id = flux_conn_id
         self._runner: BatchRunner | None = None
@@ -155,6 +165,8 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
 
         self._runner = None
         with self._errors():
+            if parse_flag("plan_only", self.plan_only):
+                return self._plan(context)
             batch, manifest = self._prepare(context)
             self._runner = BatchRunner(batch)
             result = self._run_and_write(self._runner, manifest)
@@ -180,6 +192,22 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
                 "attempt resumes them.",
                 jobs,
             )
+
+    def _plan(self, context: Context) -> dict[str, Any]:
+        """Return what the batch would do; submits nothing and writes no manifest."""
+        from airflow_provider_flux.batch.definition import Batch
+        from airflow_provider_flux.batch.plan import plan_batch
+        from airflow_provider_flux.batch.requests import check_requests
+
+        self._check_templates()
+        options, folder = self._options(), self._folder()
+        items, problems = check_requests(self.requests, self.model, *self._shared(), folder, self.strict)
+        folder.check()
+        plan = plan_batch(Batch(items, self._hook, folder, task_identity(context), options), problems)
+        self.log.info("The plan is: %s. Nothing is submitted.", plan)
+        for problem in plan.refused:
+            self.log.warning("request %d would be refused: %s", problem.request_index, problem.message)
+        return plan.to_dict()
 
     def _prepare(self, context: Context) -> tuple[Batch, Manifest]:
         """Return the batch and the place of its manifest, checked as far as possible before anything is billed."""
@@ -211,8 +239,11 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
     def _items(self, folder: ImageStore) -> list[BatchItem]:
         from airflow_provider_flux.batch.requests import read_requests
 
-        shared = self._own_parameters()
-        return read_requests(self.requests, self.model, shared, self._hook.get_conn(), folder, self.strict)
+        return read_requests(self.requests, self.model, *self._shared(), folder, self.strict)
+
+    def _shared(self) -> tuple[dict[str, Any], FluxClient]:
+        """Return what all requests share: the fields, and the client."""
+        return self._own_parameters(), self._hook.get_conn()
 
     def _run_and_write(self, runner: BatchRunner, manifest: Manifest) -> dict[str, Any]:
         """Run the batch and return the result; write the manifest even if the task is interrupted."""

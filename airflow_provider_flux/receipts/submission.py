@@ -166,6 +166,21 @@ class Submission:
         """
         return self._existing(self.receipts.read())
 
+    def preview(self) -> Receipt | None:
+        """Return the receipt of the image or job that :meth:`attempt` would return now; None: it would submit one.
+
+        :raises FluxError: as :meth:`attempt` does before it submits.
+        """
+        earlier = self.receipts.read()
+        if earlier is not None and earlier.is_being_submitted and self._may_reuse(earlier):
+            return earlier
+        existing = self._existing(earlier)
+        if existing is not None and existing.state in PAID_STATES:
+            return existing
+        if not self.replace:
+            self._check_destination(earlier)
+        return None
+
     def _existing(self, earlier: Receipt | None) -> Receipt | None:
         if earlier is None:
             return None

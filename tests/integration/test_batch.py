@@ -293,7 +293,8 @@ def test_seeds_and_variants_are_images_that_a_retry_finds_again(flux: FluxEmulat
     assert (result["counts"]["stored"], again["counts"]["reused"], flux.stats()["submits"]) == (8, 8, 8)
     assert [(row["index"], row["request"]) for row in manifest] == list(enumerate([0, 0, 1, 2, 2, 3, 3, 3]))
     names = [row["file_name"] for row in manifest]
-    assert (names[:2], names[3:5]) == (["hero-7.png", "hero-2.png"], ["fig-1.jpeg", "fig-2.jpeg"])
+    assert names[:2] == ["hero-7.png", "hero-2.png"]
+    assert names[3:5] == [f"fig-{row['seed']}.jpeg" for row in manifest[3:5]]
     assert [row["seed"] for row in (*manifest[:2], *manifest[5:])] == [7, 2, 5, 6, 7]
     assert len({row["seed"] for row in manifest[2:5]}) == 3
     fewer = run(tmp_path, [{"prompt": "a fig", "variants": 1, "file_name": "fig"}])
