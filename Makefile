@@ -6,7 +6,7 @@ NEWEST := .venv
 LOWEST := .venv-lowest
 TWO := --numprocesses 2 --dist loadscope
 
-.PHONY: help demo check test cover test-lowest simulate bench docs lint format clean
+.PHONY: help demo check test cover test-lowest test-clients simulate bench docs lint format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ cover: $(NEWEST)/.installed ## Run every test once, with branch coverage
 # Not those of parts that know nothing of Airflow, and not the simulation, which has an Airflow of its own.
 test-lowest: $(LOWEST)/.installed ## Run the tests on the lowest supported Airflow
 	$(LOWEST)/bin/python -m pytest $(TWO) --ignore tests/emulator --ignore tests/simulation --ignore tests/unit/test_estimator.py
+
+test-clients: $(NEWEST)/.installed ## Run clients that others wrote against the emulator; installs them from PyPI and npm
+	$(NEWEST)/bin/python -m pytest tests/thirdparty
 
 SEEDS ?= 100000
 START ?= 0
@@ -49,7 +52,7 @@ docs: $(NEWEST)/.installed ## Write the README's table of models and parameters
 	$(NEWEST)/bin/python -m scripts.generate_model_table
 
 clean: ## Remove everything that the targets create
-	rm -rf $(NEWEST) $(LOWEST) .demo demo-output dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(NEWEST) $(LOWEST) .venv-clients .demo demo-output dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(NEWEST)/.installed: tests/constraints/newest.txt pyproject.toml
 $(LOWEST)/.installed: tests/constraints/lowest.txt pyproject.toml

@@ -18,6 +18,7 @@ from typing import Any
 from airflow_provider_flux.exceptions import FluxBadRequestError
 
 _UNSET_TEXTS = ("", "none", "null")
+_FLAGS = {**dict.fromkeys(("true", "yes", "on", "1"), True), **dict.fromkeys(("false", "no", "off", "0"), False)}
 _BLANK_TEXTS = (*_UNSET_TEXTS, "undefined", "nan", "[]", "{}")
 
 
@@ -125,6 +126,17 @@ def parse_count(name: str, value: Any, minimum: int = 0, description: str = "a w
     if (number := _parse_number(name, value, minimum, expected)) != int(number):
         raise _invalid(name, value, expected)
     return int(number)
+
+
+def parse_flag(name: str, value: Any) -> bool:
+    """Return a flag that is given as true or false, also as text.
+
+    :raises FluxBadRequestError: if it is anything else.
+    """
+    word = str(value).strip().lower()
+    if word not in _FLAGS:
+        raise _invalid(name, value, "true or false")
+    return _FLAGS[word]
 
 
 def _parse_number(name: str, value: Any, minimum: float, expected: str) -> float:

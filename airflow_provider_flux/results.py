@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_provider_flux.client.catalogue.prices import to_usd
 from airflow_provider_flux.client.jobs import Job, iso_time, job_from, unix_time
 from airflow_provider_flux.exceptions import FluxError, error_from_dict
 from airflow_provider_flux.identity import TaskIdentity
@@ -113,6 +114,11 @@ class ImageResult:
         return Job(self.id, self.model, self.polling_url, self.cost, unix_time(self.submitted_at))
 
     @property
+    def cost_usd(self) -> float | None:
+        """What the task's run pays, in US dollars at the price of a credit; None if unknown."""
+        return None if self.cost is None else to_usd(self.cost)
+
+    @property
     def is_stored(self) -> bool:
         """Whether the image is stored, and can be verified."""
         return self.uri is not None and self.sha256 is not None and self.bytes is not None
@@ -143,7 +149,8 @@ class ImageResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return flat JSON; a field that has no meaning yet (of an image that is not stored, say) is left out."""
-        names = ["id", "model", *(["polling_url"] if self.polling_url else []), "cost", "submitted_at", "status"]
+        names = ["id", "model", *(["polling_url"] if self.polling_url else []), "cost", "cost_usd"]
+        names += ["submitted_at", "status"]
         names += ["seed", "duration"] if self.status != "Pending" or self.uri is not None else []
         names += _STORED_FIELDS if self.uri is not None else []
         data = {name: getattr(self, name) for name in names}

@@ -11,13 +11,14 @@ from operator import itemgetter
 from pathlib import Path
 
 from airflow_provider_flux.client.catalogue.constraints import format_megapixels
-from airflow_provider_flux.client.catalogue.models import MODELS, Model, Parameter
+from airflow_provider_flux.client.catalogue.models import MODELS
+from airflow_provider_flux.client.catalogue.schema import Model, Parameter
 from airflow_provider_flux.client.gateways import BFL, COMETAPI
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- models: written by `make docs` -->\n", "<!-- end of models -->\n"
-# Documented once above the table; every model that allows extra fields takes them.
-COMMON = ("seed", "webhook_url", "webhook_secret")
+# Documented once above the table; a row says which of them its models do not take.
+COMMON = ("seed", "webhook_url", "webhook_secret", "user")
 
 
 def with_table(readme: str) -> str:
@@ -36,19 +37,29 @@ def table() -> str:
     """Return the table: one row for all models with the same parameters."""
     rows: dict[str, list[str]] = {}
     for name, model in MODELS.items():
-        rows.setdefault(_cell(model), []).append(f"`{name}`")
-    lines = ["| model | parameters |", "|---|---|"]
-    lines += [f"| {', '.join(names)} | {cell} |" for cell, names in rows.items()]
+        cells = f"{_cell(model)} | [{model.checked_on}]({model.source})"
+        rows.setdefault(cells, []).append(f"`{name}`")
+    lines = ["| model | parameters | checked on, source |", "|---|---|---|"]
+    lines += [f"| {', '.join(names)} | {cells} |" for cells, names in rows.items()]
     return "\n".join(lines) + "\n"
 
 
 def _cell(model: Model) -> str:
-    fields = [name for name in model.parameters if model.forbid_extra or name not in COMMON]
+    fields = [name for name in model.parameters if name not in COMMON]
+    without = [f"`{name}`" for name in COMMON if name not in model.parameters]
     # A numbered series is documented with its first field.
     described = [(_name(name, model), _rule(name, model)) for name in fields if not re.search(r"_\d$", name)]
     grouped = [(", ".join(name for name, _ in group), rule) for rule, group in groupby(described, key=itemgetter(1))]
     limits = [f"at most {format_megapixels(model.max_pixels)} megapixels"] if model.max_pixels else []
+    limits += (
+        [f"likely resized above {format_megapixels(model.resized_above)} megapixels"] if model.resized_above else []
+    )
     limits += [f"one of {' and '.join(f'`{name}`' for name in model.any_of)} is needed"] if model.any_of else []
+    limits += [f"without {', '.join(without)}"] if without else []
+    limits += (
+        [f"only at {', '.join(_NAMES[gateway] for gateway in model.gateways)}"] if len(model.gateways) == 1 else []
+    )
+    limits += [f"deprecated since {model.deprecated_since}"] if model.deprecated_since else []
     limits += ["refuses any other field"] if model.forbid_extra else []
     return "; ".join([", ".join(" ".join(filter(None, pair)) for pair in grouped), *limits])
 
@@ -76,15 +87,19 @@ def _range(parameter: Parameter, at_cometapi: Parameter) -> str:
         cometapi_encodings = " or ".join(_ENCODINGS[encoding] for encoding in at_cometapi.encodings)
         count = f"up to {parameter.maximum:g}, " if parameter.type == "images" else ""
         difference = "" if cometapi_encodings == encodings else f"; CometAPI: {cometapi_encodings}"
-        return f"[{count}{encodings}{difference}]"
+        condition = f"; base64 if {' is '.join(parameter.base64_only_if)}" if parameter.base64_only_if else ""
+        return f"[{count}{encodings}{difference}{condition}]"
     if parameter.minimum is None:
         return ""
     low, high = parameter.minimum, parameter.maximum
     bounds = f"{low:g} to {high:g}" if high is not None else f"from {low:g}"
-    return bounds + (f" in steps of {parameter.multiple_of}" if parameter.multiple_of else "")
+    bounds += f" in steps of {parameter.multiple_of}" if parameter.multiple_of else ""
+    bounds += f", likely rounded to a multiple of {parameter.rounded_to}" if parameter.rounded_to else ""
+    return bounds + (f", uncertain above {parameter.certain_maximum:g}" if parameter.certain_maximum else "")
 
 
 _ENCODINGS = {"base64": "base64", "url": "URL"}
+_NAMES = {BFL: "Black Forest Labs", COMETAPI: "CometAPI"}
 
 
 def _plain(default: object) -> str:

@@ -1,4 +1,4 @@
-"""The cost limit of a batch. There is no price list: prices are learned from the costs that the API reports."""
+"""The cost limit of a batch: published prices to begin with, corrected by the costs that the API reports."""
 
 from __future__ import annotations
 
@@ -6,16 +6,29 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
+from airflow_provider_flux.client.catalogue.prices import estimate
 from airflow_provider_flux.client.catalogue.validation import ALL_PARAMETERS
 from airflow_provider_flux.exceptions import FluxError, FluxJobFailedError, FluxModeratedError, FluxUncertainSubmitError
 
-PriceKey = tuple[str, ...]
-"""What the price of an image depends on: images with the same key have the same price."""
-
 _MIN_COST = 1e-6
 """Credits that a job of unknown price is assumed to cost."""
+
+
+class PriceKey(NamedTuple):
+    """What the price of an image depends on: images with the same key have the same price.
+
+    :param model: The model.
+    :param size: The fields that set the size.
+    :param input_images: Number of input images.
+    :param list_price: The published price in credits; None if it is unknown.
+    """
+
+    model: str
+    size: tuple[str, ...]
+    input_images: int
+    list_price: float | None
 
 
 class NotSubmittedError(Exception):
@@ -26,24 +39,28 @@ class MaxCostError(NotSubmittedError):
     """A request is not submitted because the batch has reached its ``max_cost``."""
 
 
-def price_key(model: str | None, request: Mapping[str, Any]) -> PriceKey:
-    """Return the price key of the image that ``request`` describes: model, size, number of input images."""
+def price_key(model: str | None, request: Mapping[str, Any], input_megapixels: float | None = None) -> PriceKey:
+    """Return the price key of the image that ``request`` describes.
+
+    :param input_megapixels: Megapixels of its input images together; None: unknown.
+    """
     images = [
         value
         for name, value in request.items()
         if name in ALL_PARAMETERS and ALL_PARAMETERS[name].type in ("image", "images")
     ]
     number = sum(len(value) if isinstance(value, list) else 1 for value in images)
-    size = (str(request.get(name)) for name in ("width", "height", "aspect_ratio", "resolution"))
-    return (str(model), *size, str(number))
+    size = tuple(str(request.get(name)) for name in ("width", "height", "aspect_ratio", "resolution"))
+    estimated = None if model is None else estimate(model, request, input_megapixels)
+    return PriceKey(str(model), size, number, None if estimated is None else estimated.credits)
 
 
 class Budget:
     """Keeps a batch from exceeding its maximum cost.
 
     Each job is expected to cost as much as the most expensive one with the same price key so far: by the costs of
-    finished jobs or, before one has finished, by the API's estimates. A job of unknown price is submitted alone: until
-    its cost is known, nothing else is submitted.
+    finished jobs; before one has finished, by the API's estimates; before there is one, by the published price. A job
+    of unknown price is submitted alone: until its cost is known, nothing else is submitted.
 
     :param max_cost: Credits; None: no limit.
     """
@@ -104,7 +121,7 @@ class Budget:
         if cost is not None:
             self._prices[reservation.key] = max(cost, self._prices.get(reservation.key, 0.0))
         elif reservation in self._pending[reservation.key]:
-            self._unpriced_model = reservation.key[0]
+            self._unpriced_model = reservation.key.model
         self._notify()
 
     def on_closed(self, reservation: Reservation) -> None:
@@ -133,7 +150,7 @@ class Budget:
         raise MaxCostError("max_cost is reached")
 
     def _price(self, key: PriceKey) -> float | None:
-        return self._prices.get(key, self._estimates.get(key))
+        return self._prices.get(key, self._estimates.get(key, key.list_price))
 
     def _notify(self) -> None:
         self._changed.set()

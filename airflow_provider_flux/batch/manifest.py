@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_provider_flux.client.catalogue.prices import to_usd
 from airflow_provider_flux.redaction import shown_prompt
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class ItemOutcome:
         """Return the outcome as flat JSON."""
         row = {
             "index": self.item.index,
+            "request": self.item.request_index,
             "state": self.state,
             "model": self.item.model,
             "prompt": shown_prompt(self.item.fields),
@@ -70,6 +72,7 @@ class ItemOutcome:
             "id": self.job_id,
             "seed": None,
             "cost": self.cost,
+            "cost_usd": None if self.cost is None else to_usd(self.cost),
             "error": self.error,
         }
         image = {} if self.image is None else self.image.to_dict()

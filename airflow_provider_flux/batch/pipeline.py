@@ -146,7 +146,7 @@ class ItemPipeline:
 
         :param held: Holds the job's reservation, if this run pays for the job.
         """
-        key = price_key(item.model, submission.request)
+        key = price_key(item.model, submission.request, submission.images.megapixels(submission.request))
         with contextlib.ExitStack() as sending:
             reservation = sending.enter_context(await self.ledger.budget.reserve(key))
             # The wait for the price may have been long.

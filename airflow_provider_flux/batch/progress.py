@@ -7,6 +7,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from airflow_provider_flux.client.catalogue.prices import format_cost
+
 if TYPE_CHECKING:
     from airflow_provider_flux.batch.budget import Budget
     from airflow_provider_flux.batch.limiter import AdaptiveLimiter
@@ -60,7 +62,7 @@ class Progress:
         refused = f" (submits refused with HTTP 429: {refusals})" if refusals else ""
         line = (
             f"{done} of {self._total} done ({failed} failed or moderated), {self._limiter.active} in flight{refused}, "
-            f"{self._budget.billed:g} credits billed so far"
+            f"{format_cost(self._budget.billed)} billed so far"
         )
         if done == self._total:
             return f"{line}."

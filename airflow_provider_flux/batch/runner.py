@@ -106,7 +106,7 @@ class BatchRunner:
             metrics.failed(type(error).__name__, tags)
             self._fail(item, error, pipeline.progress)
         except Exception as error:
-            log.exception("Request %d failed with an unexpected error.", item.index)
+            log.exception("Request %d failed with an unexpected error.", item.request_index)
             metrics.failed(type(error).__name__, tags)
             message = f"{type(error).__name__}: {error}"
             unexpected = FluxServiceError(message, billing="The receipt of the image shows what was billed.")
@@ -120,7 +120,7 @@ class BatchRunner:
         state: ItemState = "moderated" if isinstance(error, FluxModeratedError) else "failed"
         message = f"{type(error).__name__}: {error.message}"
         self._end(self._outcome(item, state, job_id=error.job_id, error=message), progress)
-        self.policy.on_error(item.index, error)
+        self.policy.on_error(item.request_index, error)
 
     def _end(self, outcome: ItemOutcome, progress: Progress) -> None:
         self._ledger.in_flight.pop(outcome.item.index, None)

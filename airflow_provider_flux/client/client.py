@@ -21,6 +21,7 @@ from httpx_aiohttp import HttpxAiohttpClient
 
 from airflow_provider_flux import __version__
 from airflow_provider_flux.client.api_response import ApiResponse
+from airflow_provider_flux.client.catalogue.notices import notices
 from airflow_provider_flux.client.catalogue.validation import build_request, unknown_fields
 from airflow_provider_flux.client.delivery import (
     Delivery,
@@ -274,7 +275,7 @@ class FluxClient:
         """
         body = build_request(model, parameters, self.endpoint.gateway, strict)
         self._check_key()
-        self._warn_of_unknown_fields(model, body)
+        self._warn_of_uncertainties(model, body)
         self._warn_of_private_delivery()
         not_retried = FluxUncertainSubmitError if wait_for_capacity else (FluxUncertainSubmitError, FluxRateLimitError)
         deadline = time.monotonic() + retry_timeout
@@ -290,11 +291,16 @@ class FluxClient:
                 log.warning("The submit was not accepted; retrying in %.1f s: %s", delay, error.message)
                 time.sleep(delay)
 
-    def _warn_of_unknown_fields(self, model: str, body: Mapping[str, Any]) -> None:
-        unknown = "; ".join(unknown_fields(model, body))
-        if unknown and unknown not in self._logged_warnings:
-            self._logged_warnings.add(unknown)
-            log.warning("Sent without validation: %s.", unknown)
+    def _warn_of_uncertainties(self, model: str, body: Mapping[str, Any]) -> None:
+        """Warn once of what is sent although it is unknown or only likely to be taken."""
+        for prefix, phrases in (
+            ("Sent without validation", unknown_fields(model, body)),
+            (f"Sent to {model}", notices(model, body)),
+        ):
+            warning = f"{prefix}: {'; '.join(phrases)}."
+            if phrases and warning not in self._logged_warnings:
+                self._logged_warnings.add(warning)
+                log.warning("%s", warning)
 
     def _warn_of_private_delivery(self) -> None:
         """Warn once, before anything is billed, if host names here resolve to addresses that are not allowed."""

@@ -29,7 +29,7 @@ _PUBLIC_API = re.compile(r"(.+\.)?(bfl\.(ai|ml)|cometapi\.com)", re.IGNORECASE)
 # Both gateways deliver from hosts with names like this one; the actual host is unknown before the job is ready.
 _DELIVERY_HOST = "delivery.eu2.bfl.ai"
 # What users paste after the base URL: the API's own path, a part of it, or a whole endpoint. A host may have that name.
-_ENDPOINT = r"(/(get_result|credits|flux[\w.-]*))?"
+_ENDPOINT = r"(/(get_result|credits|flux[\w.-]*(/[\w.-]+)?))?"
 _PASTED_PATHS = {
     COMETAPI: re.compile(rf"(?<!/)(/flux|(/flux)?/v1{_ENDPOINT})$", re.IGNORECASE),
     BFL: re.compile(rf"(?<!/)/v1{_ENDPOINT}$", re.IGNORECASE),
@@ -72,7 +72,7 @@ class Endpoint:
 
     def submit_url(self, model: str) -> str:
         """Return the URL that accepts a paid job for ``model``."""
-        return f"{self.base_url}{_PREFIXES[self.gateway]}/{quote(model, safe='')}"
+        return f"{self.base_url}{_PREFIXES[self.gateway]}/{quote(model)}"
 
     def result_url(self, job: Job, base_host: bool = False) -> str:
         """Return the URL to poll for ``job``.

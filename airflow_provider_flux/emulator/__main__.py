@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 
@@ -32,7 +33,13 @@ def parser() -> argparse.ArgumentParser:
         default=2.0,
         help="seconds per job: a number such as 2 or a range such as 2-8",
     )
-    add("--link-ttl", type=float, metavar="SECONDS", default=600.0, help="seconds until a download link expires")
+    add(
+        "--link-ttl",
+        type=float,
+        metavar="SECONDS",
+        default=argparse.SUPPRESS,
+        help="seconds until a download link expires (default: 600; 3600 for FLUX 3)",
+    )
     add("--max-active", type=int, default=24, help="maximum number of unfinished jobs")
     add("--credits", type=float, default=10_000.0, help="initial balance in credits; 1 credit is 0.01 USD")
     add(
@@ -43,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
         help="reject prompts that contain WORD; repeatable (default: nsfw)",
     )
     add("--log-level", default="info", choices=("debug", "info", "warning", "error"), help="level of the server's log")
+    add("--openapi", action="store_true", default=argparse.SUPPRESS, help="print the OpenAPI document and exit")
     return options
 
 
@@ -54,6 +62,12 @@ def main() -> None:
         require_extra()
     except ModuleNotFoundError as error:
         sys.exit(str(error))
+
+    if hasattr(arguments, "openapi"):
+        from airflow_provider_flux.emulator.openapi import openapi_document
+
+        print(json.dumps(openapi_document(), indent=2))
+        return
 
     from pydantic import ValidationError
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp
@@ -12,6 +14,7 @@ from airflow_provider_flux.emulator.delivery import DeliveryHost, delivery_route
 from airflow_provider_flux.emulator.endpoints import FluxAPI, flux_routes
 from airflow_provider_flux.emulator.fault_registry import FaultRegistry
 from airflow_provider_flux.emulator.links import LinkSigner
+from airflow_provider_flux.emulator.openapi import openapi_document
 from airflow_provider_flux.emulator.settings import Settings
 from airflow_provider_flux.emulator.transport import TransportMiddleware
 
@@ -31,6 +34,10 @@ def create_app(settings: Settings | None = None, key: str = "emulator-key") -> A
     app.include_router(control_routes(account, faults))
     app.include_router(delivery_routes(DeliveryHost(account, faults, links)))
     app.include_router(flux_routes(FluxAPI(key, account, faults, links)))
+
+    @app.get("/openapi.json")
+    async def openapi() -> dict[str, Any]:
+        return openapi_document()
 
     @app.api_route("/{path:path}", methods=_METHODS)
     async def unknown_path(request: Request) -> Response:

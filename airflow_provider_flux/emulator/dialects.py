@@ -32,7 +32,7 @@ class Dialect(Protocol):
     def error(self, status: int, message: str | None = None) -> Response:
         """Return an error; without a message, with the usual one for the HTTP status."""
 
-    def unauthorized(self) -> Response:
+    def unauthorized(self, headers: Mapping[str, str]) -> Response:
         """Return the response to a request without the right key."""
 
     def unknown_model(self, model: str) -> Response:
@@ -70,7 +70,7 @@ class _CometAPI:
         }
         return JSONResponse({"error": error}, status)
 
-    def unauthorized(self) -> Response:
+    def unauthorized(self, headers: Mapping[str, str]) -> Response:
         return self.error(401)
 
     def unknown_model(self, model: str) -> Response:
@@ -90,6 +90,7 @@ class _BFL:
         402: "Insufficient credits",
         403: "Not authenticated - Invalid Authentication",
         404: "Not Found",
+        405: "Method Not Allowed",
         429: "Too many active tasks",
         500: "Internal Server Error",
         503: "Service Unavailable",
@@ -106,8 +107,8 @@ class _BFL:
         detail = self.defaults.get(status, f"HTTP {status}") if message is None else message
         return JSONResponse({"detail": detail}, status)
 
-    def unauthorized(self) -> Response:
-        return self.error(403)
+    def unauthorized(self, headers: Mapping[str, str]) -> Response:
+        return self.error(403, None if "x-key" in headers else "Not authenticated")
 
     def unknown_model(self, model: str) -> Response:
         return self.error(404)
@@ -122,7 +123,7 @@ class _Delivery(_BFL):
     """The blob store that serves the images: it has no key, and its errors are XML."""
 
     name = "delivery"
-    codes: ClassVar = {403: "AuthenticationFailed", 404: "BlobNotFound"}
+    codes: ClassVar = {403: "AuthenticationFailed", 404: "BlobNotFound", 416: "InvalidRange"}
 
     def error(self, status: int, message: str | None = None) -> Response:
         code = self.codes.get(status, "InternalError" if status >= 500 else "InvalidInput")

@@ -20,12 +20,14 @@ from airflow_provider_flux.emulator.faults import Fault, respond
 from airflow_provider_flux.emulator.inputs import UnusableImageError, check_images
 from airflow_provider_flux.emulator.jobs import Job, create_job
 from airflow_provider_flux.emulator.links import LinkSigner
-from airflow_provider_flux.emulator.models import MEGAPIXEL, MODELS
+from airflow_provider_flux.emulator.models import MEGAPIXEL, MODELS, offered_by
 from airflow_provider_flux.emulator.request_body import read_body
 
 # The locations at which a job can be polled. A job that was submitted to BFL is known on one cluster only, unless its
 # result is sent to a webhook; any other location returns "Task not found".
 _COMET, _GLOBAL, _CLUSTER = "comet", "global", "eu2"
+_READS = ("get_result", "credits")
+_OTHER_METHODS = ["GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 
 
 class FluxAPI:
@@ -41,8 +43,8 @@ class FluxAPI:
 
         async def handle() -> Response:
             if not dialect.is_authorized(request.headers, self.key):
-                return dialect.unauthorized()
-            if model not in MODELS:
+                return dialect.unauthorized(request.headers)
+            if dialect.name not in offered_by(model):
                 return dialect.unknown_model(model)
             try:
                 body = await read_body(request, model, dialect.required)
@@ -100,7 +102,7 @@ class FluxAPI:
 
         async def handle() -> Response:
             if not dialect.is_authorized(request.headers, self.key):
-                return dialect.unauthorized()
+                return dialect.unauthorized(request.headers)
             if job_id is None:
                 error = {"type": "missing", "loc": ("query", "id"), "msg": "Field required", "input": None}
                 return dialect.validation_error([error])
@@ -137,7 +139,7 @@ class FluxAPI:
 
         async def handle() -> Response:
             if not public and not dialect.is_authorized(request.headers, self.key):
-                return dialect.unauthorized()
+                return dialect.unauthorized(request.headers)
             return JSONResponse(body)
 
         return await respond(fault, "credits", dialect, handle)
@@ -158,7 +160,7 @@ def flux_routes(api: FluxAPI) -> APIRouter:
     async def comet_poll(request: Request) -> Response:
         return await api.poll(COMETAPI, _COMET, request)
 
-    @router.post("/flux/v1/{model}")
+    @router.post("/flux/v1/{model:path}")
     async def comet_submit(model: str, request: Request) -> Response:
         return await api.submit(COMETAPI, model, request)
 
@@ -185,11 +187,26 @@ def flux_routes(api: FluxAPI) -> APIRouter:
     async def bfl_cluster_poll(cluster: str, request: Request) -> Response:
         return await api.poll(BFL, cluster, request)
 
-    @router.post("/v1/{model}")
+    @router.post("/v1/{model:path}")
     async def bfl_submit(model: str, request: Request) -> Response:
+        if model in _READS:
+            return _wrong_method("GET")
         return await api.submit(BFL, model, request)
 
+    @router.api_route("/v1/{path:path}", methods=_OTHER_METHODS)
+    async def bfl_other_method(path: str) -> Response:
+        if path in _READS:
+            return _wrong_method("GET")
+        return _wrong_method("POST") if "bfl" in offered_by(path) else BFL.error(404)
+
     return router
+
+
+def _wrong_method(allowed: str) -> Response:
+    # FastAPI decides this before it looks at the key.
+    response = BFL.error(405)
+    response.headers["allow"] = allowed
+    return response
 
 
 def _catalogue_row(model: str) -> dict[str, Any]:

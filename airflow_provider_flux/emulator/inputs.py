@@ -14,8 +14,6 @@ from airflow_provider_flux.emulator.models import MEGAPIXEL, Model
 Size = tuple[int, int]
 
 MAX_BYTES = 20 * 1024 * 1024
-MAX_PIXELS = 20_000_000
-MIN_SIDE = 256
 _ROTATED = (5, 6, 7, 8)
 
 
@@ -26,15 +24,23 @@ class UnusableImageError(ValueError):
 def check_images(model: Model, body: Mapping[str, Any], base64_only: Collection[str] = ()) -> None:
     """Check all input images of a validated body, and that a mask has the size of its image.
 
-    :param base64_only: fields that do not accept a URL.
+    :param base64_only: fields that do not accept a URL, unless the model accepts it in all of them.
     :raises UnusableImageError: an image is invalid.
     """
+    is_fast = "mode" in model.parameters and body.get("mode") == "fast"
     for name, image in _input_images(model, body):
-        if name in base64_only and image.startswith("http"):
+        needs_base64 = is_fast or (name in base64_only and not model.urls)
+        if needs_base64 and _is_url(image):
             raise UnusableImageError(f"{name}: not a base64 encoded image")
-        image_size(name, image)
+        width, height = image_size(name, image)
+        _check_size(model, name, width, height)
+        if is_fast and max(width, height) > 8 * min(width, height):
+            raise UnusableImageError(f"{name}: more than 8 times as long as wide")
     has_mask = "mask" in model.parameters and body.get("mask")
-    if has_mask and image_size("mask", body["mask"]) != image_size("image", body["image"]):
+    # The size of an image behind a URL is unknown.
+    if not has_mask or _is_url(body["mask"]) or _is_url(body["image"]):
+        return
+    if image_size("mask", body["mask"]) != image_size("image", body["image"]):
         raise UnusableImageError("mask: must have the same size as image")
 
 
@@ -49,10 +55,9 @@ def image_size(name: str, value: str) -> Size:
 
     :param name: the field, for the error message.
     :param value: a URL, a data URI or bare base64. A URL is not fetched and counts as 1024 x 1024.
-    :raises UnusableImageError: the text is not an image, or the image has more than 20 MB or 20 megapixels, or a side
-        of less than 256 pixels.
+    :raises UnusableImageError: the text is not an image, or the image has more than 20 MB.
     """
-    if value.startswith(("http://", "https://")):
+    if _is_url(value):
         return 1024, 1024
     if value.startswith("data:"):
         value = value.partition(",")[2]
@@ -62,14 +67,23 @@ def image_size(name: str, value: str) -> Size:
             width, height = image.size[::-1] if _is_rotated(image) else image.size
             image.verify()
     except Image.DecompressionBombError:
-        raise UnusableImageError(f"{name}: larger than 20 megapixels") from None
+        raise UnusableImageError(f"{name}: too many pixels") from None
     except Exception:
         raise UnusableImageError(f"{name}: not a URL and not a base64 encoded image") from None
-    if len(data) > MAX_BYTES or width * height > MAX_PIXELS:
-        raise UnusableImageError(f"{name}: larger than 20 MB or 20 megapixels")
-    if min(width, height) < MIN_SIDE:
-        raise UnusableImageError(f"{name}: each side must have at least {MIN_SIDE} pixels")
+    if len(data) > MAX_BYTES:
+        raise UnusableImageError(f"{name}: larger than 20 MB")
     return width, height
+
+
+def _is_url(value: str) -> bool:
+    return value.startswith(("http://", "https://"))
+
+
+def _check_size(model: Model, name: str, width: int, height: int) -> None:
+    if width * height > model.max_input_pixels:
+        raise UnusableImageError(f"{name}: larger than {model.max_input_pixels // 1_000_000} megapixels")
+    if min(width, height) < model.min_input_side:
+        raise UnusableImageError(f"{name}: each side must have at least {model.min_input_side} pixels")
 
 
 def _input_images(model: Model, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

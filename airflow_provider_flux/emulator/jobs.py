@@ -75,7 +75,8 @@ def create_job(settings: Settings, dialect: str, location: str, model: str, body
     now, prompt = time.time(), (body.get("prompt") or "").lower()
     size, input_mp = output_size(spec, body), megapixels(spec, body)
     output_mp = size[0] * size[1] / MEGAPIXEL
-    cost = round(spec.price + spec.per_mp * (max(0.0, output_mp - 1) + input_mp), 2)
+    price = spec.tiers.get(body.get("resolution", ""), spec.price)
+    cost = round(price + spec.per_mp * (max(0.0, output_mp - 1) + input_mp), 2)
     default_format = spec.parameters["output_format"].default if "output_format" in spec.parameters else "jpeg"
     seed = body.get("seed")
     moderated = any(word.lower() in prompt for word in settings.moderate)

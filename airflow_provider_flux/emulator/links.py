@@ -10,6 +10,7 @@ import time
 from fastapi import Request
 
 from airflow_provider_flux.emulator.jobs import Job
+from airflow_provider_flux.emulator.models import MODELS
 from airflow_provider_flux.emulator.settings import Settings
 
 
@@ -26,7 +27,8 @@ class LinkSigner:
         """
         valid_from = time.time() if settings.renew_links else job.ready_at
         path = f"delivery/{job.id}/sample.{job.file_format}"
-        expiry = f"{valid_from + settings.link_ttl:.3f}"
+        ttl = MODELS[job.model].link_ttl if settings.link_ttl is None else settings.link_ttl
+        expiry = f"{valid_from + ttl:.3f}"
         return f"{base_url}{path}?se={expiry}&sig={self._signature(path, expiry)}"
 
     def rejection(self, request: Request) -> str | None:

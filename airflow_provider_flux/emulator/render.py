@@ -1,6 +1,6 @@
 """Draw the image of a job: random art with the prompt, the model and the seed written on it.
 
-The art depends on the seed only, the bytes depend on the arguments only, so a test can compare two runs by checksum.
+The art depends on prompt, model and seed, the bytes on the arguments only, so a test can compare two runs by checksum.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def render(prompt: str, model: str, seed: int, width: int, height: int, file_for
 
     :param file_format: ``png``, ``jpeg`` or ``webp``.
     """
-    image = _art(seed, width, height)
+    image = _art(f"{model} {seed} {prompt}", width, height)
     _caption(image, prompt, f"{model}  ·  seed {seed}")
     file = io.BytesIO()
     image.save(file, file_format, **_ENCODING[file_format])
     return file.getvalue()
 
 
-def _art(seed: int, width: int, height: int) -> Image.Image:
+def _art(seed: str, width: int, height: int) -> Image.Image:
     # Everything is drawn in fractions of the size, so a seed gives the same art at any size.
     choose = random.Random(seed)  # noqa: S311 - not used for security
 

@@ -21,6 +21,7 @@ from pydantic import (
     create_model,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import InitErrorDetails
 
 from airflow_provider_flux.emulator.models import MEGAPIXEL, MODELS, Parameter
@@ -37,11 +38,11 @@ def request_schema(model: str, required: tuple[str, ...] = ()) -> type[BaseModel
         name: _field(name, parameter, name in spec.required or name in required)
         for name, parameter in spec.parameters.items()
     }
-    fields |= {name: (Annotated[Any, AfterValidator(_refuse_size)], None) for name in spec.refuses}
+    fields |= {name: (Annotated[Any, AfterValidator(_refuse_size), SkipJsonSchema()], None) for name in spec.refuses}
     rules: dict[str, Any] = {}
     if spec.either:
         rules["either"] = model_validator(mode="after")(partial(_check_either, names=spec.either))
-    if spec.max_megapixels:
+    if spec.max_megapixels and not spec.fits:
         min_side = spec.parameters["width"].low or 1
         check_area = partial(_check_area, max_megapixels=spec.max_megapixels, min_side=min_side)
         rules["area"] = model_validator(mode="after")(check_area)
@@ -58,6 +59,7 @@ def _field(name: str, parameter: Parameter, required: bool) -> tuple[Any, Any]:
 
 def _type(name: str, parameter: Parameter) -> Any:
     bounds: dict[str, Any] = {"ge": parameter.low, "le": parameter.high, "multiple_of": parameter.step}
+    lengths: dict[str, Any] = {"min_length": parameter.low, "max_length": parameter.high}
     match parameter.kind:
         case "integer":
             return Annotated[int, Field(**bounds)]
@@ -67,7 +69,7 @@ def _type(name: str, parameter: Parameter) -> Any:
             return bool
         case "choice" if name == "output_format":
             # Published as a component of its own, which pydantic does for an Enum and not for a Literal.
-            return Enum("OutputFormat", {word: word for word in parameter.choices}, type=str)
+            return _output_format(parameter.choices)
         case "choice" if name == "aspect_ratio":
             # Published as two alternatives: the ratios, or the constant "auto".
             return Literal[tuple(word for word in parameter.choices if word != "auto")] | Literal["auto"]
@@ -79,10 +81,16 @@ def _type(name: str, parameter: Parameter) -> Any:
             # Its published length limits are those of HttpUrl itself.
             return HttpUrl
         case "images":
-            lengths: dict[str, Any] = {"min_length": parameter.low, "max_length": parameter.high}
             return str | Annotated[list[str], Field(**lengths)]
+        case "string" if parameter.high:
+            return Annotated[str, Field(**lengths)]
         case _:
             return str
+
+
+@cache
+def _output_format(words: tuple[str, ...]) -> Any:
+    return Enum("OutputFormat", {word: word for word in words}, type=str)
 
 
 def _check_ratio(value: str, limit: float) -> str:

@@ -24,7 +24,8 @@ class FluxEmulator:
     :param port: the port to listen on; 0 selects a free port.
     :param key: the API key that clients must send.
     :param duration: seconds that a job takes, or the bounds between which each job's duration is drawn.
-    :param link_ttl: seconds until a download link expires, counted from the moment the job is ready.
+    :param link_ttl: seconds until a download link expires, counted from the moment the job is ready; default 600, or
+        3600 for FLUX 3.
     :param max_active: maximum number of unfinished jobs.
     :param credits: the initial balance in credits; 1 credit is 0.01 USD.
     :param moderate: words that make the API reject a prompt; default ``nsfw``.
@@ -36,7 +37,7 @@ class FluxEmulator:
         port: int = 0,
         key: str = "emulator-key",
         duration: float | tuple[float, float] = 0.2,
-        link_ttl: float = 600,
+        link_ttl: float | None = None,
         max_active: int = 24,
         credits: float = 10_000,
         moderate: Sequence[str] = ("nsfw",),
@@ -96,7 +97,8 @@ class FluxEmulator:
         bounds = "-".join(map(str, duration)) if isinstance(duration, tuple) else str(duration)
         command = [sys.executable, "-m", "airflow_provider_flux.emulator", "--log-level=warning"]
         command += [f"--port={self.port}", f"--key={self.key}", f"--duration={bounds}"]
-        command += [f"--{name.replace('_', '-')}={settings[name]}" for name in ("link_ttl", "max_active", "credits")]
+        names = [name for name in ("link_ttl", "max_active", "credits") if settings[name] is not None]
+        command += [f"--{name.replace('_', '-')}={settings[name]}" for name in names]
         command += [f"--moderate={word}" for word in settings["moderate"]]
         self._child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own
         assert self._child.stdout is not None

@@ -15,12 +15,13 @@ class Settings(BaseModel):
     """How the emulated account behaves.
 
     :param duration: seconds that a job takes, or the bounds between which each job's duration is drawn.
-    :param link_ttl: seconds until a download link expires, counted from the moment the job is ready.
+    :param link_ttl: seconds until a download link expires, counted from the moment the job is ready; null means the
+        model's own: 600, or 3600 for FLUX 3.
     :param max_active: maximum number of unfinished jobs; a further submit returns HTTP 429.
     :param credits: balance in credits; a job is billed when it becomes Ready.
     :param moderate: words in a prompt that make the job's status "Request Moderated".
     :param moderate_output: words in a prompt that make the finished job's status "Content Moderated".
-    :param renew_links: whether each poll signs a new link, which expires `link_ttl` seconds after that poll.
+    :param renew_links: whether each poll signs a new link, which expires that long after the poll.
     :param settled_factor: the billed cost of a finished job as a multiple of the cost in its submit response.
     :param content_credentials: whether images contain C2PA content credentials, which are not signed.
     :param shape: the form of poll responses: ``flat`` as BFL's own, ``wrapped`` in a task envelope, or ``replicate``.
@@ -29,7 +30,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     duration: Seconds | tuple[Seconds, Seconds] = 2.0
-    link_ttl: Seconds = 600.0
+    link_ttl: Seconds | None = None
     max_active: Annotated[int, Field(ge=0)] = 24
     credits: Annotated[float, Field(allow_inf_nan=False)] = 10_000.0
     moderate: list[Annotated[str, Field(min_length=1)]] = ["nsfw"]

@@ -41,27 +41,33 @@ class DroppedConnection(Response):
 class ImageDownload(Response):
     """The bytes of an image, optionally slow or truncated.
 
-    :param content_length: the announced length; if it is not that of the body, the connection is closed after the body.
+    :param headers: with the content-length: if it is not that of the body, the connection is closed after the body.
     :param drip: seconds between the ten pieces in which the body is sent; 0 sends it in one piece.
     :param on_complete: called after everything was sent, if the client is still connected.
     """
 
     def __init__(
-        self, body: bytes, media_type: str, content_length: int, drip: float, on_complete: Callable[[], None]
+        self,
+        body: bytes,
+        status: int,
+        media_type: str,
+        headers: dict[str, str],
+        drip: float,
+        on_complete: Callable[[], None],
     ) -> None:
-        super().__init__(body, media_type=media_type, headers={"content-length": str(content_length)})
-        self.content_length, self.drip, self.on_complete = content_length, drip, on_complete
+        super().__init__(body, status, headers, media_type)
+        self.drip, self.on_complete = drip, on_complete
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = bytes(self.body)
         step = max(1, -(-len(body) // 10)) if self.drip else max(1, len(body))
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         for start in range(0, len(body), step):
             if start:
                 await asyncio.sleep(self.drip)
             await send({"type": "http.response.body", "body": body[start : start + step], "more_body": True})
         transport = scope.get(_KEY)
-        if self.content_length != len(body) and transport is not None:
+        if self.headers["content-length"] != str(len(body)) and transport is not None:
             # close, not abort: the client receives what was sent so far.
             transport.close()
             await _wait_for_disconnect(receive)

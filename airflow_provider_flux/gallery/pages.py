@@ -13,6 +13,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from airflow_provider_flux.client.catalogue.prices import format_cost
 from airflow_provider_flux.client.jobs import unix_time
 from airflow_provider_flux.gallery.queries import RunSummary, Selection
 from airflow_provider_flux.gallery.results import GalleryImage
@@ -189,15 +190,13 @@ def _card(image: GalleryImage, root: str, selection: Selection) -> Card:
 def _cost(image: GalleryImage) -> str | None:
     cost = image.numeric("cost")
     if not image.fields.get("reused"):
-        return None if cost is None else _credits(cost)
+        return None if cost is None else format_cost(cost)
     paid_by = image.fields.get("paid_by")
     if not isinstance(paid_by, dict):
         return "0 (reused)"
-    return f"{_credits(cost)} (earlier attempt)" if cost else f"0 (reused from run {paid_by.get('run_id')})"
-
-
-def _credits(cost: float) -> str:
-    return f"{cost:g} credit" if cost == 1 else f"{cost:g} credits"
+    if not cost:
+        return f"0 (reused from run {paid_by.get('run_id')})"
+    return f"{format_cost(cost)}, paid by an earlier attempt"
 
 
 def _created_at(image: GalleryImage) -> datetime.datetime:

@@ -35,6 +35,7 @@ from airflow_provider_flux.images.verification import MAX_BYTES
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
+    from airflow_provider_flux.client.catalogue.prices import Estimate
     from airflow_provider_flux.client.client import FluxClient
     from airflow_provider_flux.client.responses import Result
     from airflow_provider_flux.images.verification import Image
@@ -129,6 +130,26 @@ class FluxHook(BaseHook):
             return self._client.submit(
                 model, parameters, strict=strict, wait_for_capacity=wait_for_capacity, before_request=before_request
             )
+
+    def estimate(self, model: str, parameters: dict[str, Any]) -> Estimate | None:
+        """Return what a request is expected to cost by the price list of Black Forest Labs; nothing is submitted.
+
+        :param model: The model's name.
+        :param parameters: The request's fields, as for :meth:`submit`.
+        :return: ``credits`` and ``usd``; None if unknown: no price is published, or it depends on a size that is not
+            known before the job runs.
+        :raises FluxBadRequestError: if the request is invalid.
+        """
+        from airflow_provider_flux.client.catalogue.models import check_model
+        from airflow_provider_flux.client.catalogue.prices import estimate
+        from airflow_provider_flux.client.catalogue.validation import build_request
+        from airflow_provider_flux.images.inputs import InputImages
+
+        with self._errors():
+            images = InputImages(check_model(model), self._client, None, unread=True)
+            fields, problems = images.tokenize(parameters)
+            request = build_request(model, fields, self.endpoint.gateway, problems=problems)
+        return estimate(model, request, images.megapixels(request))
 
     def get_result(self, job: Job | dict[str, Any] | str) -> Result:
         """Return the current state of ``job``.

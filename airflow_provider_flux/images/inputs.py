@@ -17,8 +17,9 @@ from urllib.parse import unquote_to_bytes
 
 from airflow_provider_flux.arguments import is_unset, parse_list, parse_mapping
 from airflow_provider_flux.client.catalogue.constraints import ImageToken
-from airflow_provider_flux.client.catalogue.models import BASE64, MODELS, URL
-from airflow_provider_flux.client.catalogue.validation import image_encodings
+from airflow_provider_flux.client.catalogue.models import MODELS
+from airflow_provider_flux.client.catalogue.schema import BASE64, URL, InputLimits
+from airflow_provider_flux.client.catalogue.validation import image_encodings, parameters_of
 from airflow_provider_flux.client.jobs import job_from
 from airflow_provider_flux.exceptions import (
     FluxBadImageError,
@@ -36,9 +37,7 @@ if TYPE_CHECKING:
     from airflow_provider_flux.client.jobs import Job
 
 MAX_BYTES = 20 * 1024 * 1024
-"""Largest input image in bytes; this and the limits of pixels and sides are documented at https://docs.bfl.ml."""
-MAX_PIXELS = 20_000_000
-MIN_SIDE = 256
+"""Largest input image in bytes, as documented at https://docs.bfl.ml."""
 INPUT_JOB_TIMEOUT = 600.0
 """Seconds to wait for an input image whose job may still run."""
 
@@ -71,6 +70,7 @@ class InputImages:
         self._client = client
         self._aws_conn_id = aws_conn_id
         self._unread = unread
+        self._limits = MODELS[model].inputs if model in MODELS else InputLimits()
         self._readers: dict[str, Callable[[], bytes]] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
 
@@ -81,7 +81,7 @@ class InputImages:
         """
         named, problems = dict(fields), []
         for name, value in fields.items():
-            if self._forms(name) is None or is_unset(value):
+            if self._forms(name, fields) is None or is_unset(value):
                 continue
             try:
                 named[name] = self._tokens(name, value)
@@ -98,7 +98,7 @@ class InputImages:
         """
         body = dict(request)
         for name, value in request.items():
-            if (forms := self._forms(name)) is None:
+            if (forms := self._forms(name, request)) is None:
                 continue
             try:
                 body[name] = (
@@ -108,13 +108,34 @@ class InputImages:
                 )
             except ValueError as error:
                 raise FluxBadRequestError(f"{name} {error}.") from None
-        image, mask = (self._sizes.get(str(request.get(name))) for name in ("image", "mask"))
-        if image and mask and image != mask:
-            raise FluxBadRequestError(f"mask is {mask[0]}x{mask[1]}, but image is {image[0]}x{image[1]}.")
+        self._check_equal_sizes(request)
         return body
 
-    def _forms(self, name: str) -> tuple[str, ...] | None:
-        return image_encodings(self._model, name, self._client.endpoint.gateway)
+    def _check_equal_sizes(self, request: Mapping[str, Any]) -> None:
+        for name, parameter in parameters_of(self._model).items():
+            if (other := parameter.same_size_as) is None:
+                continue
+            ours, theirs = (self._sizes.get(str(request.get(field))) for field in (name, other))
+            if ours and theirs and ours != theirs:
+                raise FluxBadRequestError(f"{name} is {ours[0]}x{ours[1]}, but {other} is {theirs[0]}x{theirs[1]}.")
+
+    def megapixels(self, request: Mapping[str, Any]) -> float | None:
+        """Return the size of all images of a tokenized request, in megapixels of 1024 x 1024.
+
+        :return: None if the size of one is unknown: a URL, or an image that is not read yet.
+        """
+        tokens = [
+            token
+            for value in request.values()
+            for token in (value if isinstance(value, list) else [value])
+            if isinstance(token, ImageToken)
+        ]
+        if not all(token in self._sizes for token in tokens):
+            return None
+        return sum(width * height for width, height in map(self._sizes.__getitem__, tokens)) / 1024**2
+
+    def _forms(self, name: str, fields: Mapping[str, Any]) -> tuple[str, ...] | None:
+        return image_encodings(self._model, name, self._client.endpoint.gateway, fields)
 
     def _tokens(self, name: str, value: Any) -> ImageToken | list[ImageToken]:
         if (listed := parse_list(value)) is not None:
@@ -157,8 +178,8 @@ class InputImages:
         return token
 
     def _keep(self, data: bytes) -> ImageToken:
-        _check(data)
         token = ImageToken(f"sha256:{hashlib.sha256(data).hexdigest()}")
+        _, self._sizes[token] = _check(data, self._limits)
         self._readers[token] = lambda: data
         return token
 
@@ -167,7 +188,7 @@ class InputImages:
         if token not in self._readers or (token.lower().startswith(_WEB) and URL in forms):
             return str(token)
         data = self._readers[token]()
-        content_type, self._sizes[token] = _check(data)
+        content_type, self._sizes[token] = _check(data, self._limits)
         text = base64.b64encode(data).decode()
         return text if forms[:1] == (BASE64,) else f"data:{content_type};base64,{text}"
 
@@ -252,7 +273,7 @@ def _decode(text: str) -> bytes:
         ) from None
 
 
-def _check(data: bytes) -> tuple[str, tuple[int, int]]:
+def _check(data: bytes, limits: InputLimits) -> tuple[str, tuple[int, int]]:
     """Return MIME type, and width and height in pixels as displayed, of an image that the API accepts.
 
     :raises ValueError: if it does not take it.
@@ -262,10 +283,10 @@ def _check(data: bytes) -> tuple[str, tuple[int, int]]:
     try:
         picture = pixels.examine(data)
         width, height = picture.displayed
-        if width * height > MAX_PIXELS:
-            raise ValueError(f"is {width}x{height}, more than {MAX_PIXELS // 1_000_000} megapixels")
-        if min(width, height) < MIN_SIDE:
-            raise ValueError(f"is {width}x{height}; each side must have {MIN_SIDE} pixels or more")
+        if width * height > limits.max_pixels:
+            raise ValueError(f"is {width}x{height}, more than {limits.max_pixels // 1_000_000} megapixels")
+        if min(width, height) < limits.min_side:
+            raise ValueError(f"is {width}x{height}; each side must have {limits.min_side} pixels or more")
         picture.decode()
     except pixels.NotAnImageError:
         raise ValueError("is not a PNG, JPEG or WebP image") from None

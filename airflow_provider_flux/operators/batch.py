@@ -7,6 +7,8 @@ from dataclasses import fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_flux.arguments import parse_flag
+from airflow_provider_flux.client.catalogue.prices import format_cost, to_usd
 from airflow_provider_flux.exceptions import FluxBadRequestError, FluxError, FluxStoreError
 from airflow_provider_flux.identity import task_identity
 from airflow_provider_flux.images.verification import MAX_BYTES
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_flux.batch.options import BatchOptions
     from airflow_provider_flux.batch.requests import BatchItem
     from airflow_provider_flux.batch.runner import BatchRunner
+    from airflow_provider_flux.client.client import FluxClient
     from airflow_provider_flux.storage.base import ImageStore
 
 
@@ -29,13 +32,15 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
     Runs on the worker as one event loop that keeps up to ``max_active`` jobs in flight. Each image has a receipt
     beside it, so a retry, a clear, or the next attempt after a killed worker submits only what is missing.
 
-    Writes a manifest beside the images, with one JSON line for each request in the given order: ``index``, ``state``
-    (``stored``, ``moderated``, ``failed``, ``not_submitted``), ``model``, ``prompt``, ``file_name``, ``uri``, ``id``,
-    ``seed``, ``cost``, ``error`` and, for a stored image, what FluxGenerateOperator returns. Each run has a manifest
-    of its own; ``manifest.jsonl`` is a copy of the newest one.
+    Writes a manifest beside the images, with one JSON line for each image in the given order: ``index`` (of the
+    image), ``request`` (the position of its request in the list), ``state`` (``stored``, ``moderated``, ``failed``,
+    ``not_submitted``), ``model``, ``prompt``, ``file_name``, ``uri``, ``id``, ``seed``, ``cost``, ``cost_usd``,
+    ``error`` and, for a stored image, what FluxGenerateOperator returns. Each run has a manifest of its own;
+    ``manifest.jsonl`` is a copy of the newest one.
 
     Returns ``manifest`` (the URI of the run's own manifest), ``manifest_sha256`` (in hex), ``counts`` (``requested``,
-    ``stored``, ``reused``, ``moderated``, ``failed``, ``not_submitted``) and ``cost`` (credits billed for this run).
+    ``stored``, ``reused``, ``moderated``, ``failed``, ``not_submitted``), ``cost`` (credits billed for this run) and
+    ``cost_usd``.
 
     If some requests fail, the task fails at the end: what succeeded is kept, and the result is pushed first. An error
     that every request would meet (an invalid key, an account without credits) stops submitting at once.
@@ -43,19 +48,23 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
     :param requests: List of prompts, or of dicts of a request's fields, which may also contain ``model``,
         ``parameters`` and ``file_name`` (in the folder ``output_uri``; default: derived from the recipe). A string is
         a prompt, even if it is JSON; a ``prompt`` that is a dict or a list is sent as JSON text. A ``file_name``
-        without the extension of an image format gets the one of its format.
+        without the extension of an image format gets the one of its format. ``seeds`` (``[1, 2, 3]``) asks for one
+        image per seed, ``variants`` (4) for that many with different seeds: ``seed`` and the following, or seeds that
+        are derived from the recipe, so that a retry finds them again. Their file names end in the seed
+        (``hero-3.png``).
     :param output_uri: Folder for the images: ``s3://bucket/folder/``, ``file:///folder/``, or any other URI that
         ObjectStoragePath opens.
     :param model: Model of the requests that name none.
-    :param parameters: Fields shared by all requests; a request's own fields take precedence.
+    :param parameters: Fields shared by all requests, ``seeds`` or ``variants`` too; a request's own fields take
+        precedence.
     :param max_active: Maximum number of jobs in flight; lowered while the account has no capacity (HTTP 429). The API
         allows 24 per account, and 6 for ``flux-kontext-max``.
     :param max_failures: Number of failed requests to tolerate; one more, and submitting stops (0: at the first
         failure). Default: no limit.
-    :param max_cost: Maximum credits for this run, across all its attempts. The price is learned from the API's
-        estimate for the first image of each model and size, which the others wait for, and corrected by the cost of
-        finished jobs; jobs in flight that cost more than estimated can exceed the maximum. If the API reports no cost,
-        only one image is submitted. Default: no limit.
+    :param max_cost: Maximum credits for this run, across all its attempts. Each image is expected to cost its published
+        price, corrected by the API's estimate and by the cost of finished jobs; jobs in flight that cost more than
+        expected can exceed the maximum. If a price is unknown, the first image of its model and size is submitted
+        alone and the others wait for its cost; if the API reports none, only that one is submitted. Default: no limit.
     :param on_max_cost: What to do if requests are not submitted because of ``max_cost``: ``"fail"``, or ``"stop"``:
         the task succeeds with the images it has, unless other requests failed.
     :param timeout: Seconds after its submit at which waiting for an image ends; also how long to wait for capacity
@@ -69,6 +78,11 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
     :param on_moderated: Whether a moderated request fails the task (``"fail"``) or is only counted (``"skip"``).
     :param replace: Whether to replace images of another run, or any other objects, with the same names; a warning
         names each of them. If False, such requests fail before they are submitted.
+    :param plan_only: Whether to return only what the batch would do: submits nothing and writes no manifest. The result
+        has ``counts`` (``requested``, ``new``, ``reused``, ``refused``), ``refused`` (``request``, its position in the
+        list, and ``reason``), ``estimated_cost`` (credits, by the published prices), ``estimated_cost_usd``,
+        ``unknown_prices`` (number of new images that the estimate leaves out) and ``exceeds_max_cost``. Invalid
+        requests are listed instead of failing the task.
     :param aws_conn_id: Connection of the amazon provider, for ``s3://``.
     :param flux_conn_id: Connection of the FLUX API.
     :raises FluxBadRequestError: before anything is billed, listing everything that is invalid in the requests.
@@ -91,6 +105,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         "on_orphan",
         "on_expired",
         "on_moderated",
+        "plan_only",
         "aws_conn_id",
         "flux_conn_id",
     )
@@ -116,6 +131,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         on_expired: str = "fail",
         on_moderated: str = "fail",
         replace: bool = True,
+        plan_only: bool | str = False,
         aws_conn_id: str | None = "aws_default",
         flux_conn_id: str = "flux_default",
         **kwargs: Any,
@@ -138,6 +154,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         self.on_expired = on_expired
         self.on_moderated = on_moderated
         self.replace = replace
+        self.plan_only = plan_only
         self.aws_conn_id = aws_conn_id
         self.flux_conn_id = flux_conn_id
         self._runner: BatchRunner | None = None
@@ -148,6 +165,8 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
 
         self._runner = None
         with self._errors():
+            if parse_flag("plan_only", self.plan_only):
+                return self._plan(context)
             batch, manifest = self._prepare(context)
             self._runner = BatchRunner(batch)
             result = self._run_and_write(self._runner, manifest)
@@ -173,6 +192,22 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
                 "attempt resumes them.",
                 jobs,
             )
+
+    def _plan(self, context: Context) -> dict[str, Any]:
+        """Return what the batch would do; submits nothing and writes no manifest."""
+        from airflow_provider_flux.batch.definition import Batch
+        from airflow_provider_flux.batch.plan import plan_batch
+        from airflow_provider_flux.batch.requests import check_requests
+
+        self._check_templates()
+        options, folder = self._options(), self._folder()
+        items, problems = check_requests(self.requests, self.model, *self._shared(), folder, self.strict)
+        folder.check()
+        plan = plan_batch(Batch(items, self._hook, folder, task_identity(context), options), problems)
+        self.log.info("The plan is: %s. Nothing is submitted.", plan)
+        for problem in plan.refused:
+            self.log.warning("request %d would be refused: %s", problem.request_index, problem.message)
+        return plan.to_dict()
 
     def _prepare(self, context: Context) -> tuple[Batch, Manifest]:
         """Return the batch and the place of its manifest, checked as far as possible before anything is billed."""
@@ -204,8 +239,11 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
     def _items(self, folder: ImageStore) -> list[BatchItem]:
         from airflow_provider_flux.batch.requests import read_requests
 
-        shared = self._own_parameters()
-        return read_requests(self.requests, self.model, shared, self._hook.get_conn(), folder, self.strict)
+        return read_requests(self.requests, self.model, *self._shared(), folder, self.strict)
+
+    def _shared(self) -> tuple[dict[str, Any], FluxClient]:
+        """Return what all requests share: the fields, and the client."""
+        return self._own_parameters(), self._hook.get_conn()
 
     def _run_and_write(self, runner: BatchRunner, manifest: Manifest) -> dict[str, Any]:
         """Run the batch and return the result; write the manifest even if the task is interrupted."""
@@ -218,8 +256,9 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
             sha256 = manifest.write(runner.outcomes)
         self._image_uris = [outcome.uri for outcome in runner.outcomes if outcome.uri]
         uri, counts, cost = manifest.own.uri, runner.counts, round(runner.cost, 6)
-        self.log.info("%s; %g credits billed; see %s.", counts_text(counts), cost, uri)
-        return {"manifest": uri, "manifest_sha256": sha256, "counts": counts, "cost": cost}
+        self.log.info("%s; %s billed; see %s.", counts_text(counts), format_cost(cost), uri)
+        totals = {"counts": counts, "cost": cost, "cost_usd": to_usd(cost)}
+        return {"manifest": uri, "manifest_sha256": sha256, **totals}
 
     def _check_complete(self, runner: BatchRunner, result: dict[str, Any], context: Context) -> None:
         """Fail the task if images or the manifest are missing.
@@ -229,7 +268,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         """
         is_written = result["manifest_sha256"] is not None
         see = f"see {result['manifest']}" if is_written else f"but {result['manifest']} could not be written"
-        billing = f"This run was billed {runner.cost:g} credits; what succeeded is stored, {see}."
+        billing = f"This run was billed {format_cost(runner.cost)}; what succeeded is stored, {see}."
         error: FluxError | None = runner.policy.task_error(result["counts"], billing)
         if error is None and not is_written:
             error = FluxStoreError("The manifest could not be written; the log shows the cause.", billing=billing)
@@ -243,7 +282,8 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
     def _announce_batch(self, manifest: Manifest, result: dict[str, Any], context: Context) -> None:
         # Consumers are scheduled on the latest manifest, whose URI is the same in every run.
         uri, counts = manifest.latest.uri, result["counts"]
-        extra = {"uri": uri, "manifest": result["manifest"], "cost": result["cost"], **counts}
+        shared = {name: result[name] for name in ("manifest", "cost", "cost_usd")}
+        extra = {"uri": uri, **shared, **counts}
         self._announce(context, self._image_uris, uri if counts["stored"] else None, extra)
 
     @property

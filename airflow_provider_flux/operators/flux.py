@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_flux import metrics
 from airflow_provider_flux.arguments import bytes_or_default, parse_bytes, parse_seconds
+from airflow_provider_flux.client.catalogue.prices import format_cost
 from airflow_provider_flux.exceptions import FluxBadRequestError, FluxError, FluxModeratedError, FluxRateLimitError
 from airflow_provider_flux.execution.capacity import CapacityWait, defer_until_capacity
 from airflow_provider_flux.execution.deferral import (
@@ -62,12 +63,12 @@ class FluxGenerateOperator(FluxBaseOperator):
     """Generate one image with a FLUX model, and store it at ``output_uri``.
 
     Submits a paid job on the worker, waits for it shortly there and then in the triggerer, and returns a plain dict:
-    ``id``, ``model``, ``status``, ``seed``, ``cost`` (credits that this run pays, in any of its attempts), ``duration``
-    (seconds), ``submitted_at`` (UTC in ISO 8601) and, with an ``output_uri``, ``uri``, ``width``, ``height``,
-    ``format``, ``content_type``, ``bytes``, ``sha256`` and ``content_credentials`` (whether C2PA metadata is in the
-    file, which is stored unchanged). A reused image, which was paid for before, also has ``reused`` (true) and
-    ``paid_by`` (``dag_id``, ``task_id``, ``run_id``, ``map_index``). The result never contains the signed URL, which
-    expires after ten minutes, or the prompt, which is in the receipt.
+    ``id``, ``model``, ``status``, ``seed``, ``cost`` (credits that this run pays, in any of its attempts),
+    ``cost_usd``, ``duration`` (seconds), ``submitted_at`` (UTC in ISO 8601) and, with an ``output_uri``, ``uri``,
+    ``width``, ``height``, ``format``, ``content_type``, ``bytes``, ``sha256`` and ``content_credentials`` (whether C2PA
+    metadata is in the file, which is stored unchanged). A reused image, which was paid for before, also has ``reused``
+    (true) and ``paid_by`` (``dag_id``, ``task_id``, ``run_id``, ``map_index``). The result never contains the signed
+    URL, which expires after ten minutes, or the prompt, which is in the receipt.
 
     The request's fields are those of https://apidoc.cometapi.com/api/image/flux/flux-generate-image; which of
     them a model supports differs, see https://docs.bfl.ml. Rendered text is converted to the field's type; a field
@@ -320,8 +321,13 @@ class FluxGenerateOperator(FluxBaseOperator):
             raise FluxBadRequestError(f"Given twice, as an argument and in parameters: {', '.join(twice)}.")
         images = InputImages(check_model(self.model), self._hook.get_conn(), self.aws_conn_id)
         fields = {**parameters, **given}
+        several = [
+            f"{name} asks for several images, which FluxGenerateBatchOperator generates"
+            for name in ("seeds", "variants")
+            if fields.pop(name, None) is not None
+        ]
         request, problems = images.tokenize(fields)
-        problems = [*blank_content_problems(fields), *problems]
+        problems = [*several, *blank_content_problems(fields), *problems]
         return build_request(self.model, request, self._hook.endpoint.gateway, self.strict, problems), images
 
     def _is_mapped_image(self, name: str) -> bool:
@@ -456,7 +462,7 @@ class FluxGenerateOperator(FluxBaseOperator):
             self.log.info("Job %s is not billed to this run: run %s paid for it.", image.id, attempt.paid_by.run_id)
         elif image.cost is not None:
             payer = "An earlier attempt of this run paid" if was_counted else "Paid"
-            self.log.info("%s %s credits for job %s.", payer, image.cost, image.id)
+            self.log.info("%s %s for job %s.", payer, format_cost(image.cost), image.id)
         if was_counted or attempt.paid_by is not None:
             image = image.as_reused(attempt.run, attempt.paid_by)
             metrics.reused(self._metric_tags)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from airflow_provider_flux.client.catalogue.prices import format_cost
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.responses import Result
 from airflow_provider_flux.exceptions import (
@@ -109,10 +110,10 @@ def record_submitted(
         return submitted
     if not used.is_of(job):
         log.warning(
-            "Job %s (%s credits) is the second submit for one image: this process was suspended, and another one "
+            "Job %s (%s) is the second submit for one image: this process was suspended, and another one "
             "submitted job %s meanwhile. The image of job %s is used; both jobs are billed.",
             job.id,
-            job.cost,
+            "cost unknown" if job.cost is None else format_cost(job.cost),
             used.paid_job.id,
             used.paid_job.id,
         )

@@ -18,6 +18,12 @@ def fingerprint(model: str, request: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def derived_seed(*origin: object) -> int:
+    """Return the seed, of 31 bits, that belongs to ``origin`` in every process and release."""
+    digest = hashlib.sha256("/".join(map(str, origin)).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
 def image_name(task_id: str, map_index: int | None, model: str, request: Mapping[str, Any]) -> str:
     """Return a file name that is the same for each try of a task and differs between recipes."""
     from airflow_provider_flux.client.catalogue.models import output_format

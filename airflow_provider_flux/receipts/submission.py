@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_flux import metrics
+from airflow_provider_flux.client.catalogue.prices import format_cost
 from airflow_provider_flux.exceptions import (
     FluxBadRequestError,
     FluxError,
@@ -165,6 +166,21 @@ class Submission:
         """
         return self._existing(self.receipts.read())
 
+    def preview(self) -> Receipt | None:
+        """Return the receipt of the image or job that :meth:`attempt` would return now; None: it would submit one.
+
+        :raises FluxError: as :meth:`attempt` does before it submits.
+        """
+        earlier = self.receipts.read()
+        if earlier is not None and earlier.is_being_submitted and self._may_reuse(earlier):
+            return earlier
+        existing = self._existing(earlier)
+        if existing is not None and existing.state in PAID_STATES:
+            return existing
+        if not self.replace:
+            self._check_destination(earlier)
+        return None
+
     def _existing(self, earlier: Receipt | None) -> Receipt | None:
         if earlier is None:
             return None
@@ -239,8 +255,8 @@ class Submission:
     def _owner(self, receipt: Receipt) -> str:
         place = self.receipts.location if self.store is None else self.store.uri
         cost = receipt.paid_job.cost if receipt.image is None or receipt.image.cost is None else receipt.image.cost
-        credits = "" if cost is None else f", {cost:g} credits"
-        job = f"job {receipt.paid_job.id} ({receipt.run}{credits})"
+        amount = "" if cost is None else f", {format_cost(cost)}"
+        job = f"job {receipt.paid_job.id} ({receipt.run}{amount})"
         if receipt.state == "stored":
             return f"{place} holds the image of {job}"
         return f"{place} is reserved for {job}, whose image is paid for but not stored"
@@ -294,7 +310,7 @@ class Submission:
             log.warning("%s. This task replaces it (replace=True).", self._owner(replaces))
         job = self._post(submitter, body, claim)
         submitted = claim.receipt.with_state("submitted", job=job, claim=None)
-        cost = "" if job.cost is None else f" ({job.cost} credits)"
+        cost = "" if job.cost is None else f": {format_cost(job.cost)}"
         self._log("Submitted job %s to %s%s.", job.id, self.model, cost)
         used = self._record(submitted)
         metrics.submitted(metrics.tags(self.model, submitter.endpoint.gateway))

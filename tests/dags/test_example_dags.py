@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import airflow
 import pytest
 from airflow.models.asset import AssetEvent
+from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
 from airflow.utils.session import create_session
 from packaging.version import Version
 from PIL import Image
@@ -116,6 +117,41 @@ def test_batch(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS) ->
     assert flux_connection.stats()["submits"] == 3
 
 
+def test_social_formats(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
+    run_dag(DAGS_FOLDER / "social_formats.py")
+    (told,) = run_dag(DAGS_FOLDER / "social_formats.py")["formats"]
+    assert (told["counts"]["reused"], told["cost"]) == (7, 0)
+    story = s3.client().get_object(Bucket=s3.bucket, Key="campaign/story.png")["Body"].read()
+    assert Image.open(io.BytesIO(story)).size == (1080, 1920)
+    assert flux_connection.stats()["submits"] == 8
+
+
+def test_best_of_four(
+    run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nobody answers dag.test().
+    monkeypatch.setattr(HITLOperator, "execute", lambda self, context: {"chosen_options": ["3"]})
+    returned = run_dag(DAGS_FOLDER / "best_of_four.py")
+    (best,), (published,) = returned["best"], returned["publish"]
+    assert (best["index"], best["file_name"]) == (2, f"window-{best['seed']}.jpeg")
+    assert (published["id"], published["sha256"]) == (best["id"], best["sha256"])
+    stats = flux_connection.stats()
+    assert len({job["parameters"]["seed"] for job in stats["jobs"]}) == stats["submits"] == 4
+
+
+def test_approve_spend(
+    run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nobody answers dag.test().
+    monkeypatch.setattr(ApprovalOperator, "execute", lambda self, context: {"chosen_options": ["Approve"]})
+    first, second = (run_dag(DAGS_FOLDER / "approve_spend.py") for _ in range(2))
+    ((plan,), (spent,)) = first["plan"], first["generate"]
+    assert plan["counts"] == {"requested": 3, "new": 3, "reused": 0, "refused": 0}
+    assert plan["estimated_cost"] == spent["cost"] == 9
+    assert (second["plan"][0]["estimated_cost"], second["generate"][0]["cost"]) == (0, 0)
+    assert flux_connection.stats()["submits"] == 3
+
+
 def test_compare_models(run_dag: RunDag, flux_connection: FluxEmulator, s3: SeaweedFS) -> None:
     returned = run_dag(DAGS_FOLDER / "compare_models.py")
     (told,) = returned["table"]
@@ -147,7 +183,7 @@ def test_daily_content(
     (told,) = run_dag(DAGS_FOLDER / "daily_content.py")["image_of_the_day"]
     assert keys(s3) == {told["uri"].removeprefix(f"s3://{s3.bucket}/")}
     (again,) = run_dag(DAGS_FOLDER / "daily_content.py")["image_of_the_day"]
-    assert again == {**told, "cost": 0, "reused": True, "paid_by": again["paid_by"]}
+    assert again == {**told, "cost": 0, "cost_usd": 0, "reused": True, "paid_by": again["paid_by"]}
     s3.client().delete_object(Bucket=s3.bucket, Key=f"{told['uri'].removeprefix(f's3://{s3.bucket}/')}.json")
     s3.client().delete_object(Bucket=s3.bucket, Key=told["uri"].removeprefix(f"s3://{s3.bucket}/"))
     flux_connection.fault(on="submit", http=402, times=None)

@@ -15,7 +15,7 @@ from airflow_provider_flux.emulator import FluxEmulator
         {"duration": "soon"},
         {"duration": [2, 1]},
         {"duration": -1},
-        {"link_ttl": None},
+        {"link_ttl": -1},
         {"max_active": 1.5},
         {"credits": "many"},
         {"moderate": "nsfw"},

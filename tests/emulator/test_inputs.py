@@ -71,3 +71,19 @@ def test_png_with_a_long_text_is_accepted_unless_truncated(api: Api) -> None:
     for sent, status in ((data, 200), (data[:-20], 400)):
         response = api.submit("flux-2-pro", input_image=base64.b64encode(sent).decode())
         assert response.status_code == status
+
+
+def test_input_limits_of_tools_and_flux_3(bfl: Api) -> None:
+    def problem(model: str, **parameters: object) -> str:
+        response = bfl.submit(model, **parameters)
+        assert response.status_code == 400, response.text
+        return message(response)
+
+    assert "4 megapixels" in problem("flux-tools/deblur-v1", image=png(2048, 2049))
+    assert "16 megapixels" in problem("flux-3-image", images=png(4096, 4097))
+    assert "same size" in problem("flux-tools/erase-v1", image=png(), mask=png(300, 300))
+    canvas = {"width": 1024, "height": 512, "mode": "fast"}
+    assert "base64" in problem("flux-tools/outpainting-v1", input_image="https://example.com/a.png", **canvas)
+    assert "8 times" in problem("flux-tools/outpainting-v1", input_image=png(640, 64), **canvas)
+    url = {"input_image": "https://example.com/a.png", **canvas, "mode": "high"}
+    assert bfl.submit("flux-tools/outpainting-v1", **url).status_code == 200

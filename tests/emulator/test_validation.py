@@ -30,22 +30,23 @@ INVALID: list[tuple[str, str, Any, str]] = [
     ("flux-dev", "webhook_url", "example.com", "url_parsing"),
     ("flux-dev", "webhook_url", "ftp://example.com", "url_scheme"),
     ("flux-dev", "image_prompt", 1, "string_type"),
-    ("flux-pro", "interval", 0.5, "greater_than_equal"),
     ("flux-pro-1.1-ultra", "aspect_ratio", "22:9", "value_error"),
     ("flux-pro-1.1-ultra", "aspect_ratio", "wide", "value_error"),
     ("flux-pro-1.1-ultra", "aspect_ratio", "0:1", "value_error"),
-    ("flux-kontext-pro", "aspect_ratio", "5:1", "value_error"),
+    ("flux-kontext-pro", "aspect_ratio", "5:2", "value_error"),
     ("flux-kontext-pro", "width", 1024, "value_error"),
     ("flux-kontext-pro", "width", None, "value_error"),
     ("flux-2-pro", "prompt", None, "string_type"),
     ("flux-2-pro", "width", 0, "greater_than_equal"),
-    ("flux-2-pro", "width", 1000, "multiple_of"),
-    ("flux-2-pro", "width", 65552, "value_error"),
+    ("flux-2-pro", "user", "", "string_too_short"),
+    ("flux-2-pro", "user", "x" * 257, "string_too_long"),
+    ("flux-2-max", "disable_pup", None, "bool_type"),
     ("flux-2-pro", "safety_tolerance", 6, "less_than_equal"),
     ("flux-2-flex", "guidance", 1, "greater_than_equal"),
-    ("flux-3-image", "safety_tolerance", 5, "less_than_equal"),
+    ("flux-3-image", "safety_tolerance", 8, "less_than_equal"),
     ("flux-3-image", "seed", 1, "extra_forbidden"),
     ("flux-3-image", "resolution", "8k", "literal_error"),
+    ("flux-tools/deblur-v1", "image", None, "string_type"),
 ]
 
 
@@ -70,7 +71,7 @@ def test_value_that_matches_no_alternative_of_flux_3_is_rejected(bfl: Api, field
 
 
 def test_total_pixels_above_the_maximum_are_rejected(bfl: Api) -> None:
-    response = bfl.submit("flux-2-pro", width=2048, height=2064)
+    response = bfl.submit("flux-tools/outpainting-v1", input_image=png(), width=2048, height=2064)
     assert response.status_code == 422
     (entry,) = response.json()["detail"]
     assert entry == {
@@ -94,18 +95,27 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
     ("flux-dev", {"negative_prompt": "unknown fields are ignored", "seed": None, "width": 1440}),
     ("flux-dev", {"steps": 50, "guidance": 5, "webhook_url": None, "prompt": "Grüße 한국 \U0001f600"}),
     ("flux-dev", {"width": "1024", "height": 1024.0, "seed": "7", "guidance": "3", "prompt_upsampling": "yes"}),
-    ("flux-pro", {"interval": 1.5, "seed": -(2**70)}),
+    ("flux-dev", {"seed": -(2**70), "user": "customer-17"}),
     ("flux-pro-1.1-ultra", {"aspect_ratio": "9:21", "raw": True, "width": "ignored"}),
     ("flux-pro-1.1-ultra-finetuned", {"finetune_id": "org/x", "finetune_strength": 2}),
     ("flux-kontext-max", {"aspect_ratio": None, "input_image": "https://example.com/a.png"}),
     ("flux-pro-1.0-fill", {"image": png(), "prompt_upsampling": None, "steps": None, "guidance": None}),
     ("flux-pro-1.0-expand", {"image": f"data:image/png;base64,{png()}", "left": 40, "top": None}),
-    ("flux-pro-1.0-depth", {"preprocessed_image": png()}),
-    ("flux-2-pro", {"width": None, "height": 1040, "input_image_8": png()}),
+    ("flux-2-pro", {"width": None, "height": 1040, "input_image_8": png(), "disable_pup": True}),
+    ("flux-2-pro", {"width": 10**30, "height": 64}),
+    ("flux-2-klein-base-9b-finetuned", {"finetune_id": "org/x"}),
     ("flux-2-flex", {"prompt_upsampling": None}),
     ("flux-2-klein-4b", {"input_image_8": "klein does not have this parameter"}),
     ("flux-3-image", {"images": [png(), "https://example.com/a.png"], "resolution": "768sq", "version": "latest"}),
-    ("flux-3-image", {"images": png(), "aspect_ratio": "9:21"}),
+    ("flux-3-image", {"images": png(), "aspect_ratio": "9:21", "safety_tolerance": 7}),
+    ("flux-3-image-klein", {"width": 1000, "height": 700, "seed": 7, "resolution": "4k"}),
+    (
+        "flux-tools/outpainting-v1",
+        {"input_image": png(64, 64), "width": 1920, "height": 1080},
+    ),
+    ("flux-tools/erase-v1", {"image": png(), "mask": png(), "dilate_pixels": 25}),
+    ("flux-tools/deblur-v1", {"image": "https://example.com/a.png"}),
+    ("flux-tools/vto-v2", {"person": png(), "garment": "https://example.com/a.png"}),
 ]
 
 
@@ -113,6 +123,13 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
 def test_valid_parameters_are_accepted(api: Api, model: str, parameters: dict[str, Any]) -> None:
     response = api.submit(model, **parameters)
     assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize("model", ["flux-pro", "flux-pro-1.0-canny", "flux-pro-1.0-depth"])
+def test_model_that_its_vendor_no_longer_sells_is_left_to_the_gateway(bfl: Api, comet: Api, model: str) -> None:
+    assert bfl.submit(model, control_image=png()).status_code == 404
+    assert comet.submit(model, control_image=png()).status_code == 200
+    assert "one of control_image and" in message(comet.submit("flux-pro-1.0-depth"))
 
 
 def test_values_are_converted_to_the_types_of_the_schema(bfl: Api) -> None:
@@ -129,7 +146,7 @@ def test_values_are_converted_to_the_types_of_the_schema(bfl: Api) -> None:
     [
         ("flux-2-pro", ["body", "prompt"]),
         ("flux-pro-1.0-fill", ["body", "image"]),
-        ("flux-pro-1.0-canny", ["body"]),
+        ("flux-tools/vto-v1", ["body", "prompt"]),
         ("flux-pro-1.0-fill-finetuned", ["body", "finetune_id"]),
     ],
 )

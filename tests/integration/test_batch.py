@@ -80,6 +80,7 @@ def test_prompts_become_images_a_manifest_and_a_small_result(flux: FluxEmulator,
             "not_submitted": 0,
         },
         "cost": 2.5 + 2.5 + 3,
+        "cost_usd": 0.08,
     }
     manifest = rows(tmp_path)
     assert [row["index"] for row in manifest] == [0, 1, 2]
@@ -276,6 +277,62 @@ def test_others_continue_after_a_failure_and_a_retry_submits_only_what_is_missin
     assert flux.stats()["submits"] == 4
 
 
+PEAR: dict[str, Any] = {"prompt": "a pear", "file_name": "hero.png"}
+
+
+def test_seeds_and_variants_are_images_that_a_retry_finds_again(flux: FluxEmulator, tmp_path: Path) -> None:
+    requests = [
+        {**PEAR, "seeds": "[7, 2]"},
+        "a fig",
+        {"prompt": "a fig", "variants": 2, "file_name": "fig"},
+        {"prompt": "a fig", "variants": "3", "seed": "5"},
+    ]
+    result = run(tmp_path, requests)
+    again = run(tmp_path, requests)
+    manifest = rows(tmp_path)
+    assert (result["counts"]["stored"], again["counts"]["reused"], flux.stats()["submits"]) == (8, 8, 8)
+    assert [(row["index"], row["request"]) for row in manifest] == list(enumerate([0, 0, 1, 2, 2, 3, 3, 3]))
+    names = [row["file_name"] for row in manifest]
+    assert names[:2] == ["hero-7.png", "hero-2.png"]
+    assert names[3:5] == [f"fig-{row['seed']}.jpeg" for row in manifest[3:5]]
+    assert [row["seed"] for row in (*manifest[:2], *manifest[5:])] == [7, 2, 5, 6, 7]
+    assert len({row["seed"] for row in manifest[2:5]}) == 3
+    fewer = run(tmp_path, [{"prompt": "a fig", "variants": 1, "file_name": "fig"}])
+    assert fewer["counts"]["reused"] == 1
+
+
+def test_shared_variants_yield_to_what_a_request_asks_for(flux_connection: FluxEmulator, tmp_path: Path) -> None:
+    requests = ["a pear", {**PEAR, "seeds": [3]}, {**PEAR, "variants": 1}, {"prompt": "a fig", "seed": 9}]
+    run(tmp_path, requests, parameters={**SMALL, "variants": 2})
+    assert [row["request"] for row in rows(tmp_path)] == [0, 0, 1, 2, 3, 3]
+    assert [row["seed"] for row in rows(tmp_path)][4:] == [9, 10]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"seeds": [1], "variants": 2}, "request 0: seeds and variants exclude each other"),
+        ({"seeds": [1], "seed": 2}, "seed and seeds exclude each other"),
+        ({"seeds": [1, "2", 2, 1]}, r"seeds contains 1, 2 more than once"),
+        ({"seeds": []}, r"seeds is \[\]; it must be a list of whole numbers"),
+        ({"seeds": 3}, "seeds is 3; it must be a list of whole numbers"),
+        ({"seeds": [1, "x"]}, "seeds is 'x'; it must be a whole number"),
+        ({"seeds": [True]}, "seeds is True; it must be a whole number"),
+        ({"seeds": list(range(101))}, "asks for 101 images of one request; 100 is the maximum"),
+        ({"variants": 0}, "variants is 0; it must be a whole number, 1 or more"),
+        ({"variants": "four"}, "variants is 'four'"),
+        ({"variants": 1e9}, "100 is the maximum"),
+        ({"variants": 2, "model": "flux-3-image", "parameters": {}}, "flux-3-image does not take; .* repeat the"),
+    ],
+)
+def test_invalid_variants_fail_before_anything_is_billed(
+    flux_connection: FluxEmulator, tmp_path: Path, fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=f"1 problem: .*{message}"):
+        run(tmp_path, [{"prompt": "a pear", **fields}], parameters=None)
+    assert flux_connection.stats()["submit_requests"] == 0
+
+
 @pytest.mark.parametrize("policy", ["fail", "skip"])
 def test_moderated_requests_are_counted_separately(flux: FluxEmulator, tmp_path: Path, policy: str) -> None:
     requests = ["a pear", "nsfw"]
@@ -289,8 +346,9 @@ def test_moderated_requests_are_counted_separately(flux: FluxEmulator, tmp_path:
     assert rows(tmp_path)[1]["state"] == "moderated"
 
 
+UNPRICED = {"model": "flux-3-image", "parameters": {"resolution": "1.5k"}}
 # The others wait for the price of the first one.
-STOP_AT_ONCE = {"max_failures": 0, "max_cost": 100, "max_active": 8}
+STOP_AT_ONCE = {"max_failures": 0, "max_cost": 100, "max_active": 8, **UNPRICED}
 
 
 @pytest.mark.parametrize("arguments", [{"max_failures": 0}, {"max_failures": 2}, STOP_AT_ONCE])
@@ -311,16 +369,18 @@ def test_a_failed_download_is_retried(flux: FluxEmulator, tmp_path: Path) -> Non
     assert flux.stats()["submits"] == 1
 
 
-@pytest.mark.parametrize(("model", "price"), [("flux-dev", 2.5), ("flux-3-image", 6)])
-def test_max_cost_is_not_exceeded(flux: FluxEmulator, tmp_path: Path, model: str, price: float) -> None:
+@pytest.mark.parametrize("priced", [{"model": "flux-dev", "parameters": None}, UNPRICED])
+def test_max_cost_is_not_exceeded(flux: FluxEmulator, tmp_path: Path, priced: dict[str, Any]) -> None:
+    price = run(tmp_path / "one", ["a pear"], **priced)["cost"]
+    flux.reset()
     requests = [f"pear {number}" for number in range(6)]
-    arguments: Any = {"model": model, "parameters": None, "max_cost": 3.4 * price}
+    arguments: Any = {**priced, "max_cost": 3.4 * price}
     for _ in range(2):
         with pytest.raises(errors.FluxBatchError, match=r"3 not submitted\): max_cost is reached\.") as caught:
             run(tmp_path, requests, **arguments)
         assert isinstance(caught.value, AirflowFailException)
         assert flux.stats()["submits"] == 3
-    assert run(tmp_path, requests, **{**arguments, "max_cost": 6 * price})["cost"] == 6 * price
+    assert run(tmp_path, requests, **{**arguments, "max_cost": 6 * price})["cost"] == pytest.approx(6 * price)
 
 
 LARGE = {"model": "flux-2-pro", "parameters": {"width": 2048, "height": 2048}}
@@ -330,7 +390,7 @@ MODELS = ("flux-dev", "flux-2-pro", "flux-pro-1.1", "flux-kontext-pro", "flux-2-
 @pytest.mark.parametrize(
     ("requests", "max_cost", "billed"),
     [
-        ([{"model": model, "prompt": "a pear"} for model in MODELS], 1, 2.5),
+        ([{"model": model, "prompt": "a pear"} for model in MODELS], 1, 0),
         (["a pear", *({**LARGE, "prompt": f"fig {number}"} for number in range(7))], 50, 2.5 + 6 * 7.5),
         # Cheaper requests continue where expensive ones may not.
         ([*({**LARGE, "prompt": f"fig {number}"} for number in range(3)), "a pear", "a quince"], 20, 2 * 7.5 + 2 * 2.5),
@@ -346,7 +406,7 @@ def test_max_cost_uses_a_price_per_model_and_size(
     assert {row["error"] for row in manifest if row["state"] == "not_submitted"} == {"max_cost is reached"}
 
 
-@pytest.mark.parametrize(("model", "prompt", "price"), [("flux-3-image", "fig", 6), ("flux-dev", "gore", 0)])
+@pytest.mark.parametrize(("model", "prompt", "price"), [("flux-3-image", "fig", 4.8), ("flux-dev", "gore", 0)])
 def test_the_cost_of_a_resumed_job_is_counted_when_it_ends(
     flux: FluxEmulator, tmp_path: Path, model: str, prompt: str, price: float
 ) -> None:
@@ -393,7 +453,9 @@ def test_the_error_states_the_cost_if_the_manifest_cannot_be_written(
 
     with ThreadPoolExecutor() as threads:
         blocking = threads.submit(block)
-        with pytest.raises(errors.FluxBatchError, match=r"1 moderated.* billed 2\.5 credits;.* could not be written"):
+        with pytest.raises(
+            errors.FluxBatchError, match=r"1 moderated.* billed 2\.5 credits \(\$0\.025\);.* could not be written"
+        ):
             run(tmp_path, ["a pear", "nsfw"])
         blocking.result()
     (tmp_path / "manifest.jsonl").rmdir()

@@ -155,6 +155,10 @@ def test_not_waiting_returns_the_job(flux: FluxEmulator) -> None:
         ({"model": "flux-9-new", "parameters": {"images": ["", "x"]}}, "images has an empty item"),
         ({"model": ""}, "not the name of a FLUX model"),
         ({"parameters": {"seed": 8}}, "Given twice, as an argument and in parameters: seed"),
+        (
+            {"parameters": {"variants": 4}},
+            "variants asks for several images, which FluxGenerateBatchOperator generates",
+        ),
         ({"parameters": "seed=8"}, "parameters must be a dict"),
         ({"parameters": {"sed": 8}, "strict": True}, r"unknown parameter 'sed' \(did you mean seed\?\)"),
         ({"model": "flux-2-pro", "steps": "20"}, "steps is not a parameter of flux-2-pro"),

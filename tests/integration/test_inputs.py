@@ -33,7 +33,7 @@ def picture(side: int = 256, format_: str = "PNG", **options: Any) -> bytes:
     return file.getvalue()
 
 
-def edit(model: str = "flux-kontext-pro", prompt: str = "at night", **images: Any) -> FluxGenerateOperator:
+def edit(model: str = "flux-kontext-pro", prompt: str | None = "at night", **images: Any) -> FluxGenerateOperator:
     arguments = {"image_prompt": images.pop("image_prompt")} if "image_prompt" in images else {}
     return FluxGenerateOperator(task_id="generate", model=model, prompt=prompt, parameters=images, **arguments)
 
@@ -95,6 +95,21 @@ def test_every_form_of_base64_is_decoded(flux: FluxEmulator) -> None:
         {"input_image": text[: len(text) // 2]}
     )
     assert problems == ["input_image is a broken or truncated image"]
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "side", "problem"),
+    [
+        ("flux-tools/deblur-v1", "image", 2049, "is 2049x2049, more than 4 megapixels"),
+        ("flux-3-image", "images", 4097, "is 4097x4097, more than 16 megapixels"),
+        ("flux-tools/outpainting-v1", "input_image", 63, "is 63x63; each side must have 64 pixels or more"),
+        ("flux-tools/vto-v2", "garment", 255, "is 255x255; each side must have 256 pixels or more"),
+    ],
+)
+def test_each_model_has_limits_of_its_own(flux: FluxEmulator, model: str, name: str, side: int, problem: str) -> None:
+    images = InputImages(model, FluxHook().get_conn(), None)
+    assert images.tokenize({name: text_of(picture(side))})[1] == [f"{name} {problem}"]
+    assert images.tokenize({name: text_of(picture(side + (1 if side < 256 else -1)))})[1] == []
 
 
 @pytest.mark.parametrize("kind", ["long text", "profile", "phone"])
@@ -283,11 +298,12 @@ def test_input_image_changes_the_fingerprint_but_is_not_in_the_receipt(flux: Flu
         assert "reference.png" not in written
 
 
-def test_a_mask_of_another_size_is_refused(flux: FluxEmulator) -> None:
+@pytest.mark.parametrize(("model", "prompt"), [("flux-pro-1.0-fill", "at night"), ("flux-tools/erase-v1", None)])
+def test_a_mask_of_another_size_is_refused(flux: FluxEmulator, model: str, prompt: str | None) -> None:
     image, mask = (base64.b64encode(picture(side)).decode() for side in (512, 256))
     with pytest.raises(errors.FluxBadRequestError, match="mask is 256x256, but image is 512x512"):
-        run(edit("flux-pro-1.0-fill", image=image, mask=mask))
-    run(edit("flux-pro-1.0-fill", image=image, mask=image))
+        run(edit(model, prompt, image=image, mask=mask))
+    run(edit(model, prompt, image=image, mask=image))
 
 
 def test_mask_is_compared_with_the_displayed_size(flux: FluxEmulator) -> None:

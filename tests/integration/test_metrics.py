@@ -64,14 +64,14 @@ def test_image_and_cost_are_counted_once(
     stats.sent.clear()
     run(generate(output_uri=uri))
     assert stats.sent == [("flux.reused", 1, tags)]
-    said = f"Paid 4.0 credits for job {told['id']}"
+    said = f"Paid 4 credits ($0.04) for job {told['id']}"
     assert capsys.readouterr().out.count(said) == 1
 
 
 def test_a_cost_that_comes_with_the_result_counts(flux: FluxEmulator, stats: Recorder) -> None:
     told, _ = run(generate(model="flux-3-image"))
-    assert told["cost"] == 6
-    assert ("flux.cost", 6, stats.sent[0][2]) in stats.sent
+    assert told["cost"] == 4.8
+    assert ("flux.cost", 4.8, stats.sent[0][2]) in stats.sent
 
 
 @pytest.mark.skipif(not hasattr(airflow_context, "NEVER_EXPIRE"), reason="needs the task state store of Airflow 3.3")
@@ -85,7 +85,7 @@ def test_reused_job_counts_no_cost(
     assert again == {**told, "reused": True, "paid_by": again["paid_by"]}
     assert again["paid_by"]["run_id"] == "run-1"
     assert [name for name, *_ in stats.sent] == ["flux.reused"]
-    assert capsys.readouterr().out.count(f"Paid 4.0 credits for job {told['id']}") == 1
+    assert capsys.readouterr().out.count(f"Paid 4 credits ($0.04) for job {told['id']}") == 1
 
 
 def test_upload_counts_the_cost_of_an_unawaited_job(

@@ -11,7 +11,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from airflow_provider_flux.client.catalogue.models import BASE64, MODELS, Parameter
+from airflow_provider_flux.client.catalogue.models import MODELS
+from airflow_provider_flux.client.catalogue.schema import BASE64, Parameter
 from airflow_provider_flux.client.catalogue.validation import build_request
 from airflow_provider_flux.client.client import FluxClient
 from airflow_provider_flux.client.gateways import BFL, COMETAPI, make_endpoint
@@ -45,7 +46,7 @@ def valid_values(parameter: Parameter) -> list[Any]:
     """Return the values at the limits, the smallest first."""
     if parameter.type in ("integer", "number"):
         low = -1 if parameter.minimum is None else parameter.minimum
-        high = 2048 if parameter.maximum is None else parameter.maximum
+        high = parameter.certain_maximum or (2048 if parameter.maximum is None else parameter.maximum)
         return [low, low + (parameter.multiple_of or 1), high]
     if parameter.type == "boolean":
         return [False, True]
@@ -59,7 +60,7 @@ def valid_values(parameter: Parameter) -> list[Any]:
     if parameter.type in ("image", "images"):
         images = [image for encoding in parameter.encodings for image in IMAGES[encoding]]
         return images if parameter.type == "image" else [[PNG], [PNG] * int(parameter.maximum or 0)]
-    return ["x", "a red kite"]
+    return ["x", "a red kite".ljust(int(parameter.maximum or 0), "y")]
 
 
 def invalid_values(parameter: Parameter) -> list[Any]:
@@ -73,6 +74,8 @@ def invalid_values(parameter: Parameter) -> list[Any]:
     elif parameter.type == "ratio":
         width, height = map(int, str(parameter.max_aspect_ratio).split(":"))
         values += [f"{width + 1}:{height}", f"{height}:{width + 1}"]
+    elif parameter.type == "text" and parameter.maximum:
+        values += ["x" * (int(parameter.maximum) + 1)]
     elif parameter.type == "url":
         values += ["https://x.example/".ljust(int(parameter.maximum or 0) + 1, "y")]
     elif parameter.type == "images":
@@ -98,24 +101,35 @@ def client(request: pytest.FixtureRequest, flux_emulator: FluxEmulator) -> Itera
         yield client
 
 
-@pytest.mark.parametrize("model", MODELS)
+OFFERED = pytest.mark.parametrize(
+    ("client", "model"),
+    [(gateway, name) for name, model in MODELS.items() for gateway in model.gateways],
+    indirect=["client"],
+)
+
+
+@OFFERED
 def test_api_accepts_what_the_client_accepts(client: FluxClient, flux_emulator: FluxEmulator, model: str) -> None:
     gateway = client.endpoint.gateway
     own = MODELS[model].parameters_for(gateway)
-    bodies = [minimal_request(model, gateway), {name: valid_values(parameter)[-1] for name, parameter in own.items()}]
+    largest = {name: valid_values(parameter)[-1] for name, parameter in own.items()}
+    limited = MODELS[model].parameters_for(gateway, largest)
+    bodies = [
+        minimal_request(model, gateway),
+        {name: valid_values(parameter)[-1] for name, parameter in limited.items()},
+    ]
     bodies += [
         minimal_request(model, gateway) | {name: value}
         for name, parameter in own.items()
         for value in valid_values(parameter)
     ]
-    bodies += [minimal_request(model, gateway) | {"width": 65536}] if MODELS[model].max_pixels else []
     for body in bodies:
         assert build_request(model, body, gateway, strict=True) == body
         client.submit(model, body)
     assert flux_emulator.stats()["submits"] == len(bodies)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@OFFERED
 def test_api_refuses_what_the_client_refuses(client: FluxClient, flux_emulator: FluxEmulator, model: str) -> None:
     gateway, endpoint = client.endpoint.gateway, client.endpoint
     minimal = minimal_request(model, gateway)
@@ -129,8 +143,10 @@ def test_api_refuses_what_the_client_refuses(client: FluxClient, flux_emulator: 
     ]
     bodies += [{other: minimal[other] for other in minimal if other != name} for name in minimal if own[name].required]
     if MODELS[model].max_pixels:
-        bodies += [minimal | {"width": 2048, "height": 2064}, minimal | {"width": 65552}]
-    if MODELS[model].forbid_extra or model.startswith("flux-kontext"):
+        bodies += [minimal | {"width": 2048, "height": 2049}, minimal | {"width": 65537}]
+    if MODELS[model].forbid_extra:
+        bodies += [minimal | {"sparkle": 512}]
+    if model.startswith("flux-kontext"):
         bodies += [minimal | {"width": 512}]
     with httpx.Client(headers=endpoint.auth_headers, trust_env=False) as http:
         for body in bodies:
@@ -138,6 +154,26 @@ def test_api_refuses_what_the_client_refuses(client: FluxClient, flux_emulator: 
                 build_request(model, body, gateway)
             assert http.post(endpoint.submit_url(model), json=body).status_code in (400, 422), body
     assert flux_emulator.stats()["submits"] == 0
+
+
+def test_what_is_only_likely_is_sent_with_one_warning(
+    client: FluxClient, flux_emulator: FluxEmulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        client.submit("flux-2-pro", {"prompt": "x", "width": 1440, "height": 810})
+    (line,) = caplog.messages
+    assert line == "Sent to flux-2-pro: height 810 may be rounded to a multiple of 16."
+    client.submit("flux-tools/deblur-v1", {"image": PNG})
+    assert [job["model"] for job in flux_emulator.stats()["jobs"]][1:] == ["flux-2-pro", "flux-tools/deblur-v1"]
+
+
+@pytest.mark.parametrize("model", [name for name, model in MODELS.items() if BFL not in model.gateways])
+def test_model_that_a_gateway_no_longer_offers_is_refused_by_both(flux_emulator: FluxEmulator, model: str) -> None:
+    endpoint = make_endpoint(flux_emulator.url, flux_emulator.key, BFL)
+    with pytest.raises(FluxBadRequestError, match="not available at bfl"):
+        build_request(model, minimal_request(model, BFL), BFL)
+    answer = httpx.post(endpoint.submit_url(model), json={}, headers=endpoint.auth_headers, trust_env=False)
+    assert answer.status_code == 404
 
 
 def test_unknown_field_is_sent_with_one_warning_that_quotes_no_value(

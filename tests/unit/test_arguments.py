@@ -50,3 +50,14 @@ def test_fractional_count_is_not_truncated(value: Any) -> None:
 @given(st.integers(0, 2**53), st.sampled_from([str, float, int]))
 def test_count_is_the_same_in_every_type(number: int, type_: Callable[[int], Any]) -> None:
     assert arguments.parse_count("max_active", type_(number)) == number
+
+
+@pytest.mark.parametrize(("value", "flag"), [(True, True), ("True", True), (" no ", False), ("0", False), (1, True)])
+def test_flag_is_read_as_text_too(value: Any, flag: bool) -> None:
+    assert arguments.parse_flag("plan_only", value) is flag
+
+
+@pytest.mark.parametrize("value", [None, "", "None", "maybe", 2, []])
+def test_anything_else_is_no_flag(value: Any) -> None:
+    with pytest.raises(FluxBadRequestError, match=r"plan_only is .*; it must be true or false"):
+        arguments.parse_flag("plan_only", value)

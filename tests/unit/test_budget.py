@@ -12,6 +12,8 @@ from airflow_provider_flux import exceptions as errors
 from airflow_provider_flux.batch.budget import Budget, MaxCostError, NotSubmittedError, PriceKey, price_key
 
 DEV, PRO = price_key("dev", {}), price_key("pro", {})
+LISTED = price_key("flux-pro-1.1", {})
+"""Of a published price, 4 credits."""
 
 
 def spend(max_cost: float | None, script: Callable[[Budget], Awaitable[None]]) -> Budget:
@@ -75,6 +77,36 @@ def test_without_reported_costs_only_one_job_is_submitted() -> None:
                 await submit(budget, None, key=key)
 
     spend(100, script)
+
+
+def test_jobs_of_published_price_do_not_wait_for_each_other() -> None:
+    async def script(budget: Budget) -> None:
+        held = [await budget.reserve(LISTED) for _ in range(2)]
+        third = asyncio.create_task(submit(budget, 4, key=LISTED))
+        await asyncio.sleep(0)
+        assert not third.done(), "the two in flight may cost all that is left"
+        held[0].record_cost(5)
+        held[0].settle(5)
+        for reservation in held[1:]:
+            reservation.refund()
+        for reservation in held:
+            reservation.close()
+        with pytest.raises(MaxCostError):
+            await submit(budget, 4, key=LISTED)
+        with pytest.raises(MaxCostError):
+            await third
+
+    assert spend(9.5, script).billed == 5
+
+
+def test_jobs_whose_cost_is_not_reported_count_with_their_published_price() -> None:
+    async def script(budget: Budget) -> None:
+        await submit(budget, None, key=LISTED)
+        await submit(budget, None, key=LISTED)
+        with pytest.raises(MaxCostError):
+            await submit(budget, None, key=LISTED)
+
+    assert spend(9, script).billed == 0
 
 
 @pytest.mark.parametrize("keys", [[DEV] * 4, [DEV, PRO, DEV, PRO]])

@@ -20,7 +20,12 @@ INTENDED = {
     ("flux-2-*", "width", "default"): "the API chooses a size; the emulator needs one",
     ("flux-2-*", "height", "default"): "as for width",
     ("*", "webhook_url", "minimum"): "the client never sends an empty field, so it needs no minimum length",
-    ("flux-3-image", "images", "minimum"): "as for webhook_url: an empty list is not sent",
+    ("flux-2-klein-*-finetuned", "finetune_strength", "default"): "no source has it; the emulator needs one",
+    ("*", "user", "minimum"): "as for webhook_url",
+    ("flux-3-image*", "images", "minimum"): "as for webhook_url: an empty list is not sent",
+    ("flux-3-image*", "", "resized above"): "a limit of what the emulator draws",
+    ("flux-tools/vto-*", "", "resized above"): "the emulator sizes the image by the person's, the client sends no size",
+    ("flux-3-image-klein", "", "forbid extra"): "no source has it; the emulator is strict as for flux-3-image",
     ("flux-pro", "", "any of"): "the API accepts an empty prompt and bills it; its SDK and this client refuse it",
     ("flux-dev", "", "any of"): "as for flux-pro",
     ("flux-pro-1.1*", "", "any of"): "as for flux-pro",
@@ -30,14 +35,22 @@ INTENDED = {
 def facts_of_client(gateway: str) -> dict[tuple[str, str, str], Any]:
     facts: dict[tuple[str, str, str], Any] = {}
     for name, model in client.MODELS.items():
-        facts |= {(name, "", "forbid extra"): model.forbid_extra, (name, "", "pixels"): model.max_pixels}
-        facts[name, "", "any of"] = set(model.any_of)
+        facts |= {
+            (name, "", "forbid extra"): model.forbid_extra,
+            (name, "", "pixels"): model.max_pixels,
+            (name, "", "resized above"): model.resized_above,
+            (name, "", "input pixels"): model.inputs.max_pixels,
+            (name, "", "input side"): model.inputs.min_side,
+            (name, "", "any of"): set(model.any_of),
+            (name, "", "gateways"): set(model.gateways),
+        }
         for field, parameter in model.parameters_for(gateway).items():
             widest = parameter.max_aspect_ratio
             values = {
                 "type": parameter.type,
                 "minimum": parameter.minimum,
-                "maximum": parameter.maximum,
+                "maximum": parameter.maximum or parameter.certain_maximum,
+                "rounded to": parameter.rounded_to,
                 "multiple of": parameter.multiple_of,
                 "default": parameter.default,
                 "choices": set(parameter.choices),
@@ -54,14 +67,22 @@ def facts_of_emulator(gateway: str) -> dict[tuple[str, str, str], Any]:
     facts: dict[tuple[str, str, str], Any] = {}
     for name, model in emulator.MODELS.items():
         pixels = model.max_megapixels and model.max_megapixels * 1024**2
-        facts |= {(name, "", "forbid extra"): model.strict, (name, "", "pixels"): pixels}
-        facts[name, "", "any of"] = set(model.either)
+        facts |= {
+            (name, "", "forbid extra"): model.strict,
+            (name, "", "pixels"): None if model.fits else pixels,
+            (name, "", "resized above"): pixels if model.fits else None,
+            (name, "", "input pixels"): model.max_input_pixels,
+            (name, "", "input side"): model.min_input_side,
+            (name, "", "any of"): set(model.either),
+            (name, "", "gateways"): set(model.dialects),
+        }
         for field, parameter in model.parameters.items():
-            encodings = {"base64"} if field in dialect.base64_only else {"base64", "url"}
+            encodings = {"base64"} if field in dialect.base64_only and not model.urls else {"base64", "url"}
             values = {
                 "type": "text" if parameter.kind == "string" else parameter.kind,
                 "minimum": parameter.low,
                 "maximum": parameter.high,
+                "rounded to": model.grid if model.grid > 1 and field in ("width", "height") else None,
                 "multiple of": parameter.step,
                 "default": parameter.default,
                 "choices": set(parameter.choices),

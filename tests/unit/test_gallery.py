@@ -105,11 +105,11 @@ def test_only_a_whole_number_is_a_seed(value: Any, seed: int | None) -> None:
 @pytest.mark.parametrize(
     ("fields", "cost"),
     [
-        ({"cost": 1}, "1 credit"),
-        ({"cost": 2.5}, "2.5 credits"),
+        ({"cost": 1}, "1 credit ($0.01)"),
+        ({"cost": 2.5}, "2.5 credits ($0.025)"),
         ({"cost": None}, None),
         ({"cost": 0, "reused": True}, "0 (reused)"),
-        ({"cost": 2.5, "reused": True, "paid_by": {"run_id": "r"}}, "2.5 credits (earlier attempt)"),
+        ({"cost": 2.5, "reused": True, "paid_by": {"run_id": "r"}}, "2.5 credits ($0.025), paid by an earlier attempt"),
         ({"cost": 0, "reused": True, "paid_by": {"run_id": "r"}}, "0 (reused from run r)"),
     ],
 )

@@ -19,6 +19,7 @@ def test_gateways_differ_in_paths_and_authentication_header() -> None:
     assert COMET.result_url(Job("a&b")) == "https://api.cometapi.com/flux/v1/get_result?id=a%26b"
     assert (BFL.gateway, BFL.auth_headers) == ("bfl", {"x-key": "key"})
     assert BFL.submit_url("flux-dev") == "https://api.bfl.ai/v1/flux-dev"
+    assert BFL.submit_url("flux-tools/erase-v1") == "https://api.bfl.ai/v1/flux-tools/erase-v1"
     assert BFL.result_url(Job("a")) == "https://api.bfl.ai/v1/get_result?id=a"
     assert "key" not in repr(COMET).replace("api_key", "")
 
@@ -54,6 +55,7 @@ def test_defaults_and_pasted_white_space() -> None:
         ("https://api.cometapi.com/flux/v1/flux-pro-1.1", None, "https://api.cometapi.com"),
         ("https://api.cometapi.com/flux/v1/get_result?id=abc", None, "https://api.cometapi.com"),
         ("https://api.bfl.ai/v1", None, "https://api.bfl.ai"),
+        ("https://api.eu.bfl.ai/v1/flux-tools/erase-v1", None, "https://api.eu.bfl.ai"),
         ("https://api.eu.bfl.ai/v1/flux-2-pro/", None, "https://api.eu.bfl.ai"),
         ("https://api.bfl.ai/v1/credits", None, "https://api.bfl.ai"),
         ("https://api.bfl.ai/flux/v1", None, "https://api.bfl.ai"),

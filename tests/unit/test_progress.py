@@ -67,9 +67,9 @@ def test_one_line_is_logged_for_each_tenth(caplog: pytest.LogCaptureFixture) -> 
         progress.log_if_due()
     assert len(caplog.messages) == 10
     first, last = caplog.messages[0], caplog.messages[-1]
-    assert first.startswith("10 of 100 done (1 failed or moderated), 0 in flight, 0 credits billed so far; ")
+    assert first.startswith("10 of 100 done (1 failed or moderated), 0 in flight, 0 credits ($0.00) billed so far; ")
     assert first.endswith(" remaining.")
-    assert last == "100 of 100 done (1 failed or moderated), 0 in flight, 0 credits billed so far."
+    assert last == "100 of 100 done (1 failed or moderated), 0 in flight, 0 credits ($0.00) billed so far."
 
 
 def test_the_remaining_time_is_unknown_while_all_images_are_reused(caplog: pytest.LogCaptureFixture) -> None:

@@ -184,7 +184,7 @@ def test_image_of_another_run_is_named_when_replaced_or_kept(
 ) -> None:
     other = replace(earlier(found, replace(RUN, run_id="run-2")), fingerprint=print_)
     other = replace(other, job=replace(other.paid_job, cost=2.5))
-    named = rf"memory {says} job old \(task generate of DAG dag, run run-2, 2.5 credits\).*"
+    named = rf"memory {says} job old \(task generate of DAG dag, run run-2, 2.5 credits \(\$0\.025\)\).*"
     hook, receipts = Hook(), Receipts(other.to_json())
     with pytest.raises(FluxImageExistsError, match=rf"{named}replace=False keeps it\. Nothing was billed"):
         submission(receipts, replace=False).get_or_submit(hook)
@@ -362,7 +362,7 @@ def test_job_of_a_suspended_process_is_recorded_as_unused(
     assert found.paid_job.id == "old"
     kept = read_receipt(receipts.text or "", "here")
     assert [(job.id, job.cost, run) for job, run in kept.duplicates] == [("new", 4.0, RUN)]
-    assert "Job new (4.0 credits) is the second submit for one image" in caplog.text
+    assert "Job new (4 credits ($0.04)) is the second submit for one image" in caplog.text
     assert (found.unused_cost(RUN), found.unused_cost(OTHER)) == (4.0, 0)
 
 

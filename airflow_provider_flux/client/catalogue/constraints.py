@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_flux.arguments import parse_list
-from airflow_provider_flux.client.catalogue.models import BASE64, URL, Model, Parameter, ParameterType
+from airflow_provider_flux.client.catalogue.schema import BASE64, URL, Model, Parameter, ParameterType
 
 _TRUE = ("true", "yes", "on", "1")
 _FALSE = ("false", "no", "off", "0")
@@ -102,6 +102,8 @@ def constraint_text(parameter: Parameter) -> str:
         return _image_text(parameter)
     if parameter.type == "images":
         return f"a list of at most {parameter.maximum:g}, each {_image_text(parameter)}"
+    if parameter.type == "text" and parameter.maximum is not None:
+        return f"text of at most {parameter.maximum:g} characters"
     return f"{_NOUNS[parameter.type]}{_range_text(parameter)}"
 
 
@@ -162,11 +164,14 @@ def _coerce_boolean(_: Parameter, value: Any) -> bool:
     raise ValueError
 
 
-def _coerce_text(_: Parameter, value: Any) -> str:
+def _coerce_text(parameter: Parameter, value: Any) -> str:
     # Native rendering turns a prompt like "1984" into a number.
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError
-    return str(value)
+    text = str(value)
+    if len(text) > (parameter.maximum or math.inf):
+        raise ValueError
+    return text
 
 
 def _coerce_choice(parameter: Parameter, value: Any) -> str:
@@ -244,29 +249,19 @@ _COERCERS: dict[ParameterType, Callable[[Parameter, Any], Any]] = {
 
 
 def size_problem(model: Model, fields: Mapping[str, Any]) -> str | None:
-    """Return the message for a size over the model's pixel limit, with the largest valid one; None if it is valid.
-
-    A size within the limit is a problem, too, if it exceeds the limit once each side is rounded to its nearest valid
-    value. A side that is not sent is the model's choice and counts as the minimum.
-    """
+    """Return the message for a size over the model's pixel limit, with the largest valid one; None if it is valid."""
     if model.max_pixels is None:
         return None
-    parameter = model.parameters["width"]
-    step, minimum = parameter.multiple_of or 1, int(parameter.minimum or 1)
     try:
-        width, height = (parse_integer(fields.get(side, minimum)) for side in ("width", "height"))
+        width, height = (parse_integer(fields.get(side)) for side in ("width", "height"))
     except (ValueError, TypeError, OverflowError):
         return None
-    if min(width, height) <= 0:
+    if min(width, height) <= 0 or width * height <= model.max_pixels:
         return None
-    rounded = clamp(parameter, width) * clamp(parameter, height)
-    if max(width * height, rounded) <= model.max_pixels:
-        return None
-    requested = f"{width} x {height}" + ("" if {"width", "height"} <= fields.keys() else " or more")
-    valid = largest_size(width, height, model.max_pixels, step, minimum)
+    valid = largest_size(width, height, model.max_pixels, int(model.parameters["width"].minimum or 1))
     return (
-        f"width and height must be multiples of {step} that make at most {format_megapixels(model.max_pixels)} "
-        f"megapixels, not {requested}; the largest of this shape is {valid[0]} x {valid[1]}"
+        f"width and height must make at most {format_megapixels(model.max_pixels)} megapixels, not {width} x {height}; "
+        f"the largest of this shape is {valid[0]} x {valid[1]}"
     )
 
 
@@ -275,26 +270,18 @@ def format_megapixels(pixels: int) -> str:
     return f"{pixels / 1024**2:g}"
 
 
-def largest_size(width: int, height: int, max_pixels: int, step: int, minimum: int) -> tuple[int, int]:
-    """Return the largest size of about this shape that has at most ``max_pixels``, in multiples of ``step``.
+def largest_size(width: int, height: int, max_pixels: int, minimum: int) -> tuple[int, int]:
+    """Return the largest size of about this shape that has at most ``max_pixels``.
 
     The exact shape is kept where that costs at most a tenth of the pixels.
     """
     if height > width:
-        return largest_size(height, width, max_pixels, step, minimum)[::-1]
+        return largest_size(height, width, max_pixels, minimum)[::-1]
     scale = math.sqrt(max_pixels / (width * height))
-    short = max(minimum, _floor(height * scale, step))
-    long = min(_ceil(width * scale, step), _floor(max_pixels / short, step))
+    short = max(minimum, math.floor(height * scale))
+    long = min(math.ceil(width * scale), max_pixels // short)
     divisor = math.gcd(width, height)
-    unit = (width // divisor * step, height // divisor * step)
+    unit = (width // divisor, height // divisor)
     factor = math.isqrt(max_pixels // (unit[0] * unit[1]))
     exact = (unit[0] * factor, unit[1] * factor)
     return exact if exact[1] >= minimum and exact[0] * exact[1] >= 0.9 * long * short else (long, short)
-
-
-def _floor(number: float, step: int) -> int:
-    return int(number // step) * step
-
-
-def _ceil(number: float, step: int) -> int:
-    return -_floor(-number, step)

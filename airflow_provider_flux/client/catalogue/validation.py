@@ -12,7 +12,8 @@ from typing import Any
 
 from airflow_provider_flux.arguments import is_blank, is_unset, parse_list
 from airflow_provider_flux.client.catalogue.constraints import coerce, prompt_text, size_problem, validate_value
-from airflow_provider_flux.client.catalogue.models import MODELS, Model, Parameter, check_model
+from airflow_provider_flux.client.catalogue.models import MODELS, check_available, check_model
+from airflow_provider_flux.client.catalogue.schema import Model, Parameter
 from airflow_provider_flux.client.gateways import COMETAPI
 from airflow_provider_flux.exceptions import FluxBadRequestError
 
@@ -42,7 +43,7 @@ def build_request(
     :param problems: Problems found earlier, to report with the others.
     :raises FluxBadRequestError: naming every problem; before anything is sent.
     """
-    check_model(model)
+    check_available(check_model(model), gateway)
     problems, fields = list(problems), {}
     for name, value in parameters.items():
         if _is_omitted(name, value):
@@ -93,10 +94,15 @@ def _has_blank_item(name: str, value: Any) -> bool:
     return name != "prompt" and any(is_blank(item) for item in parse_list(value) or ())
 
 
-def image_encodings(model: str, name: str, gateway: str) -> tuple[str, ...] | None:
-    """Return how the input image in a field may be sent; None if the field does not take an image."""
-    parameters = MODELS[model].parameters if model in MODELS else ALL_PARAMETERS
-    return parameters[name].for_gateway(gateway).encodings if _is_image(name, parameters) else None
+def image_encodings(model: str, name: str, gateway: str, fields: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return how the input image in a field may be sent with ``fields``; None if the field does not take an image."""
+    parameters = parameters_of(model)
+    return parameters[name].for_request(gateway, fields).encodings if _is_image(name, parameters) else None
+
+
+def parameters_of(model: str) -> Mapping[str, Parameter]:
+    """Return the parameters of ``model``; of an unknown one, those of all models."""
+    return MODELS[model].parameters if model in MODELS else ALL_PARAMETERS
 
 
 def unknown_fields(model: str, names: Iterable[str]) -> list[str]:
@@ -107,7 +113,7 @@ def unknown_fields(model: str, names: Iterable[str]) -> list[str]:
     unknown = [] if model in MODELS else [f"unknown model {model!r}{_did_you_mean(model, MODELS)}"]
     if model in MODELS and MODELS[model].forbid_extra:
         return unknown
-    own = MODELS[model].parameters if model in MODELS else ALL_PARAMETERS
+    own = parameters_of(model)
     return unknown + [
         f"unknown parameter {name!r}{_did_you_mean(name, own) or _did_you_mean(name, ALL_PARAMETERS)}"
         for name in names
@@ -142,7 +148,7 @@ def _coerce_known(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _validate(
     model_name: str, model: Model, fields: Mapping[str, Any], gateway: str
 ) -> tuple[dict[str, Any], list[str]]:
-    parameters = model.parameters_for(gateway)
+    parameters = model.parameters_for(gateway, fields)
     body: dict[str, Any] = {}
     problems: dict[str, str] = {}
     for name, value in fields.items():
