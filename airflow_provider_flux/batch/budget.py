@@ -9,7 +9,13 @@ from types import TracebackType
 from typing import Any
 
 from airflow_provider_flux.client.catalogue.validation import ALL_PARAMETERS
-from airflow_provider_flux.exceptions import FluxError, FluxJobFailedError, FluxModeratedError, FluxUncertainSubmitError
+from airflow_provider_flux.exceptions import (
+    FluxContentModeratedError,
+    FluxError,
+    FluxJobFailedError,
+    FluxModeratedError,
+    FluxUncertainSubmitError,
+)
 
 PriceKey = tuple[str, ...]
 """What the price of an image depends on: images with the same key have the same price."""
@@ -187,6 +193,6 @@ class Reservation:
     def _is_free(self, error: BaseException | None) -> bool:
         """Return whether a block that ended with ``error`` certainly leaves nothing to bill."""
         if isinstance(error, (FluxModeratedError, FluxJobFailedError)):
-            return True
+            return not isinstance(error, FluxContentModeratedError)
         is_sent = self._is_accepted or isinstance(error, FluxUncertainSubmitError)
         return isinstance(error, (FluxError, NotSubmittedError)) and not is_sent

@@ -72,6 +72,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
     :param on_orphan: As in FluxGenerateOperator: ``"resubmit"``, ``"fail"``.
     :param on_expired: As in FluxGenerateOperator: ``"fail"``, ``"resubmit"``.
     :param on_moderated: Whether a moderated request fails the task (``"fail"``) or is only counted (``"skip"``).
+    :param moderation_retries: As in FluxGenerateOperator, for each image; ``max_cost`` counts every job.
     :param replace: Whether to replace images of another run, or any other objects, with the same names; a warning
         names each of them. If False, such requests fail before they are submitted.
     :param aws_conn_id: Connection of the amazon provider, for ``s3://``.
@@ -96,6 +97,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         "on_orphan",
         "on_expired",
         "on_moderated",
+        "moderation_retries",
         "aws_conn_id",
         "flux_conn_id",
     )
@@ -120,6 +122,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         on_orphan: str = "resubmit",
         on_expired: str = "fail",
         on_moderated: str = "fail",
+        moderation_retries: int | str = 0,
         replace: bool = True,
         aws_conn_id: str | None = "aws_default",
         flux_conn_id: str = "flux_default",
@@ -142,6 +145,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         self.on_orphan = on_orphan
         self.on_expired = on_expired
         self.on_moderated = on_moderated
+        self.moderation_retries = moderation_retries
         self.replace = replace
         self.aws_conn_id = aws_conn_id
         self.flux_conn_id = flux_conn_id
