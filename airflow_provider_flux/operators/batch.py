@@ -72,7 +72,8 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
     :param on_orphan: As in FluxGenerateOperator: ``"resubmit"``, ``"fail"``.
     :param on_expired: As in FluxGenerateOperator: ``"fail"``, ``"resubmit"``.
     :param on_moderated: Whether a moderated request fails the task (``"fail"``) or is only counted (``"skip"``).
-    :param moderation_retries: As in FluxGenerateOperator, for each image; ``max_cost`` counts every job.
+    :param moderation_retries: As in FluxGenerateOperator, for each image without ``seed``, ``seeds`` or ``variants``;
+        ``max_cost`` counts every job.
     :param replace: Whether to replace images of another run, or any other objects, with the same names; a warning
         names each of them. If False, such requests fail before they are submitted.
     :param aws_conn_id: Connection of the amazon provider, for ``s3://``.
