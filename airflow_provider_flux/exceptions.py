@@ -11,7 +11,8 @@
     ├── FluxServiceError                the API or the network failed (retried)
     │   └── FluxUncertainSubmitError    a submit got no response (retried if on_orphan="resubmit")
     │       └── FluxOrphanError         an earlier submit got no response, and on_orphan="fail"
-    ├── FluxModeratedError              content moderation withheld the image
+    ├── FluxModeratedError              content moderation refused the request
+    │   └── FluxContentModeratedError   content moderation withheld the finished image
     ├── FluxJobFailedError              the job failed at the API (retried)
     ├── FluxJobNotFoundError            the API does not know the job
     ├── FluxTimeoutError                the job was not ready in time (retried)
@@ -150,13 +151,23 @@ class FluxOrphanError(FluxUncertainSubmitError):
 
 
 class FluxModeratedError(FluxError):
-    """Content moderation withheld the prompt or the image."""
+    """Content moderation refused the prompt or the input images ("Request Moderated")."""
 
     hint = "Change the prompt or the input images; the same request is moderated again."
 
     @classmethod
     def billing_note(cls, job_id: str | None) -> str:
         return "Black Forest Labs does not bill moderated jobs."
+
+
+class FluxContentModeratedError(FluxModeratedError):
+    """Content moderation withheld the finished image ("Content Moderated"); one of another seed may pass."""
+
+    hint = "Another seed may pass: see moderation_retries. Otherwise change the prompt or the input images."
+
+    @classmethod
+    def billing_note(cls, job_id: str | None) -> str:
+        return f"Job {job_id} may be billed: Black Forest Labs does not say whether such jobs are."
 
 
 class FluxJobFailedError(FluxError):

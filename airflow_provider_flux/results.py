@@ -6,7 +6,7 @@ contains a signed URL, a prompt or a key.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -46,6 +46,7 @@ class ImageResult:
         unknown, as in a result of an earlier version.
     :param reused: Whether the image or its job existed before this attempt.
     :param paid_by: The task that paid for a reused image.
+    :param moderated: The ids of earlier jobs of the task for this image that output moderation withheld.
     """
 
     id: str
@@ -66,6 +67,7 @@ class ImageResult:
     content_credentials: bool | None = None
     reused: bool = False
     paid_by: TaskIdentity | None = None
+    moderated: tuple[str, ...] = ()
 
     @classmethod
     def of_job(cls, job: Job) -> ImageResult:
@@ -140,12 +142,13 @@ class ImageResult:
             return replace(self, reused=True, paid_by=run)
         return replace(self, cost=0, reused=True, paid_by=paid_by)
 
-    def with_unused_cost(self, cost: float) -> ImageResult:
-        """Return the result of an image for which further jobs are billed that are not used.
+    def with_unused(self, cost: float, moderated: Sequence[str]) -> ImageResult:
+        """Return the result of an image for which further jobs may be billed that are not used.
 
         :param cost: Credits of those jobs.
+        :param moderated: The ids of those that output moderation withheld.
         """
-        return replace(self, cost=(self.cost or 0) + cost) if cost else self
+        return replace(self, cost=(self.cost or 0) + cost if cost else self.cost, moderated=tuple(moderated))
 
     def to_dict(self) -> dict[str, Any]:
         """Return flat JSON; a field that has no meaning yet (of an image that is not stored, say) is left out."""
@@ -158,6 +161,8 @@ class ImageResult:
             data["content_credentials"] = self.content_credentials
         if self.reused:
             data |= {"reused": True, "paid_by": self.paid_by and self.paid_by.to_dict()}
+        if self.moderated:
+            data["moderated"] = list(self.moderated)
         return data
 
 

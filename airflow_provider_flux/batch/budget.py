@@ -10,7 +10,13 @@ from typing import Any, NamedTuple
 
 from airflow_provider_flux.client.catalogue.prices import estimate
 from airflow_provider_flux.client.catalogue.validation import ALL_PARAMETERS
-from airflow_provider_flux.exceptions import FluxError, FluxJobFailedError, FluxModeratedError, FluxUncertainSubmitError
+from airflow_provider_flux.exceptions import (
+    FluxContentModeratedError,
+    FluxError,
+    FluxJobFailedError,
+    FluxModeratedError,
+    FluxUncertainSubmitError,
+)
 
 _MIN_COST = 1e-6
 """Credits that a job of unknown price is assumed to cost."""
@@ -204,6 +210,6 @@ class Reservation:
     def _is_free(self, error: BaseException | None) -> bool:
         """Return whether a block that ended with ``error`` certainly leaves nothing to bill."""
         if isinstance(error, (FluxModeratedError, FluxJobFailedError)):
-            return True
+            return not isinstance(error, FluxContentModeratedError)
         is_sent = self._is_accepted or isinstance(error, FluxUncertainSubmitError)
         return isinstance(error, (FluxError, NotSubmittedError)) and not is_sent

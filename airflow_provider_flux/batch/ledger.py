@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from airflow_provider_flux.batch.budget import Budget, Reservation, price_key
@@ -27,11 +28,13 @@ class JobLedger:
         """The state of the receipt of each item that was paid for before this attempt, by the item's index."""
         self._run = run
         self._reservations: dict[int, Reservation] = {}
+        self._moderated_cost: defaultdict[int, float] = defaultdict(float)
         self._counted_jobs: set[str] = set()
 
     def add_earlier(self, index: int, receipt: Receipt) -> None:
         """Count the jobs that a receipt names when the attempt begins."""
         self.count_unused(receipt)
+        self._moderated_cost[index] = receipt.moderated_cost(self._run)
         if receipt.state not in (*PAID_STATES, "expired"):
             return
         self.track(index, receipt)
@@ -59,9 +62,21 @@ class JobLedger:
         return self._reservations[index]
 
     def cost(self, index: int) -> float | None:
-        """Return the credits billed for an item's job; None if they are unknown, or there is no job."""
-        reservation = self._reservations.get(index)
-        return None if reservation is None else reservation.cost
+        """Return the credits billed for an item's jobs; None if they are unknown, or there is no job."""
+        reservation, moderated = self._reservations.get(index), self._moderated_cost[index]
+        cost = None if reservation is None else reservation.cost
+        return (cost or 0.0) + moderated if moderated else cost
+
+    def supersede(self, index: int, receipt: Receipt) -> None:
+        """Count the moderated job of an item, for which another one is submitted.
+
+        :param receipt: Names all moderated jobs of the item.
+        """
+        self._moderated_cost[index] = receipt.moderated_cost(self._run)
+        del self._reservations[index]
+        self._counted_jobs.update(receipt.moderated)
+        self.in_flight.pop(index, None)
+        self.paid_states.pop(index, None)
 
     def count_unused(self, receipt: Receipt) -> None:
         """Count the jobs of a receipt that this run pays for and does not use."""

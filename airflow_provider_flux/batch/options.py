@@ -28,6 +28,7 @@ class BatchOptions:
     on_orphan: str
     on_expired: str
     on_moderated: str
+    moderation_retries: int
     replace: bool
     aws_conn_id: str | None
 
@@ -47,6 +48,7 @@ def read_options(given: Mapping[str, Any]) -> BatchOptions:
         timeout=parse_seconds("timeout", given["timeout"]),
         poll_interval=_optional(lambda name, value: parse_seconds(name, value, minimum=0.1), "poll_interval", given),
         max_bytes=parse_bytes("max_bytes", given["max_bytes"]),
+        moderation_retries=parse_count("moderation_retries", given["moderation_retries"]),
         strict=given["strict"],
         replace=given["replace"],
         aws_conn_id=given["aws_conn_id"],

@@ -16,9 +16,15 @@ from typing import TYPE_CHECKING
 from airflow_provider_flux.batch.budget import price_key
 from airflow_provider_flux.batch.concurrency import run_in_pool
 from airflow_provider_flux.batch.ledger import settled_cost
-from airflow_provider_flux.exceptions import FluxError, FluxImageExpiredError, FluxRateLimitError
+from airflow_provider_flux.exceptions import (
+    FluxContentModeratedError,
+    FluxError,
+    FluxImageExpiredError,
+    FluxRateLimitError,
+)
 from airflow_provider_flux.images.transfer import download_and_store
 from airflow_provider_flux.receipts.lifecycle import failure_recorded
+from airflow_provider_flux.receipts.moderation import check_resubmit
 from airflow_provider_flux.receipts.receipt import PAID_STATES
 from airflow_provider_flux.receipts.submission import InSubmission
 
@@ -66,16 +72,30 @@ class ItemPipeline:
     progress: Progress
 
     async def run(self, item: BatchItem) -> ImageResult:
-        """Return the item's image, which is stored.
+        """Return the item's image, which is stored; submits further jobs as ``moderation_retries`` allows.
 
         :raises NotSubmittedError: if the request was not submitted.
         :raises FluxError: if there is no image.
         """
+        while True:
+            try:
+                return await self._run_job(item)
+            except FluxContentModeratedError as error:
+                receipt = await run_in_pool(self.pools.receipt_reads, self._check_resubmit, item, error)
+                self.ledger.supersede(item.index, receipt)
+
+    def _check_resubmit(self, item: BatchItem, error: FluxContentModeratedError) -> Receipt:
+        retries = self.batch.options.moderation_retries
+        return check_resubmit(self.batch.receipts(item), error, self.batch.run, retries)
+
+    async def _run_job(self, item: BatchItem) -> ImageResult:
+        """Return the item's image: of its stored image or paid job, or of a new job."""
         with contextlib.ExitStack() as in_flight:
             receipt = await self._find(item, in_flight) or await self._submit(item, in_flight)
             paid_by = receipt.paid_by_other_than(self.batch.run)
+            moderated = receipt.moderated_cost(self.batch.run), receipt.moderated_jobs(self.batch.run)
             if receipt.state == "stored" and receipt.image is not None:
-                return receipt.image.as_reused(self.batch.run, paid_by)
+                return receipt.image.as_reused(self.batch.run, paid_by).with_unused(*moderated)
             result = await self._wait(item, receipt)
             # Before the job's capacity is released: as long as the store is slow, no new job may take its place.
             await self.pools.store_backlog.acquire()
@@ -83,7 +103,8 @@ class ItemPipeline:
             image = await self._store(item, result)
         finally:
             self.pools.store_backlog.release()
-        return image if paid_by is None else image.as_reused(self.batch.run, paid_by)
+        image = image if paid_by is None else image.as_reused(self.batch.run, paid_by)
+        return image.with_unused(*moderated)
 
     async def _find(self, item: BatchItem, in_flight: contextlib.ExitStack) -> Receipt | None:
         """Return the receipt of the item's stored image or paid job; None if it has neither.

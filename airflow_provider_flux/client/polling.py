@@ -14,6 +14,7 @@ from airflow_provider_flux.client.estimator import MIN_POLL_INTERVAL, DurationEs
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.responses import PENDING_STATUSES, JobState, Result
 from airflow_provider_flux.exceptions import (
+    FluxContentModeratedError,
     FluxError,
     FluxJobFailedError,
     FluxJobNotFoundError,
@@ -177,9 +178,10 @@ class Poller:
 
     def _failure(self, result: Result) -> FluxError:
         reason = f": {result.reason}" if result.reason else ""
-        if result.state is JobState.MODERATED:
-            return FluxModeratedError(f"Job {self.job.id} was moderated ({result.status}{reason}).", job_id=self.job.id)
-        return FluxJobFailedError(f"Job {self.job.id} failed ({result.status}{reason}).", job_id=self.job.id)
+        if result.state is JobState.FAILED:
+            return FluxJobFailedError(f"Job {self.job.id} failed ({result.status}{reason}).", job_id=self.job.id)
+        error = FluxContentModeratedError if result.state is JobState.CONTENT_MODERATED else FluxModeratedError
+        return error(f"Job {self.job.id} was moderated ({result.status}{reason}).", job_id=self.job.id)
 
     def _log_unknown_status(self, status: str) -> None:
         if status.lower() not in PENDING_STATUSES and status not in self._unknown_statuses:

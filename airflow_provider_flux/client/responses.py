@@ -42,6 +42,7 @@ class JobState(enum.Enum):
     READY = "ready"
     FAILED = "failed"
     MODERATED = "moderated"
+    CONTENT_MODERATED = "content moderated"
     NOT_FOUND = "not found"
 
 
@@ -56,6 +57,7 @@ _FINAL_STATUSES = {
     "canceled": JobState.FAILED,
     "cancelled": JobState.FAILED,
     "task not found": JobState.NOT_FOUND,
+    "content moderated": JobState.CONTENT_MODERATED,
 }
 
 PENDING_STATUSES = frozenset(
@@ -73,6 +75,8 @@ PENDING_STATUSES = frozenset(
     }
 )
 """Known words for a pending job; any other is logged."""
+
+_WITHOUT_IMAGE = (JobState.FAILED, JobState.MODERATED, JobState.CONTENT_MODERATED)
 
 _NOT_FOUND_MESSAGE = re.compile(r"task not found[.!]?( \(.*\))?", re.IGNORECASE)
 """The only message with which the API says that it does not know a job; a gateway appends its request id."""
@@ -194,7 +198,7 @@ def parse_result(body: Mapping[str, Any], job: Job) -> Result:
     """Return the state of a job from its JSON, which has a ``status``."""
     status = str(body["status"]).strip()
     word = status.lower()
-    state = JobState.MODERATED if "moderated" in word else _FINAL_STATUSES.get(word, JobState.PENDING)
+    state = _FINAL_STATUSES.get(word, JobState.MODERATED if "moderated" in word else JobState.PENDING)
     result, data = _mapping(body.get("result")), _mapping(body.get("data"))
     return Result(
         job=job,
@@ -205,7 +209,7 @@ def parse_result(body: Mapping[str, Any], job: Job) -> Result:
         seed=_first_integer(result.get("seed"), data.get("seed")),
         cost=_first_number(body.get("cost"), result.get("cost"), data.get("cost")),
         duration=_first_number(result.get("duration"), data.get("duration")),
-        reason=failure_reason(body, result) if state in (JobState.FAILED, JobState.MODERATED) else "",
+        reason=failure_reason(body, result) if state in _WITHOUT_IMAGE else "",
     )
 
 

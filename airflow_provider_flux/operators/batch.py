@@ -76,6 +76,8 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
     :param on_orphan: As in FluxGenerateOperator: ``"resubmit"``, ``"fail"``.
     :param on_expired: As in FluxGenerateOperator: ``"fail"``, ``"resubmit"``.
     :param on_moderated: Whether a moderated request fails the task (``"fail"``) or is only counted (``"skip"``).
+    :param moderation_retries: As in FluxGenerateOperator, for each image without ``seed``, ``seeds`` or ``variants``;
+        ``max_cost`` counts every job.
     :param replace: Whether to replace images of another run, or any other objects, with the same names; a warning
         names each of them. If False, such requests fail before they are submitted.
     :param plan_only: Whether to return only what the batch would do: submits nothing and writes no manifest. The result
@@ -105,6 +107,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         "on_orphan",
         "on_expired",
         "on_moderated",
+        "moderation_retries",
         "plan_only",
         "aws_conn_id",
         "flux_conn_id",
@@ -130,6 +133,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         on_orphan: str = "resubmit",
         on_expired: str = "fail",
         on_moderated: str = "fail",
+        moderation_retries: int | str = 0,
         replace: bool = True,
         plan_only: bool | str = False,
         aws_conn_id: str | None = "aws_default",
@@ -153,6 +157,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         self.on_orphan = on_orphan
         self.on_expired = on_expired
         self.on_moderated = on_moderated
+        self.moderation_retries = moderation_retries
         self.replace = replace
         self.plan_only = plan_only
         self.aws_conn_id = aws_conn_id

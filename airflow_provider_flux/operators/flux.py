@@ -11,9 +11,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_flux import metrics
-from airflow_provider_flux.arguments import bytes_or_default, parse_bytes, parse_seconds
+from airflow_provider_flux.arguments import bytes_or_default, parse_bytes, parse_count, parse_seconds
 from airflow_provider_flux.client.catalogue.prices import format_cost
-from airflow_provider_flux.exceptions import FluxBadRequestError, FluxError, FluxModeratedError, FluxRateLimitError
+from airflow_provider_flux.exceptions import (
+    FluxBadRequestError,
+    FluxContentModeratedError,
+    FluxError,
+    FluxModeratedError,
+    FluxRateLimitError,
+)
 from airflow_provider_flux.execution.capacity import CapacityWait, defer_until_capacity
 from airflow_provider_flux.execution.deferral import (
     DEFAULT_DEFER_AFTER,
@@ -28,6 +34,7 @@ from airflow_provider_flux.identity import TaskIdentity, task_identity
 from airflow_provider_flux.images.verification import MAX_BYTES
 from airflow_provider_flux.operators.base import FluxBaseOperator
 from airflow_provider_flux.receipts.lifecycle import failure_recorded, mark_ready
+from airflow_provider_flux.receipts.moderation import check_resubmit
 from airflow_provider_flux.receipts.recipe import image_name
 from airflow_provider_flux.receipts.submission import Submission, check_policies
 from airflow_provider_flux.results import ImageResult
@@ -67,8 +74,9 @@ class FluxGenerateOperator(FluxBaseOperator):
     ``cost_usd``, ``duration`` (seconds), ``submitted_at`` (UTC in ISO 8601) and, with an ``output_uri``, ``uri``,
     ``width``, ``height``, ``format``, ``content_type``, ``bytes``, ``sha256`` and ``content_credentials`` (whether C2PA
     metadata is in the file, which is stored unchanged). A reused image, which was paid for before, also has ``reused``
-    (true) and ``paid_by`` (``dag_id``, ``task_id``, ``run_id``, ``map_index``). The result never contains the signed
-    URL, which expires after ten minutes, or the prompt, which is in the receipt.
+    (true) and ``paid_by`` (``dag_id``, ``task_id``, ``run_id``, ``map_index``). After ``moderation_retries``,
+    ``moderated`` has the ids of the moderated jobs, which may be billed and are part of ``cost``. The result never
+    contains the signed URL, which expires after ten minutes, or the prompt, which is in the receipt.
 
     The request's fields are those of https://apidoc.cometapi.com/api/image/flux/flux-generate-image; which of
     them a model supports differs, see https://docs.bfl.ml. Rendered text is converted to the field's type; a field
@@ -116,6 +124,10 @@ class FluxGenerateOperator(FluxBaseOperator):
     :param on_expired: If a paid image's URL expired before the image was stored: ``"fail"``, or ``"resubmit"``, which
         lets a retry pay for it again with the same seed.
     :param on_moderated: ``"fail"`` (without retry) or ``"skip"`` the task.
+    :param moderation_retries: Number of further jobs, each with another seed, to submit if output moderation withholds
+        the image ("Content Moderated") and no ``seed`` is given. Each moderated job may be billed. A refused prompt
+        ("Request Moderated") is never submitted again. Needs a receipt, which counts across all attempts: an
+        ``output_uri``, or Airflow 3.3 or newer.
     :raises FluxError: the class says what happened (``airflow_provider_flux.exceptions``). One that a retry
         cannot fix is an ``AirflowFailException`` too.
     """
@@ -135,6 +147,7 @@ class FluxGenerateOperator(FluxBaseOperator):
         "on_orphan",
         "on_expired",
         "on_moderated",
+        "moderation_retries",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"prompt": "text", "parameters": "json"}
 
@@ -171,6 +184,7 @@ class FluxGenerateOperator(FluxBaseOperator):
         on_orphan: str = "resubmit",
         on_expired: str = "fail",
         on_moderated: str = "fail",
+        moderation_retries: int | str = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -205,6 +219,7 @@ class FluxGenerateOperator(FluxBaseOperator):
         self.on_orphan = on_orphan
         self.on_expired = on_expired
         self.on_moderated = on_moderated
+        self.moderation_retries = moderation_retries
         self._job: Job | None = None
         self._is_submitting = False
         self._has_receipt = True
@@ -241,17 +256,23 @@ class FluxGenerateOperator(FluxBaseOperator):
         *,
         paid_by: dict[str, Any] | None = None,
         unused_cost: float = 0.0,
+        moderated: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Resume after the triggerer has waited for the job."""
         with self._errors():
-            attempt = self._resume(context, event, {"paid_by": paid_by, "unused_cost": unused_cost})
-            with failure_recorded(attempt.receipts, self.on_expired):
-                waited = read_event(event, self.log)
-                self._job = waited.job
-                if waited.image is not None:
-                    return self._finish_stored(waited.image, attempt)
-                result = self._hook.wait(waited.job, resumed_timeout(waited))
-            return self._store(result, attempt)
+            state = {"paid_by": paid_by, "unused_cost": unused_cost, "moderated": moderated}
+            attempt = self._resume(context, event, state)
+            try:
+                with failure_recorded(attempt.receipts, self.on_expired):
+                    waited = read_event(event, self.log)
+                    self._job = waited.job
+                    if waited.image is not None:
+                        return self._finish_stored(waited.image, attempt)
+                    result = self._hook.wait(waited.job, resumed_timeout(waited))
+                return self._store(result, attempt)
+            except FluxContentModeratedError as error:
+                self._check_resubmit(error, attempt)
+        return self._submit_and_wait(context, CapacityWait())
 
     def on_kill(self) -> None:
         """Log what happens to the job, which the API cannot cancel.
@@ -276,15 +297,25 @@ class FluxGenerateOperator(FluxBaseOperator):
             attempt = self._begin(context, self._uri(request, context))
             if attempt.store is not None:
                 attempt.store.check()
-            receipt = self._submit(self._submission(request, images, attempt), options, waited)
-            attempt = attempt.of(receipt)
-            if receipt.state == "stored" and receipt.image is not None:
-                return self._finish_already_stored(receipt.image, attempt)
-            self._job = job = receipt.paid_job
-            if not self.wait_for_completion:
-                return self._finish_unawaited(job, attempt)
-            result = self._wait(job, options, attempt)
-            return self._store(result, attempt)
+            submission = self._submission(request, images, attempt)
+            while True:
+                receipt = self._submit(submission, options, waited)
+                attempt = attempt.of(receipt)
+                if receipt.state == "stored" and receipt.image is not None:
+                    return self._finish_already_stored(receipt.image, attempt)
+                self._job = job = receipt.paid_job
+                if not self.wait_for_completion:
+                    return self._finish_unawaited(job, attempt)
+                try:
+                    return self._store(self._wait(job, options, attempt), attempt)
+                except FluxContentModeratedError as error:
+                    self._check_resubmit(error, attempt)
+
+    def _check_resubmit(self, error: FluxContentModeratedError, attempt: _Attempt) -> None:
+        """Check that another job may be submitted after output moderation; raises ``error`` if none may."""
+        retries = parse_count("moderation_retries", self.moderation_retries)
+        check_resubmit(attempt.receipts, error, attempt.run, retries)
+        self._job = None
 
     def _options(self) -> WaitOptions:
         """Return how to wait, and check the policies; raises before anything is billed."""
@@ -296,6 +327,7 @@ class FluxGenerateOperator(FluxBaseOperator):
         )
         if self.reuse == "always" and not self.output_uri:
             raise FluxBadRequestError("reuse='always' needs an output_uri, where the image can be found again.")
+        parse_count("moderation_retries", self.moderation_retries)
         poll_interval = None
         if self.poll_interval is not None:
             poll_interval = parse_seconds("poll_interval", self.poll_interval, minimum=0.1)
@@ -370,9 +402,18 @@ class FluxGenerateOperator(FluxBaseOperator):
             self._begin(context, uri),
             paid_by=TaskIdentity.from_dict(state["paid_by"] or earlier.get("paid_by")),
             unused_cost=unused_cost if isinstance(unused_cost, (int, float)) else 0.0,
+            moderated=tuple(state["moderated"]),
         )
 
     def _submission(self, request: dict[str, Any], images: InputImages, attempt: _Attempt) -> Submission:
+        from airflow_provider_flux.receipts.stores import NullReceiptStore
+
+        retries = parse_count("moderation_retries", self.moderation_retries)
+        if retries and isinstance(attempt.receipts, NullReceiptStore):
+            raise FluxBadRequestError(
+                "moderation_retries needs a receipt, which counts the jobs: set output_uri, or use Airflow 3.3 or "
+                "newer."
+            )
         if not self._has_receipt and self.reuse != "never":
             self.log.warning(
                 "No receipt can be saved: set output_uri, or use Airflow 3.3 or newer. Without one, a retry submits "
@@ -419,6 +460,8 @@ class FluxGenerateOperator(FluxBaseOperator):
                 state={
                     "paid_by": attempt.paid_by and attempt.paid_by.to_dict(),
                     "unused_cost": attempt.unused_cost,
+                    # An earlier version, which may resume the task, does not know this argument.
+                    **({"moderated": list(attempt.moderated)} if attempt.moderated else {}),
                 },
             )
 
@@ -468,7 +511,7 @@ class FluxGenerateOperator(FluxBaseOperator):
             metrics.reused(self._metric_tags)
         else:
             metrics.ready(image, self._metric_tags)
-        result = image.with_unused_cost(attempt.unused_cost).to_dict()
+        result = image.with_unused(attempt.unused_cost, attempt.moderated).to_dict()
         self._announce(attempt.context, [image.uri] if image.uri else [], image.uri, result)
         return result
 
@@ -494,6 +537,7 @@ class _Attempt:
     :param receipts: Where its receipt is stored.
     :param paid_by: The other task that paid for the job, if so.
     :param unused_cost: Credits of further jobs that the task pays for and does not use.
+    :param moderated: The ids of those that output moderation withheld.
     """
 
     context: Context
@@ -502,7 +546,13 @@ class _Attempt:
     receipts: ReceiptStore
     paid_by: TaskIdentity | None = None
     unused_cost: float = 0.0
+    moderated: tuple[str, ...] = ()
 
     def of(self, receipt: Receipt) -> _Attempt:
         """Return the attempt of the job that ``receipt`` names."""
-        return replace(self, paid_by=receipt.paid_by_other_than(self.run), unused_cost=receipt.unused_cost(self.run))
+        return replace(
+            self,
+            paid_by=receipt.paid_by_other_than(self.run),
+            unused_cost=receipt.unused_cost(self.run),
+            moderated=tuple(receipt.moderated_jobs(self.run)),
+        )

@@ -17,6 +17,7 @@ from airflow_provider_flux.client.catalogue.prices import format_cost
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.responses import Result
 from airflow_provider_flux.exceptions import (
+    FluxContentModeratedError,
     FluxError,
     FluxImageExpiredError,
     FluxJobFailedError,
@@ -262,6 +263,9 @@ def failure_recorded(receipts: ReceiptStore, on_expired: str, seed: int | None =
     """
     try:
         yield
+    except FluxContentModeratedError as error:
+        _record_moderated(receipts, error)
+        raise
     except (FluxModeratedError, FluxJobFailedError) as error:
         # The same seed would be moderated again.
         _record_failure(receipts, error, "failed", seed=None)
@@ -273,11 +277,25 @@ def failure_recorded(receipts: ReceiptStore, on_expired: str, seed: int | None =
 
 
 def _record_failure(receipts: ReceiptStore, error: FluxError, state: ReceiptState, **changes: Any) -> None:
+    _record_end(receipts, error, lambda present: present.with_state(state, reason=error.message, **changes))
+
+
+def _record_moderated(receipts: ReceiptStore, error: FluxError) -> None:
+    def end(present: Receipt) -> Receipt | None:
+        # Another process may have polled the same job.
+        if present.paid_job.id in present.moderated:
+            return None
+        return present.with_moderated().with_state("failed", reason=error.message)
+
+    _record_end(receipts, error, end)
+
+
+def _record_end(receipts: ReceiptStore, error: FluxError, end: Callable[[Receipt], Receipt | None]) -> None:
     def change(present: Receipt | None) -> Receipt | None:
         # An image that another process has stored meanwhile exists, whatever the API returns now.
         if present is None or present.job is None or present.job.id != error.job_id or present.state == "stored":
             return None
-        return present.with_state(state, reason=error.message, **changes)
+        return end(present)
 
     try:
         update(receipts, change)

@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from airflow_provider_flux.client.jobs import Job, job_from, unix_time
 from airflow_provider_flux.exceptions import FluxReceiptError
 from airflow_provider_flux.identity import TaskIdentity
+from airflow_provider_flux.receipts.recipe import derived_seed
 from airflow_provider_flux.results import ImageResult
 
 FORMAT = "airflow-provider-flux/receipt"
@@ -119,19 +120,22 @@ class Receipt:
     """One image's receipt.
 
     :param state: ``intent`` (about to be submitted), ``submitted`` (paid for, possibly ready), ``stored`` (the image
-        is at ``image.uri``), ``failed`` (nothing was billed), ``expired`` (paid for, and lost at the API).
+        is at ``image.uri``), ``failed`` (nothing was billed, but for ``moderated`` jobs), ``expired`` (paid for, and
+        lost at the API).
     :param fingerprint: SHA-256 of the recipe.
     :param model: The model.
     :param parameters: The request's fields, without secrets; None where only the job is known.
     :param run: The task that asks, and pays.
     :param job: The job; None before one is accepted.
     :param image: The stored image; None before.
-    :param seed: The seed of an image that was generated and lost.
+    :param seed: The seed of the next submit if the request names none: that of an image that was generated and lost,
+        or another one after output moderation.
     :param orphans: Submits that got no response; each may have been billed.
     :param reason: Why it failed, or expired.
     :param times: When each state was reached, as UTC in ISO 8601.
     :param claim: Which process may submit, and until when; None if none may.
     :param duplicates: Further jobs that were accepted for this image and may be billed, but are not used.
+    :param moderated: The ids of those of them whose image output moderation withheld.
     """
 
     state: ReceiptState
@@ -147,6 +151,7 @@ class Receipt:
     times: dict[str, Any] = field(default_factory=dict)
     claim: Annotated[Claim | None, _reader(_read_claim)] = None
     duplicates: list[Annotated[UnusedJob, _reader(_read_unused_job)]] = field(default_factory=list)
+    moderated: list[str] = field(default_factory=list)
 
     @property
     def is_being_submitted(self) -> bool:
@@ -188,6 +193,22 @@ class Receipt:
         """Return the receipt with one more job that is billed, but not used."""
         return replace(self, duplicates=[*self.duplicates, UnusedJob(job, run)])
 
+    def moderated_jobs(self, run: TaskIdentity) -> list[str]:
+        """Return the ids of the jobs that ``run`` pays for and whose image output moderation withheld."""
+        return [job.id for job, payer in self.duplicates if job.id in self.moderated and payer.is_same_run(run)]
+
+    def moderated_cost(self, run: TaskIdentity) -> float:
+        """Return the credits of those jobs, as far as they are known."""
+        jobs = self.moderated_jobs(run)
+        return sum(unused.job.cost or 0.0 for unused in self.duplicates if unused.job.id in jobs)
+
+    def with_moderated(self) -> Receipt:
+        """Return the receipt after output moderation of its job, with another seed unless the request names one."""
+        job = self.paid_job
+        is_seed_given = (self.parameters or {}).get("seed") not in (None, self.seed)
+        seed = None if is_seed_given else derived_seed(job.id)
+        return replace(self.with_unused(job, self.run), moderated=[*self.moderated, job.id], seed=seed)
+
     def with_state(self, state: ReceiptState, **changes: Any) -> Receipt:
         """Return the receipt in another state, with the current time."""
         return replace(self.with_timestamp(state), state=state, **changes)
@@ -216,6 +237,7 @@ class Receipt:
             "times": self.times,
             "claim": self.claim and {"id": self.claim.id, "until": self.claim.until},
             "duplicates": [unused.to_dict() for unused in self.duplicates],
+            "moderated": self.moderated,
         }
         return json.dumps(document, indent=1, ensure_ascii=False)
 

@@ -214,8 +214,9 @@ class Submission:
         if receipt.fingerprint != fingerprint(self.model, self.request):
             return False
         if self.reuse == "never":
-            # Nothing is reused, but an orphan of this task still matters.
-            return receipt.state == "intent" and receipt.run.is_same_run(self.run)
+            # Nothing is reused, but an orphan of this task still matters, and how often its image was withheld.
+            is_counted = receipt.state == "intent" or (receipt.state == "failed" and receipt.moderated != [])
+            return is_counted and receipt.run.is_same_run(self.run)
         return self.reuse == "always" or receipt.run.is_same_run(self.run)
 
     def _check_conflict(self, receipt: Receipt) -> None:
@@ -278,7 +279,7 @@ class Submission:
             )
 
     def _submit(self, submitter: JobSubmitter, earlier: Receipt | None, replaces: Receipt | None) -> Receipt:
-        """Claim the submit, then send it; with the seed of an image that was lost.
+        """Claim the submit, then send it; with the receipt's seed unless the request names one.
 
         :param earlier: The receipt of this image, which is not paid for.
         :param replaces: The receipt of another image, which this one replaces.
@@ -286,9 +287,10 @@ class Submission:
         """
         from airflow_provider_flux.client.catalogue.models import accepts
 
-        seed, orphans = (None, 0) if earlier is None else (earlier.seed, earlier.orphans)
+        orphans = 0 if earlier is None else earlier.orphans
+        seed = None if earlier is None or "seed" in self.request else earlier.seed
         is_orphan = earlier is not None and earlier.state == "intent"
-        request = {"seed": seed, **self.request} if seed is not None and accepts(self.model, "seed") else self.request
+        request = {**self.request, "seed": seed} if seed is not None and accepts(self.model, "seed") else self.request
         body = self.images.embed(request)
         if earlier is not None and earlier.state == "expired":
             earlier = earlier.with_unused(earlier.paid_job, earlier.run)
@@ -301,6 +303,7 @@ class Submission:
             seed=seed,
             orphans=orphans + is_orphan,
             duplicates=[] if earlier is None else earlier.duplicates,
+            moderated=[] if earlier is None else earlier.moderated,
         )
         claim = HeldClaim(self.receipts, intent, submitter.endpoint.submit_timeout)
         self._take(claim)

@@ -219,10 +219,19 @@ def test_wait_ends_with_an_error_that_names_the_job(
         client.wait(job, time.time() + 1.5, 0.1)
 
 
-def test_moderation_error_names_its_reasons(client: FluxClient) -> None:
-    for prompt in ("nsfw", "gore"):
-        with pytest.raises(errors.FluxModeratedError, match=r"moderated \(\w+ Moderated: .*does not bill"):
-            client.wait(client.submit("flux-dev", {"prompt": prompt}), deadline(), 0.1)
+@pytest.mark.parametrize(
+    ("prompt", "error", "message"),
+    [
+        ("nsfw", errors.FluxModeratedError, r"moderated \(Request Moderated: .*does not bill"),
+        ("gore", errors.FluxContentModeratedError, r"moderated \(Content Moderated: .* may be billed"),
+    ],
+)
+def test_moderation_error_names_its_reasons(
+    client: FluxClient, prompt: str, error: type[errors.FluxError], message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        client.wait(client.submit("flux-dev", {"prompt": prompt}), deadline(), 0.1)
+    assert type(caught.value) is error
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,8 @@ def test_not_waiting_returns_the_job(flux: FluxEmulator) -> None:
             {"parameters": {"variants": 4}},
             "variants asks for several images, which FluxGenerateBatchOperator generates",
         ),
+        ({"moderation_retries": "few"}, "moderation_retries is 'few'"),
+        ({"moderation_retries": "1", "output_uri": None}, "moderation_retries needs a receipt"),
         ({"parameters": "seed=8"}, "parameters must be a dict"),
         ({"parameters": {"sed": 8}, "strict": True}, r"unknown parameter 'sed' \(did you mean seed\?\)"),
         ({"model": "flux-2-pro", "steps": "20"}, "steps is not a parameter of flux-2-pro"),

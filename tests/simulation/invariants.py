@@ -176,6 +176,7 @@ class Invariants:
         self._check_jobs()
         for task in self.airflow.tasks:
             self._check_end(task)
+            self._check_moderated(task)
             if task.state == "success" and task.result is not None:
                 self._check_images(task)
                 self._check_cost(task)
@@ -260,6 +261,16 @@ class Invariants:
             return [task.result]
         return self._manifests.get(task.name, [])
 
+    def _check_moderated(self, task: TaskInstance) -> None:
+        """Each attempt may submit once, and all of them together as often again as ``moderation_retries`` says."""
+        if task.task_id != "paint" or self.plan.place != "store" or self.plan.policies["reuse"] == "never":
+            return
+        most = self.plan.options["moderation_retries"] + max(1, task.try_number)
+        for receipt in self._receipts(task):
+            number = sum(job.id in receipt.moderated and run.run_id == task.run_id for job, run in receipt.duplicates)
+            if number > most:
+                self.world.violate(ONE_JOB, f"{task.name} has submitted {number} jobs that were moderated")
+
     def _check_cost(self, task: TaskInstance) -> None:
         if task.task_id != "paint" or self.plan.policies["reuse"] == "never" or self.plan.place == "nowhere":
             return
@@ -275,6 +286,7 @@ class Invariants:
         most = sum(job.charge for job in mine)
         # What becomes of a job that is not used is never asked: a batch counts it as paid.
         unused = {job.id for receipt in self._receipts(task) for job, _ in receipt.duplicates}
+        unused |= {job_id for line in told for job_id in line.get("moderated", ())}
         most += sum(self.api.jobs[job_id].charge for job_id in unused if self.api.jobs[job_id].fate != READY)
         told_cost = task.result.get("cost") or 0.0
         if not least - 1e-6 <= told_cost <= most + 1e-6:

@@ -115,6 +115,8 @@ def make_plan(rng: Random, has_state: bool) -> Plan:
         "on_moderated": rng.choice(("fail", "skip")),
     }
     options: dict[str, Any] = {"timeout": rng.choice((120, 600))}
+    if place != "nowhere":
+        options |= {"moderation_retries": rng.choice((0, 0, 1, 3))}
     if kind == "batch":
         options |= {"max_active": rng.choice((1, 2, 24))}
         if rng.random() < 0.2:

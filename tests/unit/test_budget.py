@@ -47,6 +47,7 @@ async def submit(
     ("error", "accepted", "is_billed"),
     [
         (errors.FluxModeratedError("no", job_id="a"), True, False),
+        (errors.FluxContentModeratedError("no", job_id="a"), True, True),
         (errors.FluxJobFailedError("no", job_id="a"), True, False),
         (errors.FluxBadRequestError("no"), False, False),
         (errors.FluxTimeoutError("late", job_id="a"), True, True),

@@ -45,7 +45,11 @@ def comet_error(message: str, code: str = "") -> dict[str, Any]:
         (200, {"code": "success", "data": {"status": "FAILURE", "fail_reason": "no"}}, JobState.FAILED),
         (200, {"id": "abc", "status": "Request Moderated"}, JobState.MODERATED),
         (200, {"code": "success", "data": {"id": 4711, "task_id": "abc", "status": "FAILURE"}}, JobState.FAILED),
-        (200, {"status": "Content Moderated", "details": {"Moderation Reasons": ["Violence"]}}, JobState.MODERATED),
+        (
+            200,
+            {"status": "Content Moderated", "details": {"Moderation Reasons": ["Violence"]}},
+            JobState.CONTENT_MODERATED,
+        ),
         (422, {"status": "Error", "details": {"error": "x"}}, JobState.FAILED),
         (503, {"status": "Error", "details": {"error": "x"}}, JobState.FAILED),
         (404, {"status": "Error", "id": "abc"}, JobState.FAILED),
