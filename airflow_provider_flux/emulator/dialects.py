@@ -18,13 +18,14 @@ _EDITED_IMAGES = ("image", "mask", "control_image", "preprocessed_image")
 class Dialect(Protocol):
     """One API as the endpoints see it.
 
-    :param required: fields that the API requires of every model.
     :param base64_only: fields for input images that do not accept a URL.
     """
 
     name: str
-    required: tuple[str, ...]
     base64_only: tuple[str, ...]
+
+    def required(self, model: str) -> tuple[str, ...]:
+        """Return the fields that the API requires in addition to those of the model's schema."""
 
     def is_authorized(self, headers: Mapping[str, str], key: str) -> bool:
         """Whether the request carries the key in the header of this API."""
@@ -44,7 +45,6 @@ class Dialect(Protocol):
 
 class _CometAPI:
     name = "cometapi"
-    required: tuple[str, ...] = ("prompt",)
     base64_only: tuple[str, ...] = _EDITED_IMAGES
     defaults: ClassVar = {
         400: ("Invalid request", "invalid_request"),
@@ -55,6 +55,10 @@ class _CometAPI:
         422: ("Invalid request", "invalid_request"),
         429: ("Too many active tasks, please retry later", "rate_limit_exceeded"),
     }
+
+    def required(self, model: str) -> tuple[str, ...]:
+        # The page describes image generation; the tools are not on it.
+        return () if model.startswith("flux-tools/") else ("prompt",)
 
     def is_authorized(self, headers: Mapping[str, str], key: str) -> bool:
         return headers.get("authorization") == f"Bearer {key}"
@@ -84,7 +88,6 @@ class _CometAPI:
 
 class _BFL:
     name = "bfl"
-    required: tuple[str, ...] = ()
     base64_only: tuple[str, ...] = (*_EDITED_IMAGES, "image_prompt")
     defaults: ClassVar = {
         402: "Insufficient credits",
@@ -95,6 +98,9 @@ class _BFL:
         500: "Internal Server Error",
         503: "Service Unavailable",
     }
+
+    def required(self, model: str) -> tuple[str, ...]:
+        return ()
 
     def is_authorized(self, headers: Mapping[str, str], key: str) -> bool:
         return headers.get("x-key") == key

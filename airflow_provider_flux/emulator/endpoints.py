@@ -47,7 +47,7 @@ class FluxAPI:
             if dialect.name not in offered_by(model):
                 return dialect.unknown_model(model)
             try:
-                body = await read_body(request, model, dialect.required)
+                body = await read_body(request, model, dialect.required(model))
                 # Decoding the input images takes long enough to delay all other requests.
                 job = await run_in_threadpool(self._create_job, dialect, model, body)
             except RequestValidationError as error:

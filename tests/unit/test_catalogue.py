@@ -87,7 +87,7 @@ def facts_of_emulator(gateway: str) -> dict[tuple[str, str, str], Any]:
                 "default": parameter.default,
                 "choices": set(parameter.choices),
                 "ratio": parameter.ratio if parameter.kind == "ratio" else None,
-                "required": field in model.required or field in dialect.required,
+                "required": field in model.required or field in dialect.required(name),
                 "encodings": encodings if parameter.kind in ("image", "images") else set(),
             }
             facts |= {(name, field, fact): value for fact, value in values.items()}
