@@ -18,7 +18,7 @@ FULL_HD = {"width": 1920, "height": 1080}
         ("flux-kontext-max", {"input_image": "https://host/a.png"}, 8),
         ("flux-2-pro", {}, 3),
         ("flux-2-pro", {"width": 512, "height": 512}, 3),
-        ("flux-2-pro", FULL_HD, 4.47),
+        ("flux-2-pro", FULL_HD, 4.49),
         ("flux-2-max", {"width": 2048, "height": 2048}, 16),
         ("flux-3-image", {}, 4.8),
         ("flux-3-image", {"resolution": "4k", "aspect_ratio": "auto"}, 60.7),

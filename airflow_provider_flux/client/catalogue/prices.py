@@ -89,12 +89,17 @@ class PerMegapixel:
         if size == (None, None) and not has_inputs:
             output = 1.0
         elif isinstance(size[0], int) and isinstance(size[1], int):
-            output = size[0] * size[1] / _MEGAPIXEL
+            output = _rounded_up(size[0]) * _rounded_up(size[1]) / _MEGAPIXEL
         else:
             return None
         if inputs is None or output > _MAX_MEGAPIXELS:
             return None
         return round(self.first + self.further * (max(0.0, output - 1) + inputs), 2)
+
+
+def _rounded_up(side: int) -> int:
+    # The API may round a side either way; the larger image is the dearer one.
+    return -(-side // 16) * 16
 
 
 @dataclass(frozen=True, slots=True)
