@@ -36,7 +36,8 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
     of the newest one.
 
     Returns ``manifest`` (the URI of the run's own manifest), ``manifest_sha256`` (in hex), ``counts`` (``requested``,
-    ``stored``, ``reused``, ``moderated``, ``failed``, ``not_submitted``) and ``cost`` (credits billed for this run).
+    ``stored``, ``reused``, ``moderated``, ``failed``, ``not_submitted``) and ``cost`` (credits billed for this run; a job whose
+    finished image is withheld by moderation counts, since it may be billed).
 
     If some requests fail, the task fails at the end: what succeeded is kept, and the result is pushed first. An error
     that every request would meet (an invalid key, an account without credits) stops submitting at once.
