@@ -39,8 +39,8 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
     ``manifest.jsonl`` is a copy of the newest one.
 
     Returns ``manifest`` (the URI of the run's own manifest), ``manifest_sha256`` (in hex), ``counts`` (``requested``,
-    ``stored``, ``reused``, ``moderated``, ``failed``, ``not_submitted``), ``cost`` (credits billed for this run) and
-    ``cost_usd``.
+    ``stored``, ``reused``, ``moderated``, ``failed``, ``not_submitted``), ``cost`` (credits billed for this run; a job
+    whose finished image is withheld by moderation counts, since it may be billed) and ``cost_usd``.
 
     If some requests fail, the task fails at the end: what succeeded is kept, and the result is pushed first. An error
     that every request would meet (an invalid key, an account without credits) stops submitting at once.

@@ -406,7 +406,7 @@ def test_max_cost_uses_a_price_per_model_and_size(
     assert {row["error"] for row in manifest if row["state"] == "not_submitted"} == {"max_cost is reached"}
 
 
-@pytest.mark.parametrize(("model", "prompt", "price"), [("flux-3-image", "fig", 4.8), ("flux-dev", "gore", 0)])
+@pytest.mark.parametrize(("model", "prompt", "price"), [("flux-3-image", "fig", 4.8), ("flux-dev", "gore", 2.5)])
 def test_the_cost_of_a_resumed_job_is_counted_when_it_ends(
     flux: FluxEmulator, tmp_path: Path, model: str, prompt: str, price: float
 ) -> None:
