@@ -142,7 +142,9 @@ class Budget:
             return True
         if any(self._price(reservation.key) is None for reservation in self._undecided):
             return False
-        if self._unpriced_model is not None and self._price(key) is None:
+        # A cost that is neither reported nor published has no bound.
+        uncounted = any(same and self._price(other) is None for other, same in self._pending.items())
+        if self._unpriced_model is not None and (uncounted or self._price(key) is None):
             raise NotSubmittedError(
                 f"the API does not report the cost of {self._unpriced_model}, so max_cost cannot be enforced"
             )

@@ -110,6 +110,17 @@ def test_jobs_whose_cost_is_not_reported_count_with_their_published_price() -> N
     assert spend(9, script).billed == 0
 
 
+def test_nothing_is_submitted_beside_a_cost_that_is_neither_reported_nor_published() -> None:
+    async def script(budget: Budget) -> None:
+        earlier = budget.track(DEV)
+        earlier.settle(None)
+        earlier.close()
+        with pytest.raises(NotSubmittedError, match="the API does not report the cost of dev"):
+            await submit(budget, None, key=LISTED)
+
+    spend(100, script)
+
+
 @pytest.mark.parametrize("keys", [[DEV] * 4, [DEV, PRO, DEV, PRO]])
 def test_a_job_of_unknown_price_is_submitted_alone(keys: list[PriceKey]) -> None:
     unpriced = max_unpriced = 0
