@@ -169,19 +169,21 @@ class Submission:
     def preview(self) -> Receipt | None:
         """Return the receipt of the image or job that :meth:`attempt` would return now; None: it would submit one.
 
+        Writes nothing.
+
         :raises FluxError: as :meth:`attempt` does before it submits.
         """
         earlier = self.receipts.read()
         if earlier is not None and earlier.is_being_submitted and self._may_reuse(earlier):
             return earlier
-        existing = self._existing(earlier)
+        existing = self._existing(earlier, read_only=True)
         if existing is not None and existing.state in PAID_STATES:
             return existing
         if not self.replace:
             self._check_destination(earlier)
         return None
 
-    def _existing(self, earlier: Receipt | None) -> Receipt | None:
+    def _existing(self, earlier: Receipt | None, read_only: bool = False) -> Receipt | None:
         if earlier is None:
             return None
         if not self._may_reuse(earlier):
@@ -189,7 +191,7 @@ class Submission:
             return None
         if earlier.image is not None and self.store is not None and earlier.state in PAID_STATES:
             if self._is_stored(self.store, earlier.image):
-                if earlier.state != "stored":
+                if earlier.state != "stored" and not read_only:
                     record_stored(self.receipts, earlier)
                 # The image may have been moved together with its receipt.
                 return replace(earlier, state="stored", image=replace(earlier.image, uri=self.store.uri))

@@ -389,3 +389,12 @@ def test_claim_is_released_however_the_submit_ends(end: BaseException) -> None:
         submission(receipts).get_or_submit(Meanwhile(fail))
     left = read_receipt(receipts.text or "", "here")
     assert (left.state, left.claim) == ("intent", None)
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_preview_of_an_image_whose_receipt_is_behind_writes_nothing(holds: bool) -> None:
+    written = replace(earlier("submitted"), image=IMAGE).to_json()
+    receipts = Receipts(written)
+    found = submission(receipts, holds=holds).preview()
+    assert found.state == ("stored" if holds else "submitted")
+    assert receipts.text == written
