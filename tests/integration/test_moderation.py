@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_flux import exceptions as errors
+from airflow_provider_flux.decorators.flux import FluxDecoratedOperator
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.hooks.flux import FluxHook
 from airflow_provider_flux.operators.batch import FluxGenerateBatchOperator
@@ -128,6 +129,27 @@ def test_retry_finds_the_newest_job(flux: FluxEmulator, tmp_path: Path) -> None:
     result = generate(tmp_path)
     assert (job_ids(flux)[1], [job_ids(flux)[0]]) == (result["id"], result["moderated"])
     assert flux.stats()["submits"] == 2
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+def test_decorated_task_is_resumed_with_the_seed_that_its_function_chose(
+    flux: FluxEmulator, tmp_path: Path, seed: int | None
+) -> None:
+    flux.fault(on="poll", status="Content Moderated")
+    operator = FluxDecoratedOperator(
+        task_id="generate",
+        python_callable=lambda: {"prompt": "a red kite", "seed": seed},
+        model="flux-dev",
+        output_uri=f"file://{tmp_path}/kite.jpeg",
+        defer_after=0,
+        moderation_retries=1,
+    )
+    if seed is None:
+        assert len(run(operator)[0]["moderated"]) == 1
+    else:
+        with pytest.raises(errors.FluxContentModeratedError):
+            run(operator)
+    assert flux.stats()["submits"] == (2 if seed is None else 1)
 
 
 def batch(folder: Path, requests: list[Any], **arguments: Any) -> dict[str, Any]:
