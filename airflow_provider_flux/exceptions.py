@@ -157,7 +157,7 @@ class FluxModeratedError(FluxError):
 
     @classmethod
     def billing_note(cls, job_id: str | None) -> str:
-        return "Black Forest Labs does not bill moderated jobs."
+        return "Black Forest Labs does not bill refused requests."
 
 
 class FluxContentModeratedError(FluxModeratedError):

@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from airflow_provider_flux.client.catalogue.models import MODELS
 from airflow_provider_flux.client.catalogue.schema import Parameter
@@ -154,17 +155,25 @@ def read_document(document: Any) -> Catalogue:
     """
     paths = document.get("paths") if isinstance(document, Mapping) else None
     catalogue: Catalogue = {}
-    for path, methods in paths.items() if isinstance(paths, Mapping) else ():
-        _, prefix, name = str(path).rpartition(_METHODS_OF_MODELS)
+    for path, item in paths.items() if isinstance(paths, Mapping) else ():
+        _, prefix, name = str(path).rstrip("/").rpartition(_METHODS_OF_MODELS)
+        methods = _resolve(document, item)
         if prefix and "video" not in name and isinstance(methods, Mapping) and "post" in methods:
-            schema = _at(methods, "post", "requestBody", "content", "application/json", "schema")
             try:
-                catalogue[f"flux{name}"] = _fields(document, schema)
+                body = _resolve(document, _at(methods, "post", "requestBody"))
+                catalogue[f"flux{name}"] = _fields(document, _json_schema(body))
             except (AttributeError, TypeError):
                 raise DocumentError(f"has no valid schema for {path}.") from None
     if not catalogue:
         raise DocumentError(f"is not an OpenAPI document with paths below {_METHODS_OF_MODELS}.")
     return catalogue
+
+
+def _json_schema(body: Any) -> Any:
+    for media_type, content in _at(body, "content").items():
+        if media_type.partition(";")[0].strip().lower() == "application/json":
+            return _at(content, "schema")
+    return {}
 
 
 def _fields(document: Any, schema: Any) -> dict[str, Facts]:
@@ -177,7 +186,10 @@ def _fields(document: Any, schema: Any) -> dict[str, Facts]:
 
 def _facts(schema: Facts, required: bool) -> Facts:
     facts = {name: schema.get(name) for name in (*_LIMITS, "default")}
-    facts |= {"enum": sorted(schema.get("enum", [])) or None, "required": required or None}
+    facts |= {
+        "enum": sorted(word for word in schema.get("enum", []) if isinstance(word, str)) or None,
+        "required": required or None,
+    }
     # A size of 0 is below the documented minimum: it lets the model choose, as no size does.
     minimum, default = facts["minimum"], facts["default"]
     if isinstance(minimum, (int, float)) and isinstance(default, (int, float)) and default < minimum:
@@ -189,7 +201,7 @@ def _flatten(document: Any, schema: Any, depth: int = 0) -> Facts:
     """Return a schema without references, combined from its alternatives; null is left out, as it is never sent."""
     if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
         return {}
-    parts = [_at(document, *str(schema["$ref"]).removeprefix("#/").split("/"))] if "$ref" in schema else []
+    parts = [_resolve(document, schema)] if "$ref" in schema else []
     for keyword in ("allOf", "anyOf", "oneOf"):
         parts += schema.get(keyword) or []
     flat: Facts = {}
@@ -210,6 +222,20 @@ def _merge(flat: Facts, part: Facts) -> None:
             flat[name] = {**flat.get(name, {}), **value}
         else:
             flat[name] = value
+
+
+def _resolve(document: Any, value: Any) -> Any:
+    """Return what ``value`` refers to within the document, if it is a reference, else ``value``.
+
+    :raises DocumentError: if it refers to nothing.
+    """
+    if not isinstance(value, Mapping) or "$ref" not in value:
+        return value
+    keys = unquote(str(value["$ref"]).removeprefix("#/")).split("/")
+    target = _at(document, *(key.replace("~1", "/").replace("~0", "~") for key in keys))
+    if not target:
+        raise DocumentError(f"has a reference to nothing: {value['$ref']}.")
+    return target
 
 
 def _at(value: Any, *keys: str) -> Any:
@@ -234,9 +260,11 @@ def _load(location: str) -> Any:
                 text = response.read()
         else:
             text = Path(location).read_bytes()
-        return json.loads(text)
-    except (OSError, http.client.HTTPException) as error:
+    # ValueError: the URL is invalid.
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise DocumentError(f"cannot be read: {error}.") from None
+    try:
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DocumentError(f"is not JSON: {error}.") from None
 

@@ -207,6 +207,9 @@ class Reservation:
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         if self._is_free(error):
             self.refund()
+        elif isinstance(error, FluxContentModeratedError):
+            # The job has finished, and may be billed: what it cost is as known now as it will ever be.
+            self.settle(self.cost)
         self.close()
 
     def _is_free(self, error: BaseException | None) -> bool:

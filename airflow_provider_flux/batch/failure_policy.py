@@ -80,7 +80,8 @@ class FailurePolicy:
         """
         if not self._missing:
             return None
-        missing = f"{self._missing} of {counts['requested']} images are missing ({counts_text(counts)})"
+        images = "image is" if counts["requested"] == 1 else "images are"
+        missing = f"{self._missing} of {counts['requested']} {images} missing ({counts_text(counts)})"
         same = Counter(f"{type(error).__name__} ({error.message})" for error in self._errors)
         reasons = [f"{number} x {reason}" for reason, number in same.most_common(_MAX_REASONS_LISTED)]
         reasons += self._reasons

@@ -28,6 +28,8 @@ class JobLedger:
         """The state of the receipt of each item that was paid for before this attempt, by the item's index."""
         self._run = run
         self._reservations: dict[int, Reservation] = {}
+        self.moderated: set[int] = set()
+        """The indexes of the items for which output moderation withheld an earlier attempt's last job."""
         self._moderated_cost: defaultdict[int, float] = defaultdict(float)
         self._counted_jobs: set[str] = set()
 
@@ -35,6 +37,8 @@ class JobLedger:
         """Count the jobs that a receipt names when the attempt begins."""
         self.count_unused(receipt)
         self._moderated_cost[index] = receipt.moderated_cost(self._run)
+        if receipt.state == "failed" and receipt.moderated_jobs(self._run):
+            self.moderated.add(index)
         if receipt.state not in (*PAID_STATES, "expired"):
             return
         self.track(index, receipt)

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_flux.batch.budget import price_key
+from airflow_provider_flux.batch.budget import NotSubmittedError, price_key
 from airflow_provider_flux.batch.concurrency import run_in_pool
 from airflow_provider_flux.batch.ledger import settled_cost
 from airflow_provider_flux.exceptions import (
@@ -77,12 +77,33 @@ class ItemPipeline:
         :raises NotSubmittedError: if the request was not submitted.
         :raises FluxError: if there is no image.
         """
+        moderated: FluxContentModeratedError | None = None
+        if item.index in self.ledger.moderated:
+            moderated = await run_in_pool(self.pools.submits, self._check_moderated, item)
         while True:
             try:
                 return await self._run_job(item)
             except FluxContentModeratedError as error:
+                moderated = error
                 receipt = await run_in_pool(self.pools.receipt_reads, self._check_resubmit, item, error)
                 self.ledger.supersede(item.index, receipt)
+            except NotSubmittedError as reason:
+                if moderated is None:
+                    raise
+                raise FluxContentModeratedError(
+                    f"{moderated.message} No further job is submitted: {reason}.",
+                    job_id=moderated.job_id,
+                    billing=moderated.billing,
+                ) from None
+
+    def _check_moderated(self, item: BatchItem) -> FluxContentModeratedError | None:
+        """Return the error that an earlier attempt of this run met, if another job may be submitted after it."""
+        receipt = self.batch.submission(item).find_moderated()
+        if receipt is None:
+            return None
+        error = FluxContentModeratedError(receipt.reason, job_id=receipt.paid_job.id)
+        self._check_resubmit(item, error)
+        return error
 
     def _check_resubmit(self, item: BatchItem, error: FluxContentModeratedError) -> Receipt:
         retries = self.batch.options.moderation_retries

@@ -29,7 +29,12 @@ class NewImage:
 
 @dataclass(frozen=True, slots=True)
 class ReusedImage:
-    """An image that is stored, or whose job is paid for or is being submitted by another process."""
+    """An image that is stored, or whose job is paid for or is being submitted by another process.
+
+    :param paid: Credits that this run has paid for it.
+    """
+
+    paid: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +42,13 @@ class BatchPlan:
     """What a batch would do if it ran now.
 
     :param new: The images that would be paid for.
-    :param reused: Number of images that would not be paid for again.
+    :param reused: The images that would not be paid for again.
     :param refused: The requests that would be refused.
     :param max_cost: Maximum credits; None: no limit.
     """
 
     new: list[NewImage]
-    reused: int
+    reused: list[ReusedImage]
     refused: list[RequestProblem]
     max_cost: float | None
 
@@ -53,6 +58,13 @@ class BatchPlan:
         return round(sum(image.price.credits for image in self.new if image.price is not None), 6)
 
     @property
+    def exceeds_max_cost(self) -> bool:
+        """Whether the known prices, with what this run has paid already, exceed the maximum."""
+        paid = sum(image.paid for image in self.reused)
+        # Sums of floats are inexact.
+        return self.max_cost is not None and paid + self.estimated_cost > self.max_cost + 1e-9
+
+    @property
     def unknown_prices(self) -> int:
         """Number of new images whose price is unknown."""
         return sum(image.price is None for image in self.new)
@@ -60,25 +72,24 @@ class BatchPlan:
     def __str__(self) -> str:
         unknown = f", and {self.unknown_prices} of unknown price" if self.unknown_prices else ""
         return (
-            f"{len(self.new)} new, {self.reused} reused, {len(self.refused)} refused; the new images are expected to "
-            f"cost {format_cost(self.estimated_cost)}{unknown}"
+            f"{len(self.new)} new, {len(self.reused)} reused, {len(self.refused)} refused; the new images are expected "
+            f"to cost {format_cost(self.estimated_cost)}{unknown}"
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return flat JSON without prompts."""
-        images = len(self.new) + self.reused
         return {
             "counts": {
-                "requested": images + len(self.refused),
+                "requested": len(self.new) + len(self.reused) + len(self.refused),
                 "new": len(self.new),
-                "reused": self.reused,
+                "reused": len(self.reused),
                 "refused": len(self.refused),
             },
             "refused": [{"request": problem.request_index, "reason": problem.message} for problem in self.refused],
             "estimated_cost": self.estimated_cost,
             "estimated_cost_usd": to_usd(self.estimated_cost),
             "unknown_prices": self.unknown_prices,
-            "exceeds_max_cost": self.max_cost is not None and self.estimated_cost > self.max_cost,
+            "exceeds_max_cost": self.exceeds_max_cost,
         }
 
 
@@ -94,7 +105,7 @@ def plan_batch(batch: Batch, problems: Iterable[RequestProblem]) -> BatchPlan:
     refused = [*problems, *(decision for decision in decisions if isinstance(decision, RequestProblem))]
     return BatchPlan(
         new=[decision for decision in decisions if isinstance(decision, NewImage)],
-        reused=sum(isinstance(decision, ReusedImage) for decision in decisions),
+        reused=[decision for decision in decisions if isinstance(decision, ReusedImage)],
         refused=sorted(refused, key=lambda problem: problem.request_index),
         max_cost=batch.options.max_cost,
     )
@@ -103,8 +114,8 @@ def plan_batch(batch: Batch, problems: Iterable[RequestProblem]) -> BatchPlan:
 def _decide(batch: Batch, item: BatchItem) -> NewImage | ReusedImage | RequestProblem:
     try:
         submission = batch.submission(item)
-        if submission.preview() is not None:
-            return ReusedImage()
+        if (receipt := submission.preview()) is not None:
+            return ReusedImage(receipt.paid_cost(batch.run))
     except FluxError as error:
         if error.retryable:
             raise

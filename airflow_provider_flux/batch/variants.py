@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_flux.arguments import is_unset, parse_count, parse_list
-from airflow_provider_flux.client.catalogue.models import accepts
+from airflow_provider_flux.client.catalogue.constraints import parse_integer
+from airflow_provider_flux.client.catalogue.models import MODELS
 from airflow_provider_flux.client.catalogue.validation import ALL_PARAMETERS
 from airflow_provider_flux.exceptions import FluxBadRequestError
 from airflow_provider_flux.receipts.recipe import derived_seed, fingerprint
@@ -48,7 +49,7 @@ def read_seeds(given: Mapping[str, Any], model: str, body: Mapping[str, Any]) ->
     if len(given) > 1:
         raise FluxBadRequestError("seeds and variants exclude each other; give one of them.")
     (name,) = given
-    if not accepts(model, "seed"):
+    if model in MODELS and "seed" not in MODELS[model].parameters:
         raise FluxBadRequestError(
             f"{name} needs a seed, which {model} does not take; for several images, repeat the request in the list."
         )
@@ -64,11 +65,13 @@ def read_seeds(given: Mapping[str, Any], model: str, body: Mapping[str, Any]) ->
 
 
 def _parse_seeds(value: Any) -> list[int]:
-    listed = parse_list(value)
-    if not listed:
+    try:
+        seeds = [parse_integer(seed) for seed in parse_list(value) or ()]
+    except (ValueError, TypeError, OverflowError):
+        seeds = []
+    if not seeds:
         raise FluxBadRequestError(f"seeds is {value!r}; it must be a list of whole numbers, such as [1, 2, 3].")
-    _at_most("seeds", len(listed))
-    seeds = [parse_count("seeds", seed) for seed in listed]
+    _at_most("seeds", len(seeds))
     if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
         raise FluxBadRequestError(f"seeds contains {', '.join(map(str, twice))} more than once.")
     return seeds

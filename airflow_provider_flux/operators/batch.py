@@ -273,7 +273,8 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         """
         is_written = result["manifest_sha256"] is not None
         see = f"see {result['manifest']}" if is_written else f"but {result['manifest']} could not be written"
-        billing = f"This run was billed {format_cost(runner.cost)}; what succeeded is stored, {see}."
+        billed = f"This run was billed {format_cost(runner.cost)}, as far as the API reported"
+        billing = f"{billed}; what succeeded is stored, {see}."
         error: FluxError | None = runner.policy.task_error(result["counts"], billing)
         if error is None and not is_written:
             error = FluxStoreError("The manifest could not be written; the log shows the cause.", billing=billing)

@@ -353,13 +353,8 @@ class FluxGenerateOperator(FluxBaseOperator):
             raise FluxBadRequestError(f"Given twice, as an argument and in parameters: {', '.join(twice)}.")
         images = InputImages(check_model(self.model), self._hook.get_conn(), self.aws_conn_id)
         fields = {**parameters, **given}
-        several = [
-            f"{name} asks for several images, which FluxGenerateBatchOperator generates"
-            for name in ("seeds", "variants")
-            if fields.pop(name, None) is not None
-        ]
         request, problems = images.tokenize(fields)
-        problems = [*several, *blank_content_problems(fields), *problems]
+        problems = [*blank_content_problems(fields), *problems]
         return build_request(self.model, request, self._hook.endpoint.gateway, self.strict, problems), images
 
     def _is_mapped_image(self, name: str) -> bool:

@@ -32,12 +32,15 @@ def check_resubmit(
         raise error from None
     if receipt is None or error.job_id not in receipt.moderated:
         raise error
+    from airflow_provider_flux.client.catalogue.models import accepts
+
     jobs = receipt.moderated_jobs(run)
     if receipt.seed is not None and len(jobs) <= retries:
         log.warning(
-            "%s %s Submitting again with another seed (moderation_retries, %d of %d).",
+            "%s %s Submitting again%s (moderation_retries, %d of %d).",
             error.message,
             error.billing,
+            " with another seed" if accepts(str(receipt.model), "seed") else "",
             max(1, len(jobs)),
             retries,
         )

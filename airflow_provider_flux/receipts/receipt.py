@@ -193,6 +193,13 @@ class Receipt:
         """Return the receipt with one more job that is billed, but not used."""
         return replace(self, duplicates=[*self.duplicates, UnusedJob(job, run)])
 
+    def paid_cost(self, run: TaskIdentity) -> float:
+        """Return the credits that ``run`` pays for this image, used or not, as far as they are known."""
+        own = 0.0
+        if self.job is not None and self.run.is_same_run(run):
+            own = (self.job.cost if self.image is None or self.image.cost is None else self.image.cost) or 0.0
+        return own + self.unused_cost(run)
+
     def moderated_jobs(self, run: TaskIdentity) -> list[str]:
         """Return the ids of the jobs that ``run`` pays for and whose image output moderation withheld."""
         return [job.id for job, payer in self.duplicates if job.id in self.moderated and payer.is_same_run(run)]

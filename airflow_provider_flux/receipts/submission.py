@@ -166,6 +166,13 @@ class Submission:
         """
         return self._existing(self.receipts.read())
 
+    def find_moderated(self) -> Receipt | None:
+        """Return the receipt of this recipe if output moderation withheld the last job that this run submitted."""
+        receipt = self.receipts.read()
+        if receipt is None or receipt.state != "failed" or receipt.fingerprint != fingerprint(self.model, self.request):
+            return None
+        return receipt if receipt.paid_job.id in receipt.moderated_jobs(self.run) else None
+
     def preview(self) -> Receipt | None:
         """Return the receipt of the image or job that :meth:`attempt` would return now; None: it would submit one.
 

@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_flux import metrics
 from airflow_provider_flux.arguments import bytes_or_default, is_unset, parse_bytes, parse_mapping, parse_seconds
+from airflow_provider_flux.client.catalogue.prices import format_cost
 from airflow_provider_flux.client.jobs import Job, job_from
 from airflow_provider_flux.exceptions import (
     FluxBadImageError,
@@ -227,7 +228,7 @@ class FluxToS3Operator(FluxBaseOperator):
             return replace(image, cost=generated.cost, reused=True, paid_by=generated.paid_by)
         if generated is None or generated.status != "Ready":
             if image.cost is not None:
-                self.log.info("Paid %s credits for job %s.", image.cost, image.id)
+                self.log.info("Paid %s for job %s.", format_cost(image.cost), image.id)
             metrics.ready(image, self._metric_tags)
         return image
 

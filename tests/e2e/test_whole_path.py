@@ -66,7 +66,7 @@ def test_moderated_prompt_fails_without_retries_and_logs_why(stack: Stack) -> No
     assert (task["state"], task["try_number"], task["max_tries"]) == ("failed", 1, 2)
     log = stack.airflow.api.task_log("e2e_moderated", run_id, "generate")
     assert f"Job {stack.flux.stats()['jobs'][0]['id']} was moderated" in log
-    assert "does not bill moderated jobs" in log
+    assert "does not bill refused requests" in log
 
 
 @pytest.mark.parametrize(("key", "works"), [("the-key-of-the-account", True), ("a-wrong-key-it-is", False)])

@@ -454,7 +454,8 @@ def test_the_error_states_the_cost_if_the_manifest_cannot_be_written(
     with ThreadPoolExecutor() as threads:
         blocking = threads.submit(block)
         with pytest.raises(
-            errors.FluxBatchError, match=r"1 moderated.* billed 2\.5 credits \(\$0\.025\);.* could not be written"
+            errors.FluxBatchError,
+            match=r"1 moderated.* billed 2\.5 credits \(\$0\.025\), .* could not be written",
         ):
             run(tmp_path, ["a pear", "nsfw"])
         blocking.result()

@@ -185,5 +185,34 @@ def test_max_cost_counts_moderated_jobs(flux: FluxEmulator, tmp_path: Path) -> N
     flux.fault(on="poll", status="Content Moderated", times=None)
     for _attempt in range(2):
         result = batch(tmp_path, ["a pear"], max_cost=2 * PRICE, moderation_retries=5, on_max_cost="stop")
-        assert (result["counts"]["not_submitted"], result["cost"]) == (1, 2 * PRICE)
+        assert (result["counts"]["moderated"], result["cost"]) == (1, 2 * PRICE)
     assert flux.stats()["submits"] == 2
+
+
+def test_a_retry_of_a_batch_does_not_pay_for_a_withheld_image_again(flux: FluxEmulator, tmp_path: Path) -> None:
+    requests = ["gore fig", "a pear"]
+    flux.fault(on="poll", status="Error", match="pear")
+    with pytest.raises(errors.FluxBatchError):
+        batch(tmp_path, requests, moderation_retries=0)
+    result = batch(tmp_path, requests, moderation_retries=0)
+    assert (result["counts"]["moderated"], result["counts"]["stored"], result["cost"]) == (1, 1, 2 * PRICE)
+    assert flux.stats()["submits"] == 3, "the pear failed once"
+    # More retries, or another prompt, are the author's decision to pay again.
+    batch(tmp_path, requests, moderation_retries=1)
+    assert flux.stats()["submits"] == 4
+
+
+def test_a_moderated_image_stays_moderated_if_max_cost_forbids_another_job(flux: FluxEmulator, tmp_path: Path) -> None:
+    arguments = {"max_cost": PRICE, "on_max_cost": "stop"}
+    with pytest.raises(errors.FluxBatchError, match="No further job is submitted: max_cost is reached"):
+        batch(tmp_path, ["gore fig"], on_moderated="fail", **arguments)
+    (row,) = rows(tmp_path)
+    assert (row["state"], row["cost"], row["id"]) == ("moderated", PRICE, *job_ids(flux))
+
+
+def test_max_cost_holds_for_withheld_images_of_unknown_price(flux: FluxEmulator, tmp_path: Path) -> None:
+    unpriced = {"model": "flux-3-image", "parameters": {"resolution": "1.5k"}}
+    requests = [{"prompt": f"gore {number}", **unpriced} for number in range(3)]
+    with pytest.raises(errors.FluxBatchError, match=r"2 not submitted\): the API does not report the cost"):
+        batch(tmp_path, requests, parameters=None, max_cost=8, on_max_cost="stop")
+    assert flux.stats()["submits"] == 1

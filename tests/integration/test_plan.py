@@ -51,6 +51,10 @@ def test_estimate_of_an_invalid_request_is_an_error_and_an_unknown_price_is_none
     hook = FluxHook()
     assert hook.estimate("flux-9", {"prompt": "a pear"}) is None
     assert hook.estimate("flux-2-pro", {"prompt": "a pear", **SQUARE, "input_image": "https://host/a.png"}) is None
+    path = {"prompt": "a pear", **SQUARE, "input_image_blob_path": "x"}
+    assert hook.estimate("flux-2-flex", path) is None
+    with pytest.raises(errors.FluxBadRequestError, match="variants asks for several images, which FluxGenerateBatch"):
+        hook.estimate("flux-dev", {"prompt": "a pear", "variants": 4})
     with pytest.raises(errors.FluxBadRequestError, match="steps"):
         hook.estimate("flux-dev", {"prompt": "a pear", "steps": 99})
 
@@ -73,6 +77,14 @@ def test_plan_counts_what_the_batch_then_does(flux: FluxEmulator, tmp_path: Path
     assert flux.stats()["submits"] == 3
     done = run(tmp_path, [*old, new[0]], "run-2", reuse="always")
     assert (done["counts"]["reused"], done["cost"]) == (3, plan["estimated_cost"])
+
+
+def test_plan_counts_what_the_run_has_paid_against_max_cost(flux: FluxEmulator, tmp_path: Path) -> None:
+    arguments: Any = {"max_cost": 5, "on_max_cost": "stop"}
+    assert run(tmp_path, ["a", "b", "c"], **arguments)["cost"] == 5
+    plan = run(tmp_path, ["a", "b", "c"], plan_only=True, **arguments)
+    assert (plan["counts"]["new"], plan["exceeds_max_cost"]) == (1, True)
+    assert run(tmp_path, ["a", "b"], plan_only=True, **arguments)["exceeds_max_cost"] is False
 
 
 def test_plan_lists_every_refusal_with_its_reason(flux: FluxEmulator, tmp_path: Path) -> None:

@@ -128,3 +128,22 @@ def test_unreadable_document_is_reported(
     assert main([str(file)]) == 2
     assert problem in capsys.readouterr().err
     assert main(["http://127.0.0.1:9/openapi.json"]) == 2
+
+
+def test_a_document_may_refer_to_bodies_and_paths_and_allow_null(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_catalogue, "MODELS", {"flux-tools/edit-v1": Model(PARAMETERS, 1, forbid_extra=True)})
+    nullable = {**SCHEMAS, "Format": {"enum": ["jpeg", "png", None]}}
+    body = {"content": {"application/json; charset=utf-8": {"schema": {"$ref": "#/components/schemas/Request"}}}}
+    components = {"schemas": nullable, "requestBodies": {"a/b c": body}}
+    item = {"post": {"requestBody": {"$ref": "#/components/requestBodies/a~1b%20c"}}}
+    whole = {
+        "paths": {"/v1/flux-tools/edit-v1/": {"$ref": "#/items/0"}},
+        "components": components,
+        "items": {"0": item},
+    }
+    assert list(drift(read_document(whole), client_catalogue())) == []
+
+
+def test_a_reference_to_nothing_is_no_drift() -> None:
+    with pytest.raises(check_catalogue.DocumentError, match="has a reference to nothing: #/components/schemas/Lost"):
+        read_document(document({"$ref": "#/components/schemas/Lost"}))

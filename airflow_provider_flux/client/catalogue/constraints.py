@@ -129,6 +129,8 @@ def _image_text(parameter: Parameter) -> str:
 def _received(parameter: Parameter, value: Any) -> str:
     if parameter.type in _QUOTABLE_TYPES:
         return f", not {str(value)[:100]!r}"
+    if parameter.type == "images" and (listed := parse_list(value)) is not None:
+        return f", not a list of {len(listed)}"
     if isinstance(value, str):
         return f", not text of {len(value)} characters"
     return f", not a value of type {type(value).__name__}"

@@ -92,7 +92,8 @@ class PerMegapixel:
             output = _rounded_up(size[0]) * _rounded_up(size[1]) / _MEGAPIXEL
         else:
             return None
-        if inputs is None or output > _MAX_MEGAPIXELS:
+        # A path at the API, which is not an image that can be measured here.
+        if "input_image_blob_path" in request or inputs is None or output > _MAX_MEGAPIXELS:
             return None
         return round(self.first + self.further * (max(0.0, output - 1) + inputs), 2)
 

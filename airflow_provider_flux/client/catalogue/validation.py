@@ -17,6 +17,7 @@ from airflow_provider_flux.client.catalogue.schema import Model, Parameter
 from airflow_provider_flux.client.gateways import COMETAPI
 from airflow_provider_flux.exceptions import FluxBadRequestError
 
+_SEVERAL = "asks for several images, which FluxGenerateBatchOperator generates"
 _MAX_MODELS_LISTED = 6
 """Models that one message lists at most."""
 
@@ -44,9 +45,13 @@ def build_request(
     :raises FluxBadRequestError: naming every problem; before anything is sent.
     """
     check_available(check_model(model), gateway)
-    problems, fields = list(problems), {}
+    problems = [
+        *problems,
+        *(f"{name} {_SEVERAL}" for name in ("seeds", "variants") if parameters.get(name) is not None),
+    ]
+    fields = {}
     for name, value in parameters.items():
-        if _is_omitted(name, value):
+        if _is_omitted(name, value) or name in ("seeds", "variants"):
             continue
         try:
             fields[name] = prompt_text(value) if name == "prompt" else value
@@ -76,7 +81,9 @@ def blank_content_problems(fields: Mapping[str, Any]) -> list[str]:
     :param fields: The fields that the author means to send.
     """
     return [
-        f"{name} is empty ({value!r}): omit the field to send none" if is_blank(value) else f"{name} has an empty item"
+        f"{name} is empty ({value!r}); set it, or omit the field if the model does not require it"
+        if is_blank(value)
+        else f"{name} has an empty item"
         for name, value in fields.items()
         if _is_content(name) and (is_blank(value) or _has_blank_item(name, value))
     ]
