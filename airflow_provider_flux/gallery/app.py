@@ -166,14 +166,9 @@ async def _find_image(dag_id: str, run_id: str, task_id: str, map_index: str, nu
     index = _parse_map_index(map_index)
     if index is None:
         raise HTTPException(404, "The path needs the map index of one task instance.")
-    selection = Selection(dag_id, run_id, task_id, index)
-    for result in await run_in_threadpool(queries.task_results, selection):
-        lines = await reading.read_batch_manifest(result)
-        if lines is not None:
-            lines = {number: lines[number]} if number in lines else {}
-        for image in images_in(result, lines):
-            if image.number == number:
-                return image
+    image = await contents.find_image(Selection(dag_id, run_id, task_id, index), number)
+    if image is not None:
+        return image
     raise HTTPException(404, "The task's result does not contain this image.")
 
 
