@@ -88,7 +88,7 @@ async def show_task(
 async def image_link(request: Request, dag_id: str, run_id: str, task_id: str, map_index: str) -> RedirectResponse:
     """Redirect to the image if the task has stored exactly one, else to the task's page."""
     selection = Selection(dag_id, run_id, task_id, _parse_map_index(map_index))
-    results = await run_in_threadpool(queries.task_results, selection)
+    results = await contents.load_results(selection)
     stored = [image for result in results for image in images_in(result) if image.uri]
     task_page = f"../{quote(map_index)}"
     return RedirectResponse(pages.image_url(request, selection, stored[0]) if len(stored) == 1 else task_page)

@@ -103,11 +103,13 @@ class RunVersion:
     is_finished: bool
 
 
-def task_results(selection: Selection) -> list[TaskResult]:
+def task_results(selection: Selection, references: str | None = None) -> list[TaskResult]:
     """Return the results of the selected task instances that may describe images.
 
     Those are all results of this provider's operators, and short ones of other tasks that name a job or a manifest:
     a run may contain any amount of other data, which is not read.
+
+    :param references: How a text begins that stands for a value outside of the database; None: none does.
     """
     # Selected as text and parsed one by one: one malformed value must not hide the other tasks' images.
     text: Any = cast(XComModel.value, Text)
@@ -118,8 +120,9 @@ def task_results(selection: Selection) -> list[TaskResult]:
             XComModel.dag_run_id == run, XComModel.key == "return_value", *_selected(XComModel, selection)
         )
         uses_flux = XComModel.task_id.in_(flux_tasks)
-        is_image = looks_like_image(session.get_bind().dialect.name)
-        return [*_read(session, of_run.where(uses_flux)), *_read(session, of_run.where(~uses_flux, is_image))]
+        is_image = looks_like_image(session.get_bind().dialect.name, references)
+        others = _read(session, of_run.where(~uses_flux, is_image), uses_flux=False)
+        return [*_read(session, of_run.where(uses_flux)), *others]
 
 
 def task_failures(selection: Selection) -> list[TaskResult]:
@@ -129,7 +132,7 @@ def task_failures(selection: Selection) -> list[TaskResult]:
         run = _dag_run_id(session, selection)
         query = select(XComModel.task_id, XComModel.map_index, text.label("text"), XComModel.timestamp)
         query = query.where(XComModel.dag_run_id == run, XComModel.key == FAILURE_KEY)
-        return _read(session, query.where(*_selected(XComModel, selection)))
+        return _read(session, query.where(*_selected(XComModel, selection)), key=FAILURE_KEY)
 
 
 def _dag_run_id(session: Any, selection: Selection) -> int:
@@ -159,9 +162,9 @@ def _selected(model: Any, selection: Selection) -> list[Any]:
     return conditions
 
 
-def _read(session: Any, query: Any) -> list[TaskResult]:
+def _read(session: Any, query: Any, **known: Any) -> list[TaskResult]:
     rows = session.execute(query.execution_options(yield_per=_ROWS_PER_FETCH))
-    return [TaskResult(row.task_id, row.map_index, read_result(row.text), row.timestamp) for row in rows]
+    return [TaskResult(row.task_id, row.map_index, read_result(row.text), row.timestamp, **known) for row in rows]
 
 
 def task_statuses(selection: Selection) -> list[TaskStatus]:

@@ -5,6 +5,7 @@ A run may contain any amount of other data. The database judges it, since readin
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from airflow.models.xcom import XComModel
@@ -22,16 +23,20 @@ _LOOKS_LIKE_IMAGE = (
 )
 
 
-def looks_like_image(dialect: str) -> Any:
+def looks_like_image(dialect: str, references: str | None = None) -> Any:
     """Return the condition that a value of the table of XComs is short and looks like an image.
 
     The order of the conditions of a CASE is certain, so that a long value is not converted to text.
 
     :param dialect: SQLAlchemy's name of the database.
+    :param references: How a text begins that stands for a value outside of the database, and might be any; None: none
+        does.
     """
     text: Any = cast(XComModel.value, Text)
     # A value that is encoded twice has a backslash before each closing quotation mark.
     names_image = or_(text.contains('"id'), text.contains('"manifest'))
+    if references is not None:
+        names_image = or_(names_image, text.startswith(json.dumps(references)[:-1], autoescape=True))
     if dialect != "postgresql":
         return case((func.length(text) > MAX_LENGTH, False), else_=names_image)
     # PostgreSQL takes 50 times as long to convert a value to text as to decompress it.
