@@ -30,13 +30,17 @@ DAGS = ("index_a", "index_b")
 STORED = {"model": "flux-dev", "status": "Ready", "sha256": "a" * 64, "cost": 2.5}
 RUNS: list[int] = []
 """The runs of the test that is running."""
-FAILURE: dict[str, Any] = {"state": "failed", "error": "FluxTimeoutError", "message": "Job f was late."}
+FAILURE: dict[str, Any] = {
     "state": "failed",
     "error": "FluxTimeoutError",
     "message": "Job f was late.",
     "billing": "Billed.",
+    "retry": "A retry resumes.",
+    "job_id": "f",
+    "model": "flux-dev",
+    "uri": None,
+    "cost": 3,
 }
-FAILURE |= {"billing": "Billed.", "retry": "A retry resumes.", "job_id": "f", "model": "flux-dev", "uri": None, "cost": 3}
 
 
 def image(name: str, **fields: Any) -> dict[str, Any]:
