@@ -227,7 +227,7 @@ class FluxHook(BaseHook):
     def presigned_url(
         self,
         result: Any,
-        expires: float | timedelta = timedelta(hours=1),
+        expires: float | str | timedelta = timedelta(hours=1),
         number: Any = None,
         *,
         aws_conn_id: str | None = "aws_default",

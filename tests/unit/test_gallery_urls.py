@@ -22,7 +22,7 @@ BATCH = {"manifest": "s3://b/m.jsonl", "counts": {"requested": 4}, "task_instanc
 PATH = "/flux/dags/shop/runs/manual__2026-01-01T00%3A00%3A00%2B00%3A00/tasks/generate/3/images"
 
 
-def routed(path: str) -> dict[str, Any]:
+def routed(path: str) -> list[object]:
     """Return what the gallery's own routes read from a path, without their answers."""
     routes = FastAPI()
     for route in ("", "/thumbnail"):
@@ -31,7 +31,7 @@ def routed(path: str) -> dict[str, Any]:
             return [dag_id, run_id, task_id, map_index, number, form]
 
         routes.add_api_route(app.IMAGE + route, echo)
-    answer: dict[str, Any] = TestClient(routes).get(path).json()
+    answer: list[object] = TestClient(routes).get(path).json()
     return answer
 
 
