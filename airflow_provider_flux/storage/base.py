@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
+from airflow_provider_flux.exceptions import FluxStoreConfigurationError
+
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
@@ -91,13 +93,13 @@ class ImageStore(abc.ABC):
     def matches(self, size: int, sha256: str) -> bool:
         """Return whether the image of this size (bytes) and hash is stored here."""
 
-    @abc.abstractmethod
     def presigned_url(self, expires: int) -> str:
         """Return an address that shows the stored image to everybody who has it.
 
         :param expires: Seconds after which it ends, at most ``max_presigned_seconds``.
         :raises FluxStoreConfigurationError: if the store has no such addresses.
         """
+        raise FluxStoreConfigurationError(f"{self.uri} cannot have a presigned URL: its store does not sign URLs.")
 
     @abc.abstractmethod
     def read_sidecar(self, max_bytes: int) -> Sidecar | None:

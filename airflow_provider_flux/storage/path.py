@@ -136,10 +136,8 @@ class PathStore(ImageStore):
     def presigned_url(self, expires: int) -> str:
         try:
             url: str = self._path.fs.sign(self._path.path, expiration=expires)
-        except (NotImplementedError, AttributeError) as error:
-            raise FluxStoreConfigurationError(
-                f"{self.uri} cannot have a presigned URL: its store ({self._path.protocol or 'file'}) has none."
-            ) from error
+        except (NotImplementedError, AttributeError):
+            return super().presigned_url(expires)
         return url
 
     def read_sidecar(self, max_bytes: int) -> Sidecar | None:
