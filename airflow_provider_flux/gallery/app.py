@@ -5,11 +5,10 @@ A path names a DAG, a run, a task and a number, never a file in a store.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -22,10 +21,9 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Redirect
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.base import BaseHTTPMiddleware
 
-from airflow_provider_flux.gallery import pages, queries, reading, thumbnails
-from airflow_provider_flux.gallery.notes import task_notes
-from airflow_provider_flux.gallery.queries import RunSummary, Selection, TaskStatus
-from airflow_provider_flux.gallery.results import GalleryImage, ManifestLine, TaskResult, deduplicate_jobs, images_in
+from airflow_provider_flux.gallery import contents, pages, queries, reading, thumbnails
+from airflow_provider_flux.gallery.queries import RunSummary, Selection
+from airflow_provider_flux.gallery.results import GalleryImage, images_in
 from airflow_provider_flux.gallery.security import IMAGE_POLICY, MAY_READ_DAG, add_headers, readable_dag_ids
 from airflow_provider_flux.receipts.recipe import without_webhook
 
@@ -97,50 +95,13 @@ async def image_link(request: Request, dag_id: str, run_id: str, task_id: str, m
 
 
 async def _show_images(request: Request, selection: Selection, page: int) -> HTMLResponse:
-    statuses = await run_in_threadpool(queries.task_statuses, selection)
-    if not statuses:
+    found = await contents.load(selection)
+    if not found.statuses:
         raise HTTPException(404, "Run or task not found.")
-    results = await run_in_threadpool(queries.task_results, selection)
-    manifests = await asyncio.gather(*map(reading.read_batch_manifest, results), return_exceptions=True)
-
-    def render() -> HTMLResponse:
-        images, notes = _images_and_notes(selection, statuses, zip(results, manifests, strict=True))
-        is_finished = all(status.is_finished for status in statuses)
-        return pages.images_page(request, selection, images, notes, is_finished=is_finished, page=page)
-
-    # Not on the event loop: a batch may have a hundred thousand images.
-    return await run_in_threadpool(render)
-
-
-def _images_and_notes(
-    selection: Selection,
-    statuses: Sequence[TaskStatus],
-    results: Iterable[tuple[TaskResult, Mapping[int, ManifestLine] | BaseException | None]],
-) -> tuple[list[GalleryImage], list[str]]:
-    """Return the images of all results, and a note on each task without one.
-
-    :param results: Each result, with its manifest if it is a batch's, or why the manifest could not be read.
-    """
-    images: list[GalleryImage] = []
-    notes: list[str] = []
-    covered = set()
-    for result, manifest in results:
-        if isinstance(manifest, reading.UnreadableError):
-            notes.append(f"{result.task_id}: {manifest}")
-        elif isinstance(manifest, BaseException):
-            raise manifest
-        elif found := list(images_in(result, manifest)):
-            images += found
-        else:
-            continue
-        covered.add((result.task_id, result.map_index))
-    # A run's page is silent about tasks that have nothing to do with FLUX.
-    uncovered = [
-        status
-        for status in statuses
-        if (status.task_id, status.map_index) not in covered and (status.is_flux or selection.task_id is not None)
-    ]
-    return deduplicate_jobs(images), [*notes, *task_notes(uncovered)]
+    notes = [str(note) for note in found.notes]
+    return await run_in_threadpool(
+        pages.images_page, request, selection, found.images, notes, is_finished=found.is_finished, page=page
+    )
 
 
 async def thumbnail(

@@ -6,10 +6,12 @@ The only file of the gallery that reads the database.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
@@ -73,6 +75,24 @@ class RunSummary:
     run_id: str
     flux_tasks: int
     last_active_at: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunVersion:
+    """One DAG run that used FLUX, with what changes when its results do.
+
+    :param dag_run_id: The run's number in Airflow's database.
+    :param version: Differs after every change of its results.
+    :param last_active_at: When the last of its FLUX tasks ran.
+    :param is_finished: Whether the run has ended.
+    """
+
+    dag_run_id: int
+    dag_id: str
+    run_id: str
+    version: str
+    last_active_at: datetime.datetime
+    is_finished: bool
 
 
 def task_results(selection: Selection) -> list[TaskResult]:
@@ -142,3 +162,49 @@ def recent_runs(dag_ids: Iterable[str], limit: int, offset: int) -> list[RunSumm
     )
     with create_session() as session:
         return [RunSummary(*row) for row in session.execute(query)]
+
+
+def run_versions(dag_run_ids: Collection[int] | None = None) -> list[RunVersion]:
+    """Return the runs that used FLUX, latest first.
+
+    :param dag_run_ids: Which runs to look at, by their numbers in Airflow's database; None: all.
+    """
+    query = select(XComModel.dag_run_id, func.count().label("number"), func.max(XComModel.timestamp).label("latest"))
+    query = query.where(XComModel.key == _LINK_XCOM_KEY).group_by(XComModel.dag_run_id)
+    if dag_run_ids is not None:
+        query = query.where(XComModel.dag_run_id.in_(dag_run_ids))
+    links = query.subquery()
+    columns: Any = (DagRun.id, DagRun.dag_id, DagRun.run_id, DagRun.state, DagRun.end_date, *links.c)
+    with create_session() as session:
+        rows = session.execute(
+            select(*columns).join(links, links.c.dag_run_id == DagRun.id).order_by(links.c.latest.desc())
+        )
+        return [_run_version(row) for row in rows]
+
+
+def _run_version(row: Any) -> RunVersion:
+    version = f"{row.id} {row.number} {row.latest} {row.state} {row.end_date}"
+    is_finished = str(row.state) in ("success", "failed")
+    return RunVersion(row.id, row.dag_id, row.run_id, version, row.latest, is_finished)
+
+
+def database_id() -> str:
+    """Return what distinguishes Airflow's database from those of other installations on this machine."""
+    with create_session() as session:
+        bind: Any = session.get_bind()
+        return hashlib.sha256(bind.engine.url.render_as_string(hide_password=True).encode()).hexdigest()[:12]
+
+
+def newest_dag_run_id() -> int:
+    """Return the number of the newest DAG run in Airflow's database; 0 if there is none."""
+    with create_session() as session:
+        return session.scalar(select(func.max(DagRun.id))) or 0
+
+
+def active_dag_run_ids(after: int) -> set[int]:
+    """Return the numbers of the DAG runs that are queued or running, or newer than number ``after``."""
+    # Two queries, each with an index of its own.
+    active = select(DagRun.id).where(DagRun.state.in_(("queued", "running")))
+    newer = select(DagRun.id).where(DagRun.id > after)
+    with create_session() as session:
+        return {*session.scalars(active), *session.scalars(newer)}

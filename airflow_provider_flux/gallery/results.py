@@ -5,14 +5,21 @@ A result may come from any operator, in any shape and version, so every field is
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from airflow_provider_flux.client.jobs import unix_time
+
 _MAX_NUMBER = 2**53
 """Largest number that is shown: a plausible value, and exact as a float."""
+STATES = ("stored", "waiting", "not stored", "moderated", "failed", "not submitted")
+"""What :attr:`GalleryImage.state` can be."""
+# "stored" is left out: an image without a verifiable file is not.
+_MANIFEST_STATES = {"moderated": "moderated", "failed": "failed", "not_submitted": "not submitted"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,32 @@ class GalleryImage:
     def model(self) -> str | None:
         """The model that generated it."""
         return self._text("model")
+
+    @property
+    def prompt(self) -> str | None:
+        """The prompt, which a batch's manifest contains; None if only the receipt has it."""
+        return self._text("prompt")
+
+    @property
+    def state(self) -> str:
+        """``stored``, ``waiting`` (submitted), ``not stored`` (ready), ``moderated``, ``failed``, ``not submitted``."""
+        if self.uri is not None:
+            return "stored"
+        if (state := _MANIFEST_STATES.get(str(self.fields.get("state")))) is not None:
+            return state
+        if self._text("error"):
+            return "failed"
+        return "waiting" if self.fields.get("status") in (None, "Pending") else "not stored"
+
+    @property
+    def created_at(self) -> datetime.datetime:
+        """When its job was submitted, as UTC; if that is unknown, when the task returned it."""
+        submitted = unix_time(self.fields.get("submitted_at"))
+        with contextlib.suppress(ValueError, OverflowError, OSError):
+            if submitted:
+                return datetime.datetime.fromtimestamp(submitted, datetime.UTC)
+        moment = self.returned_at
+        return moment.replace(tzinfo=datetime.UTC) if moment.tzinfo is None else moment.astimezone(datetime.UTC)
 
     @property
     def content_credentials(self) -> bool | None:
