@@ -10,7 +10,11 @@
   } catch {
     return; // Embedded by another origin: the system's theme.
   }
-  if (!airflowRoot) return;
+  if (!airflowRoot) {
+    const chosen = localStorage.getItem("theme");
+    if (chosen === "dark" || chosen === "light") root.dataset.theme = chosen;
+    return;
+  }
   root.classList.add("framed");
   const names = ["bg", "bg-subtle", "bg-muted", "bg-emphasized", "fg", "fg-muted", "border", "border-emphasized",
     "fg-info", "brand-solid", "brand-contrast", "brand-subtle", "brand-fg", "failed-fg"];
