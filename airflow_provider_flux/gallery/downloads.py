@@ -48,7 +48,7 @@ class Entry:
 async def zip_file(entries: Sequence[Entry], addresses: Addresses) -> AsyncIterator[bytes]:
     """Yield a zip file of the stored images, with a CSV file of all facts and a list of what is missing."""
     buffer = _Buffer()
-    missing = [f"{entry.key}: the image is not stored" for entry in entries if entry.image.uri is None]
+    missing = [f"{entry.key}: {entry.image.problem or 'not stored'}" for entry in entries if entry.image.uri is None]
     stored = [entry for entry in entries if entry.image.uri is not None]
     if len(stored) > MAX_IMAGES:
         missing.append(f"{len(stored) - MAX_IMAGES} images: a zip file contains the first {MAX_IMAGES}")

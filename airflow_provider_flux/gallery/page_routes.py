@@ -48,7 +48,7 @@ async def show_task(
 async def compare(request: Request, user: GetUserDep, keys: KeysDep) -> HTMLResponse:
     """Show two to four images side by side."""
     if not 2 <= len(keys) <= _MOST_COMPARED:
-        raise HTTPException(422, f"Select two to {_MOST_COMPARED} images to compare them.")
+        raise HTTPException(422, "Select two to four images to compare them.")
     await run_in_threadpool(check_access, keys, user)
     images = [await find_image(key) for key in keys]
     prompts = await asyncio.gather(*map(downloads.read_prompt, images))
