@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
@@ -59,8 +60,11 @@ class Addresses:
 
     def task(self, dag_id: str, run_id: str, task_id: str, map_index: int | None) -> str:
         """Return the path of the images of a task instance; ``map_index`` None: of all its mapped instances."""
-        index = "{MAP_INDEX}" if map_index is None else str(map_index)
-        return f"{self.run(dag_id, run_id)}/tasks/{quote(task_id, safe='')}/{quote(index)}"
+        return f"{self.run(dag_id, run_id)}/tasks/{quote(task_id, safe='')}/{_index(map_index)}"
+
+    def group(self, dag_id: str, run_id: str, group_id: str, map_index: int | None) -> str:
+        """Return the path of the images of a task group; ``map_index`` None: of all its mapped instances."""
+        return f"{self.run(dag_id, run_id)}/groups/{quote(group_id, safe='')}/{_index(map_index)}"
 
     def image(self, key: ImageKey) -> str:
         """Return the path of a stored image."""
@@ -70,10 +74,15 @@ class Addresses:
         """Return the path of Airflow's page of a run."""
         return f"{self.airflow}/{_run(dag_id, run_id)}"
 
-    def airflow_task(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str:
-        """Return the path of Airflow's page of a task instance, which shows its log."""
-        mapped = f"/mapped/{map_index}" if map_index >= 0 else ""
+    def airflow_task(self, dag_id: str, run_id: str, task_id: str, map_indexes: Sequence[int] = ()) -> str:
+        """Return the path of Airflow's page of a task: the log of one instance, or the list of several mapped ones."""
+        mapped = "/mapped" if map_indexes else ""
+        mapped += f"/{map_indexes[0]}" if len(map_indexes) == 1 else ""
         return f"{self.airflow_run(dag_id, run_id)}/tasks/{quote(task_id, safe='')}{mapped}"
+
+
+def _index(map_index: int | None) -> str:
+    return quote("{MAP_INDEX}") if map_index is None else str(map_index)
 
 
 def _run(dag_id: str, run_id: str) -> str:

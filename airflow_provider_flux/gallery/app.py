@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 STATIC_FILES = {path.name: path for path in (Path(__file__).parent / "static").iterdir()}
 RUN = "/dags/{dag_id}/runs/{run_id}"
+GROUP = RUN + "/groups/{group_id}"
 TASK = RUN + "/tasks/{task_id}/{map_index}"
 IMAGE = TASK + "/images/{number}"
 
@@ -53,6 +54,10 @@ def create_app() -> FastAPI:
         RUN: page_routes.show_run,
         RUN + "/images.zip": download_routes.run_zip,
         RUN + "/images.csv": download_routes.run_csv,
+        GROUP: page_routes.show_group,
+        GROUP + "/{map_index}": page_routes.show_group,
+        GROUP + "/{map_index}/images.zip": download_routes.group_zip,
+        GROUP + "/{map_index}/images.csv": download_routes.group_csv,
         TASK: page_routes.show_task,
         TASK + "/images.zip": download_routes.task_zip,
         TASK + "/images.csv": download_routes.task_csv,

@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 
 from airflow_provider_flux.gallery import contents, downloads, pages, search
 from airflow_provider_flux.gallery.downloads import Entry
-from airflow_provider_flux.gallery.image_routes import find_image, parse_map_index
+from airflow_provider_flux.gallery.image_routes import find_image, group_selection, parse_map_index
 from airflow_provider_flux.gallery.queries import Selection
 from airflow_provider_flux.gallery.search import Search, SearchDep
 from airflow_provider_flux.gallery.selected import KeysDep, check_access
@@ -43,6 +43,18 @@ async def task_csv(request: Request, dag_id: str, run_id: str, task_id: str, map
     """Return the facts of a task's images as CSV."""
     selection = Selection(dag_id, run_id, task_id, parse_map_index(map_index))
     return _csv(request, await _entries(selection), f"{run_id}-{task_id}")
+
+
+async def group_zip(request: Request, dag_id: str, run_id: str, group_id: str, map_index: str) -> StreamingResponse:
+    """Return the images of a task group as a zip file."""
+    selection = group_selection(dag_id, run_id, group_id, map_index)
+    return _zip(request, await _entries(selection), f"{run_id}-{group_id}")
+
+
+async def group_csv(request: Request, dag_id: str, run_id: str, group_id: str, map_index: str) -> StreamingResponse:
+    """Return the facts of a task group's images as CSV."""
+    selection = group_selection(dag_id, run_id, group_id, map_index)
+    return _csv(request, await _entries(selection), f"{run_id}-{group_id}")
 
 
 async def found_zip(request: Request, user: GetUserDep, which: SearchDep, keys: KeysDep) -> StreamingResponse:

@@ -11,12 +11,14 @@ from fastapi import HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, RedirectResponse
 
-from airflow_provider_flux.gallery import pages, queries, reading, thumbnails
+from airflow_provider_flux.gallery import contents, pages, queries, reading, thumbnails
 from airflow_provider_flux.gallery.addresses import ImageKey
 from airflow_provider_flux.gallery.queries import Selection
 from airflow_provider_flux.gallery.results import GalleryImage, images_in
 from airflow_provider_flux.gallery.security import IMAGE_POLICY
 from airflow_provider_flux.receipts.recipe import without_webhook
+
+ALL_INSTANCES = "{MAP_INDEX}"
 
 
 async def image_link(request: Request, dag_id: str, run_id: str, task_id: str, map_index: str) -> RedirectResponse:
@@ -78,23 +80,24 @@ async def find_image(key: ImageKey) -> GalleryImage:
     :raises HTTPException: if there is none.
     """
     selection = Selection(key.dag_id, key.run_id, key.task_id, key.map_index)
-    for result in await run_in_threadpool(queries.task_results, selection):
-        lines = await reading.read_batch_manifest(result)
-        if lines is not None:
-            lines = {key.number: lines[key.number]} if key.number in lines else {}
-        for image in images_in(result, lines):
-            if image.number == key.number:
-                return image
+    image = await contents.find_image(selection, key.number)
+    if image is not None:
+        return image
     raise HTTPException(404, "The task's result does not contain this image.")
 
 
 def parse_map_index(text: str) -> int | None:
     """Return a map index; None for the placeholder that Airflow leaves in the link of a task that is not mapped."""
-    if text == "{MAP_INDEX}":
+    if text == ALL_INSTANCES:
         return None
     if not re.fullmatch(r"-1|\d{1,9}", text):
         raise HTTPException(404, "Run or task not found.")
     return int(text)
+
+
+def group_selection(dag_id: str, run_id: str, group_id: str, map_index: str) -> Selection:
+    """Return the selection of a task group, or of one of its mapped instances."""
+    return Selection(dag_id, run_id, map_index=parse_map_index(map_index), group_id=group_id)
 
 
 async def _find_stored_image(dag_id: str, run_id: str, task_id: str, map_index: str, number: int) -> GalleryImage:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from airflow_provider_flux.gallery.queries import TaskStatus
-from airflow_provider_flux.gallery.results import TaskResult
+from airflow_provider_flux.gallery.results import GalleryImage, TaskResult
 
 _SENTENCES = {
     "success": "finished.",
@@ -42,12 +43,15 @@ class TaskNote:
     :param map_indexes: Its mapped instances that the note is about; empty for a task that is not mapped.
     :param state: Airflow's state of the task; ``"unreadable"`` if its result could not be read; None: not started.
     :param text: The sentence, which begins with the task's name.
+    :param failure: What a failed task says of its failure: ``problem``, ``billing``, ``retry``; None if it says
+        nothing, or if the note is about several instances.
     """
 
     task_id: str
     map_indexes: tuple[int, ...]
     state: str | None
     text: str
+    failure: GalleryImage | None = None
 
     def __str__(self) -> str:
         return self.text
@@ -59,8 +63,13 @@ def unreadable_note(result: TaskResult, reason: str) -> TaskNote:
     return TaskNote(result.task_id, indexes, "unreadable", f"{result.task_id}: {reason}")
 
 
-def task_notes(statuses: Iterable[TaskStatus]) -> list[TaskNote]:
-    """Return one note for each task and state; it covers all mapped instances in that state."""
+def task_notes(
+    statuses: Iterable[TaskStatus], failures: Mapping[tuple[str, int], GalleryImage] = MappingProxyType({})
+) -> list[TaskNote]:
+    """Return one note for each task and state; it covers all mapped instances in that state.
+
+    :param failures: What failed tasks say, by task and map index.
+    """
     groups: dict[tuple[str, str | None, str], list[int]] = defaultdict(list)
     for status in statuses:
         sentences = _FLUX_SENTENCES if status.is_flux else _SENTENCES
@@ -72,6 +81,7 @@ def task_notes(statuses: Iterable[TaskStatus]) -> list[TaskNote]:
             tuple(index for index in indexes if index >= 0),
             state,
             f"{_name(task_id, indexes)} {sentence.format(**(_SINGULAR if len(indexes) == 1 else _PLURAL))}",
+            failures.get((task_id, indexes[0])) if len(indexes) == 1 else None,
         )
         for (task_id, state, sentence), indexes in groups.items()
     ]

@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse
 
 from airflow_provider_flux.gallery import browsing, contents, downloads, index, pages, queries, search
-from airflow_provider_flux.gallery.image_routes import find_image, parse_map_index
+from airflow_provider_flux.gallery.image_routes import ALL_INSTANCES, find_image, group_selection, parse_map_index
 from airflow_provider_flux.gallery.queries import Selection
 from airflow_provider_flux.gallery.search import SearchDep
 from airflow_provider_flux.gallery.selected import KeysDep, check_access
@@ -43,6 +43,13 @@ async def show_task(
 ) -> HTMLResponse:
     """Show the images of a task: of all its mapped instances, or of one."""
     return await _show_images(request, Selection(dag_id, run_id, task_id, parse_map_index(map_index)), page)
+
+
+async def show_group(
+    request: Request, dag_id: str, run_id: str, group_id: str, map_index: str = ALL_INSTANCES, page: Page = 1
+) -> HTMLResponse:
+    """Show the images of a task group: of all its mapped instances, or of one."""
+    return await _show_images(request, group_selection(dag_id, run_id, group_id, map_index), page)
 
 
 async def compare(request: Request, user: GetUserDep, keys: KeysDep) -> HTMLResponse:

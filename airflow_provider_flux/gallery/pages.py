@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ from airflow_provider_flux.gallery.addresses import Addresses, ImageKey
 from airflow_provider_flux.gallery.contents import Contents
 from airflow_provider_flux.gallery.index import IndexedImage
 from airflow_provider_flux.gallery.notes import TaskNote
-from airflow_provider_flux.gallery.queries import Selection
+from airflow_provider_flux.gallery.queries import Selection, TaskStatus
 from airflow_provider_flux.gallery.results import GalleryImage
 from airflow_provider_flux.gallery.tiles import Tile, task_name, tile_of
 
 PAGE_SIZE = 48
 """Images, or runs, on a page."""
 
+_MOST_PARTS = 12
 _HELP = {
     401: "Log in to Airflow, then reload this page.",
     403: "You need read access to the XComs of this DAG.",
@@ -41,16 +42,21 @@ _templates = Environment(
 class Notice:
     """What a page says of a task without an image.
 
+    :param task: The task's name.
     :param log_url: Airflow's page with the task's log.
     """
 
     note: TaskNote
+    task: str
     log_url: str
 
 
 def images_page(request: Request, selection: Selection, found: Contents, *, page: int) -> HTMLResponse:
     """Return one page of the selected task instances' images."""
-    images, addresses = found.images, addresses_of(request)
+    addresses = addresses_of(request)
+    # A notice says more than a tile.
+    noted = {id(note.failure) for note in found.notes}
+    images = [image for image in found.images if id(image) not in noted]
     stored = sum(image.uri is not None for image in images)
     last_page = max(1, -(-len(images) // PAGE_SIZE))
     tiles = _tiles_of_page(images, (page - 1) * PAGE_SIZE, selection, addresses)
@@ -62,6 +68,7 @@ def images_page(request: Request, selection: Selection, found: Contents, *, page
         dag_id=selection.dag_id,
         run_id=selection.run_id,
         part=_part(selection),
+        parts=_parts(found.statuses, selection, addresses),
         all_instances_url=_all_instances(selection, addresses),
         airflow_url=addresses.airflow_run(selection.dag_id, selection.run_id),
         here=_here(selection, addresses),
@@ -143,27 +150,42 @@ def key_of_indexed(found: IndexedImage) -> ImageKey:
 
 
 def _part(selection: Selection) -> str | None:
-    if selection.task_id is None:
-        return None
-    return task_name(selection.task_id, -1 if selection.map_index is None else selection.map_index)
+    name = selection.task_id or selection.group_id
+    return name and task_name(name, -1 if selection.map_index is None else selection.map_index)
+
+
+def _parts(statuses: Iterable[TaskStatus], selection: Selection, addresses: Addresses) -> list[tuple[str, str]]:
+    """Return name and path of the task groups and tasks of a run that use FLUX; none if there is only one."""
+    if selection.is_part:
+        return []
+    run = (selection.dag_id, selection.run_id)
+    task_ids = sorted({status.task_id for status in statuses if status.is_flux})
+    group_ids = sorted({task_id.rpartition(".")[0] for task_id in task_ids if "." in task_id})
+    parts = [(group_id, addresses.group(*run, group_id, None)) for group_id in group_ids]
+    parts += [(task_id, addresses.task(*run, task_id, None)) for task_id in task_ids]
+    return parts[:_MOST_PARTS] if len(parts) > 1 else []
 
 
 def _all_instances(selection: Selection, addresses: Addresses) -> str | None:
-    """Return the path of all instances of a mapped task, for the page of one of them."""
-    if selection.task_id is None or selection.map_index is None or selection.map_index < 0:
+    """Return the path of all mapped instances, for the page of one of them."""
+    if selection.map_index is None or selection.map_index < 0:
         return None
-    return addresses.task(selection.dag_id, selection.run_id, selection.task_id, None)
+    return _here(replace(selection, map_index=None), addresses)
 
 
 def _notice(note: TaskNote, selection: Selection, addresses: Addresses) -> Notice:
-    index = note.map_indexes[0] if note.map_indexes else -1
-    return Notice(note, addresses.airflow_task(selection.dag_id, selection.run_id, note.task_id, index))
+    task = addresses.airflow_task(selection.dag_id, selection.run_id, note.task_id, note.map_indexes)
+    name = task_name(note.task_id, note.map_indexes[0] if note.map_indexes else -1)
+    return Notice(note, name, task)
 
 
 def _here(selection: Selection, addresses: Addresses) -> str:
-    if selection.task_id is None:
-        return addresses.run(selection.dag_id, selection.run_id)
-    return addresses.task(selection.dag_id, selection.run_id, selection.task_id, selection.map_index)
+    run = (selection.dag_id, selection.run_id)
+    if selection.task_id is not None:
+        return addresses.task(*run, selection.task_id, selection.map_index)
+    if selection.group_id is not None:
+        return addresses.group(*run, selection.group_id, selection.map_index)
+    return addresses.run(*run)
 
 
 def _totals(images: Iterable[GalleryImage]) -> str | None:

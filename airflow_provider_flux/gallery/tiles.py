@@ -15,7 +15,7 @@ from airflow_provider_flux.gallery.thumbnails import MAX_SIDE
 
 _CREDENTIALS: dict[bool | None, str] = {True: "present, not verified", False: "none"}
 
-_STATE_ICONS = {"waiting": "deferred", "moderated": "upstream_failed", "failed": "failed", "not submitted": "skipped"}
+_STATE_ICONS = {"waiting": "deferred", "moderated": "failed", "failed": "failed", "not submitted": "skipped"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,8 @@ def tile_of(
             "Content credentials": _CREDENTIALS.get(image.content_credentials),
             "Cost": cost(image),
             "Task": task,
+            "Billing": image.billing,
+            "Retry": image.retry,
             "Job": image.job_id,
         },
         created_at=timestamp(image.created_at),
