@@ -6,9 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from urllib.parse import quote, urlsplit
-
-from airflow.configuration import conf
 
 from airflow_provider_flux.gallery.queries import TaskStatus
 from airflow_provider_flux.gallery.results import GalleryImage, TaskResult
@@ -94,13 +91,6 @@ def task_notes(
         )
         for (task_id, state, sentence), indexes in groups.items()
     ]
-
-
-def log_url(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
-    """Return the path of a task instance's log in Airflow's UI, which is the first tab of its page."""
-    root = urlsplit(conf.get("api", "base_url", fallback="/")).path.rstrip("/")
-    parts = ("dags", dag_id, "runs", run_id, "tasks", task_id, *(("mapped", str(map_index)) if map_index >= 0 else ()))
-    return f"{root}/{'/'.join(quote(part, safe='') for part in parts)}"
 
 
 def _name(task_id: str, indexes: list[int]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,20 +69,6 @@ class TaskStatus:
     def is_finished(self) -> bool:
         """Whether the state is final."""
         return self.state in _FINAL_STATES
-
-
-@dataclass(frozen=True, slots=True)
-class RunSummary:
-    """One DAG run that used FLUX.
-
-    :param flux_tasks: Number of task instances that used it.
-    :param last_active_at: When the last of them ran.
-    """
-
-    dag_id: str
-    run_id: str
-    flux_tasks: int
-    last_active_at: datetime.datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,27 +166,6 @@ def task_statuses(selection: Selection) -> list[TaskStatus]:
         ]
 
 
-def flux_dag_ids() -> list[str]:
-    """Return the ids of all DAGs that used FLUX."""
-    with create_session() as session:
-        return list(session.scalars(select(XComModel.dag_id).where(XComModel.key == _LINK_XCOM_KEY).distinct()))
-
-
-def recent_runs(dag_ids: Iterable[str], limit: int, offset: int) -> list[RunSummary]:
-    """Return the runs of these DAGs that used FLUX, latest first."""
-    last_active_at: Any = func.max(XComModel.timestamp)
-    query = (
-        select(XComModel.dag_id, XComModel.run_id, func.count(), last_active_at)
-        .where(XComModel.key == _LINK_XCOM_KEY, XComModel.dag_id.in_(list(dag_ids)))
-        .group_by(XComModel.dag_id, XComModel.run_id)
-        .order_by(last_active_at.desc())
-        .limit(limit)
-        .offset(offset)
-    )
-    with create_session() as session:
-        return [RunSummary(*row) for row in session.execute(query)]
-
-
 def run_versions(dag_run_ids: Collection[int] | None = None) -> list[RunVersion]:
     """Return the runs that used FLUX, latest first.
 
@@ -253,3 +218,11 @@ def active_dag_run_ids(after: int) -> set[int]:
     newer = select(DagRun.id).where(DagRun.id > after)
     with create_session() as session:
         return {*session.scalars(active), *session.scalars(newer)}
+
+
+def run_states(runs: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Return Airflow's names of the states of these runs, by DAG and run."""
+    query = select(DagRun.dag_id, DagRun.run_id, DagRun.state)
+    query = query.where(DagRun.dag_id.in_({dag_id for dag_id, _ in runs}), DagRun.run_id.in_({run for _, run in runs}))
+    with create_session() as session:
+        return {(row.dag_id, row.run_id): str(row.state) for row in session.execute(query)}
