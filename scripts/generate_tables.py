@@ -1,4 +1,4 @@
-"""Write the documentation's generated tables: models, prices and errors.
+"""Write the generated parts of the documentation: the tables of models and prices, and the list of errors.
 
 ``python -m scripts.generate_tables``, or ``make docs``, which builds the site, too.
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from scripts import error_table, model_table, price_table
+from scripts import error_list, model_table, price_table
 
 DOCS = Path(__file__).parents[1] / "docs"
 TABLES: dict[tuple[str, str], Callable[[], str]] = {
     ("models.md", "models"): model_table.table,
     ("models.md", "prices"): price_table.table,
-    ("errors.md", "errors"): error_table.table,
+    ("errors.md", "errors"): error_list.sections,
 }
 """The page and the name of each table -> what returns it."""
 

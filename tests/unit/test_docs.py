@@ -19,7 +19,7 @@ from airflow_provider_flux.operators.batch import FluxGenerateBatchOperator
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
 from airflow_provider_flux.triggers.flux import FluxResultTrigger
-from scripts import error_table, model_table, price_table
+from scripts import error_list, model_table, price_table
 from scripts.generate_tables import TABLES, with_table
 from tests.snippets import PAGES, ROOT, SNIPPETS, Snippet
 
@@ -50,10 +50,10 @@ def test_table_contains_every_price() -> None:
     assert [model for model in PRICES if f"| `{model}` |" not in price_table.table()] == []
 
 
-def test_table_of_errors_names_no_class_that_is_gone() -> None:
-    names = {cls.__name__ for cls in error_table.classes()}
-    assert {*error_table.POLICIES, *error_table.ADVICE, *error_table.BILLED} <= names
-    assert [cls.__name__ for cls in error_table.classes() if cls.hint and cls.__name__ in error_table.ADVICE] == []
+def test_list_of_errors_names_no_class_that_is_gone() -> None:
+    names = {cls.__name__ for cls in error_list.classes()}
+    assert {*error_list.POLICIES, *error_list.ADVICE, *error_list.BILLED} <= names
+    assert [cls.__name__ for cls in error_list.classes() if cls.hint and cls.__name__ in error_list.ADVICE] == []
 
 
 @for_each_page

@@ -1,4 +1,4 @@
-"""The documentation's table of errors, from the classes in ``exceptions.py``."""
+"""The documentation's list of errors, from the classes in ``exceptions.py``."""
 
 from __future__ import annotations
 
@@ -47,14 +47,21 @@ def classes() -> list[type[FluxError]]:
     ]
 
 
-def table() -> str:
-    """Return the table: one row for each class."""
-    lines = ["| class | what happened | billed? | retried? | what to do |", "|---|---|---|---|---|"]
-    for cls in classes():
-        retried = POLICIES.get(cls.__name__, "yes" if cls.retryable else "no")
-        cells = (f"`{cls.__name__}`", _summary(cls), _billed(cls), retried, cls.hint or ADVICE[cls.__name__])
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+def sections() -> str:
+    """Return the list: one section for each class."""
+    return "\n".join(_section(cls) for cls in classes())
+
+
+def _section(cls: type[FluxError]) -> str:
+    retried = POLICIES.get(cls.__name__, "yes" if cls.retryable else "no")
+    return f"""### {cls.__name__}
+
+{_summary(cls)}
+
+- **Billed?** {_billed(cls)}
+- **Retried?** {_sentence(retried)}
+- **What to do:** {cls.hint or ADVICE[cls.__name__]}
+"""
 
 
 def _summary(cls: type[FluxError]) -> str:
@@ -64,11 +71,15 @@ def _summary(cls: type[FluxError]) -> str:
 
 def _billed(cls: type[FluxError]) -> str:
     if cls.__name__ in BILLED:
-        return BILLED[cls.__name__]
+        return _sentence(BILLED[cls.__name__])
     before, after = cls.billing_note(None), cls.billing_note("ID")
     if (before, after) == (FluxError.billing_note(None), FluxError.billing_note("ID")):
-        return "no; if the message names a job, that is billed if it finishes"
+        return "No. If the message names a job, that job is billed if it finishes."
     if before == after:
         return before
     # A class that is raised for accepted jobs only has no sentence without one.
     return after if "None" in before else f"{before} With a job: {after}"
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
