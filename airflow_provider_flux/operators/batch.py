@@ -40,7 +40,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
 
     Returns ``manifest`` (the URI of the run's own manifest), ``manifest_sha256`` (in hex), ``counts`` (``requested``,
     ``stored``, ``reused``, ``moderated``, ``failed``, ``not_submitted``), ``cost`` (credits billed for this run; a job
-    whose finished image is withheld by moderation counts, since it may be billed) and ``cost_usd``.
+    whose finished image is withheld by moderation counts, since it may be billed), ``cost_usd`` and ``task_instance``.
 
     If some requests fail, the task fails at the end: what succeeded is kept, and the result is pushed first. An error
     that every request would meet (an invalid key, an account without credits) stops submitting at once.
@@ -174,7 +174,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
                 return self._plan(context)
             batch, manifest = self._prepare(context)
             self._runner = BatchRunner(batch)
-            result = self._run_and_write(self._runner, manifest)
+            result = self._result(context, self._run_and_write(self._runner, manifest))
             self._check_complete(self._runner, result, context)
             self._announce_batch(manifest, result, context)
             return result

@@ -133,6 +133,15 @@ class PathStore(ImageStore):
         except FileNotFoundError:
             return False
 
+    def presigned_url(self, expires: int) -> str:
+        try:
+            url: str = self._path.fs.sign(self._path.path, expiration=expires)
+        except (NotImplementedError, AttributeError) as error:
+            raise FluxStoreConfigurationError(
+                f"{self.uri} cannot have a presigned URL: its store ({self._path.protocol or 'file'}) has none."
+            ) from error
+        return url
+
     def read_sidecar(self, max_bytes: int) -> Sidecar | None:
         try:
             with self._path.fs.open(f"{self._path.path}.json", "rb") as stored:
