@@ -8,8 +8,8 @@
  that begins with ``# folder/name.py``
  ``python``, any other                     run as a script, with the same connections
  ``py``                                    a fragment: only compiled
- ``sh``, ``json``, ``toml``, ``yaml``,     only parsed
- ``ini``
+ ``sh``, ``bash``, ``json``, ``toml``,     only parsed
+ ``yaml``, ``ini``, ``jinja``
  ``text``                                  not code: what something prints
  ``{...}``                                 a directive, which the build of the site checks
 ========================================  =====================================================================

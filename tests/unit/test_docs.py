@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+import jinja2
 import pytest
 import yaml
 
@@ -122,6 +123,8 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "script": _parse_python,
     "py": _parse_python,
     "sh": _parse_shell,
+    "bash": _parse_shell,
+    "jinja": jinja2.Environment(autoescape=True).parse,
     "json": json.loads,
     "toml": tomllib.loads,
     "yaml": yaml.safe_load,
