@@ -54,6 +54,8 @@ docs: $(NEWEST)/.installed ## Write the README's table of models and parameters
 clean: ## Remove everything that the targets create
 	rm -rf $(NEWEST) $(LOWEST) .venv-clients .demo demo-output dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
+$(NEWEST)/.installed: EXTRAS := dev,dev-ai
+$(LOWEST)/.installed: EXTRAS := dev
 $(NEWEST)/.installed: tests/constraints/newest.txt pyproject.toml
 $(LOWEST)/.installed: tests/constraints/lowest.txt pyproject.toml
 
@@ -62,5 +64,5 @@ $(LOWEST)/.installed: tests/constraints/lowest.txt pyproject.toml
 	@echo "Installing into $* (about a minute)"
 	@$(PYTHON) -m venv --clear $*
 	@$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< hatchling editables
-	@$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< --no-build-isolation --editable '.[dev]'
+	@$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< --no-build-isolation --editable '.[$(EXTRAS)]'
 	@touch $@

@@ -49,6 +49,12 @@ _SHORTEST_SIGNATURE = 25
 ENDPOINT_TTL = 30.0
 """Seconds for which triggers reuse a connection that was looked up."""
 
+_MASK = "***"
+_MASKED = (
+    "Airflow passed its mask *** instead of the API key, as the Test button of Airflow 3.1 does. Test with: "
+    "_AIRFLOW_PROCESS_CONTEXT=server airflow connections test <connection id>"
+)
+
 
 class _LookedUp:
     """A connection that the triggers of one loop share; the first that needs it looks it up, under the lock."""
@@ -306,6 +312,8 @@ class FluxHook(BaseHook):
         key, self.log_errors = "", False
         try:
             endpoint = self.endpoint
+            if endpoint.api_key == _MASK:
+                return False, _MASKED
             key, address = endpoint.api_key, f"{endpoint.base_url} ({endpoint.gateway})"
             try:
                 return True, f"{address}: {self._client.check()}"
@@ -329,7 +337,7 @@ class FluxHook(BaseHook):
         from airflow_provider_flux.get_provider_info import UI_FIELD_BEHAVIOUR
 
         return {
-            "hidden_fields": UI_FIELD_BEHAVIOUR["hidden-fields"],
+            "hidden_fields": [*UI_FIELD_BEHAVIOUR["hidden-fields"], "port"],  # of use to Airflow 3.3 alone
             "relabeling": UI_FIELD_BEHAVIOUR["relabeling"],
             "placeholders": UI_FIELD_BEHAVIOUR["placeholders"],
         }
