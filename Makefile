@@ -55,10 +55,10 @@ docs: $(NEWEST)/.installed ## Write the generated tables and build the site into
 clean: ## Remove everything that the targets create
 	rm -rf $(NEWEST) $(LOWEST) .venv-clients .demo demo-output docs/_build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(NEWEST)/.installed: tests/constraints/newest.txt pyproject.toml
-$(NEWEST)/.installed: EXTRAS := dev,docs
-$(LOWEST)/.installed: tests/constraints/lowest.txt pyproject.toml
+$(NEWEST)/.installed: EXTRAS := dev,dev-ai,docs
 $(LOWEST)/.installed: EXTRAS := dev
+$(NEWEST)/.installed: tests/constraints/newest.txt pyproject.toml
+$(LOWEST)/.installed: tests/constraints/lowest.txt pyproject.toml
 
 %/.installed:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"Python >= 3.11 is needed; {sys.executable} is {sys.version.split()[0]}. Try: make PYTHON=python3.12")'

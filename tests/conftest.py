@@ -16,8 +16,8 @@ from typing import Any
 # Airflow reads its configuration when it is first imported.
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="flux-tests-"))
 EXAMPLES = Path(__file__).parent.parent / "dags_examples"
-# It comes with apache-airflow-providers-common-ai, which the lowest supported Airflow has no fitting version of; to look
-# for the provider itself would import Airflow.
+# It comes with apache-airflow-providers-common-ai, no version of which fits the lowest supported Airflow; to look for
+# the provider itself would import Airflow.
 HAS_COMMON_AI = importlib.util.find_spec("pydantic_ai") is not None
 NOT_HERE = shutil.ignore_patterns("__pycache__", *([] if HAS_COMMON_AI else ["llm_prompt.py", "vision_check.py"]))
 DAGS_FOLDER = shutil.copytree(EXAMPLES, AIRFLOW_HOME / "dags", ignore=NOT_HERE)

@@ -5,11 +5,10 @@ A path names a DAG, a run, a task and a number, never a file in a store.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -22,10 +21,9 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Redirect
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.base import BaseHTTPMiddleware
 
-from airflow_provider_flux.gallery import pages, queries, reading, thumbnails
-from airflow_provider_flux.gallery.notes import task_notes
-from airflow_provider_flux.gallery.queries import RunSummary, Selection, TaskStatus
-from airflow_provider_flux.gallery.results import GalleryImage, ManifestLine, TaskResult, deduplicate_jobs, images_in
+from airflow_provider_flux.gallery import contents, pages, queries, reading, thumbnails
+from airflow_provider_flux.gallery.queries import RunSummary, Selection
+from airflow_provider_flux.gallery.results import GalleryImage, images_in
 from airflow_provider_flux.gallery.security import IMAGE_POLICY, MAY_READ_DAG, add_headers, readable_dag_ids
 from airflow_provider_flux.receipts.recipe import without_webhook
 
@@ -90,57 +88,20 @@ async def show_task(
 async def image_link(request: Request, dag_id: str, run_id: str, task_id: str, map_index: str) -> RedirectResponse:
     """Redirect to the image if the task has stored exactly one, else to the task's page."""
     selection = Selection(dag_id, run_id, task_id, _parse_map_index(map_index))
-    results = await run_in_threadpool(queries.task_results, selection)
+    results = await contents.load_results(selection)
     stored = [image for result in results for image in images_in(result) if image.uri]
     task_page = f"../{quote(map_index)}"
     return RedirectResponse(pages.image_url(request, selection, stored[0]) if len(stored) == 1 else task_page)
 
 
 async def _show_images(request: Request, selection: Selection, page: int) -> HTMLResponse:
-    statuses = await run_in_threadpool(queries.task_statuses, selection)
-    if not statuses:
+    found = await contents.load(selection)
+    if not found.statuses:
         raise HTTPException(404, "Run or task not found.")
-    results = await run_in_threadpool(queries.task_results, selection)
-    manifests = await asyncio.gather(*map(reading.read_batch_manifest, results), return_exceptions=True)
-
-    def render() -> HTMLResponse:
-        images, notes = _images_and_notes(selection, statuses, zip(results, manifests, strict=True))
-        is_finished = all(status.is_finished for status in statuses)
-        return pages.images_page(request, selection, images, notes, is_finished=is_finished, page=page)
-
-    # Not on the event loop: a batch may have a hundred thousand images.
-    return await run_in_threadpool(render)
-
-
-def _images_and_notes(
-    selection: Selection,
-    statuses: Sequence[TaskStatus],
-    results: Iterable[tuple[TaskResult, Mapping[int, ManifestLine] | BaseException | None]],
-) -> tuple[list[GalleryImage], list[str]]:
-    """Return the images of all results, and a note on each task without one.
-
-    :param results: Each result, with its manifest if it is a batch's, or why the manifest could not be read.
-    """
-    images: list[GalleryImage] = []
-    notes: list[str] = []
-    covered = set()
-    for result, manifest in results:
-        if isinstance(manifest, reading.UnreadableError):
-            notes.append(f"{result.task_id}: {manifest}")
-        elif isinstance(manifest, BaseException):
-            raise manifest
-        elif found := list(images_in(result, manifest)):
-            images += found
-        else:
-            continue
-        covered.add((result.task_id, result.map_index))
-    # A run's page is silent about tasks that have nothing to do with FLUX.
-    uncovered = [
-        status
-        for status in statuses
-        if (status.task_id, status.map_index) not in covered and (status.is_flux or selection.task_id is not None)
-    ]
-    return deduplicate_jobs(images), [*notes, *task_notes(uncovered)]
+    notes = [str(note) for note in found.notes]
+    return await run_in_threadpool(
+        pages.images_page, request, selection, found.images, notes, is_finished=found.is_finished, page=page
+    )
 
 
 async def thumbnail(
@@ -205,14 +166,9 @@ async def _find_image(dag_id: str, run_id: str, task_id: str, map_index: str, nu
     index = _parse_map_index(map_index)
     if index is None:
         raise HTTPException(404, "The path needs the map index of one task instance.")
-    selection = Selection(dag_id, run_id, task_id, index)
-    for result in await run_in_threadpool(queries.task_results, selection):
-        lines = await reading.read_batch_manifest(result)
-        if lines is not None:
-            lines = {number: lines[number]} if number in lines else {}
-        for image in images_in(result, lines):
-            if image.number == number:
-                return image
+    image = await contents.find_image(Selection(dag_id, run_id, task_id, index), number)
+    if image is not None:
+        return image
     raise HTTPException(404, "The task's result does not contain this image.")
 
 

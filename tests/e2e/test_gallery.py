@@ -67,12 +67,12 @@ def test_navigation_page_lists_only_readable_dags(gallery: Gallery) -> None:
 def test_run_page_shows_each_job_once_and_notes_tasks_without_image(gallery: Gallery) -> None:
     page = gallery.get("")
     assert page.text.count('class="card"') == 48
-    assert "Images 1 to 48 of 53" in text_of(page)
+    assert "Images 1 to 48 of 54" in text_of(page)
     assert text_of(page).count(gallery.result()["id"]) == 1
     assert "moderated failed. See its log." in text_of(page)
     assert "unrelated" not in re.findall(r"<li>(\w+)", page.text)
     second = gallery.get("?page=2")
-    assert second.text.count('class="card"') == 5
+    assert second.text.count('class="card"') == 6
     assert gallery.get("/tasks/generate/{MAP_INDEX}").text.count('class="card"') == 3
     assert gallery.get("/tasks/generate/1").text.count('class="card"') == 1
     assert "No images unrelated finished." in text_of(gallery.get("/tasks/unrelated/{MAP_INDEX}"))
@@ -264,7 +264,7 @@ def test_malformed_results_hide_no_others(gallery: Gallery) -> None:
         assert gallery.get(f"/tasks/unrelated/0/images/0{form}").status_code == 502
     gallery.set_manifest("gallery/odd/manifest.jsonl", {**odd, "index": 0, "uri": "s3://flux/gallery/odd/\ud800"})
     assert "odd-?" in gallery.get("/tasks/unrelated/-1").text
-    assert "Images 1 to 48 of 54" in text_of(gallery.get(""))
+    assert "Images 1 to 48 of 55" in text_of(gallery.get(""))
 
 
 def test_submitted_job_is_shown_without_image(gallery: Gallery) -> None:
@@ -291,3 +291,27 @@ def test_a_thousand_mapped_images_are_paged_without_reading_the_store(gallery: G
     assert re.findall(r"job-\d+", last.text) == [f"job-{index}" for index in range(960, 1000)]
     assert "No images on this page" in gallery.get("/tasks/unrelated/{MAP_INDEX}?page=22").text
     assert gallery.get("/tasks/unrelated/{MAP_INDEX}?page=0").status_code == 422
+
+
+def test_a_failed_task_says_why_and_what_was_billed(gallery: Gallery) -> None:
+    page = gallery.get("/tasks/moderated/-1")
+    assert page.text.count('class="card"') == 1
+    assert "moderation" in text_of(page)
+    record = gallery.stack.airflow.api.xcom("e2e_gallery", gallery.run_id, "moderated", key="flux_failure")
+    assert (record["state"], record["cost"]) == ("moderated", 0)
+    assert "nsfw" not in json.dumps(record)
+    assert gallery.get("/tasks/moderated/-1/images/0").status_code == 404
+    assert gallery.get("/tasks/moderated/-1/images/0/recipe").json()["prompt"] == "nsfw"
+
+
+def test_a_batch_that_its_execution_timeout_ends_shows_what_it_has(gallery: Gallery) -> None:
+    gallery.stack.flux.settings(duration=(0, 40))
+    run = Run(gallery.stack, "e2e_gallery_cut_off")
+    assert run.wait() == "failed"
+    gallery.stack.flux.settings(duration=1)
+    page = gallery.get(f"/flux/dags/{run.dag_id}/runs/{quote(run.id, safe='')}")
+    counts = run.result("batch")["counts"]
+    assert counts["stored"] > 0
+    assert counts["stored"] < counts["requested"]
+    assert f"{counts['requested']} images" in text_of(page)
+    assert "The task ended before the image was stored" in text_of(page)

@@ -84,7 +84,7 @@ def test_a_seed_is_shown_and_copied_to_its_last_digit(
 ) -> None:
     path = tmp_path / "k.png"
     result = {**STORED, "uri": path.as_uri(), "seed": seed}
-    monkeypatch.setattr(queries, "task_results", lambda _: [TaskResult("task", -1, result, BEGIN)])
+    monkeypatch.setattr(queries, "task_results", lambda *_: [TaskResult("task", -1, result, BEGIN)])
     for parameters in ({"prompt": "a pear"}, {"prompt": "a pear", "seed": seed}):
         job = Job("job", "flux-dev")
         receipt = Receipt("submitted", "f", "flux-dev", parameters, job=job)
@@ -170,7 +170,8 @@ def test_manifest_cannot_name_images_outside_its_folder(uri: str) -> None:
 def test_only_notes_on_flux_tasks_mention_an_image() -> None:
     states = ("success", "skipped", "awaiting_input", "deferred", None)
     flux, other = (
-        " ".join(task_notes(TaskStatus("t", -1, state, is_flux) for state in states)) for is_flux in (True, False)
+        " ".join(str(note) for note in task_notes(TaskStatus("t", -1, state, is_flux) for state in states))
+        for is_flux in (True, False)
     )
     assert ("image" in flux, "image" in other) == (True, False)
     assert "t is waiting for a person's response." in other
@@ -178,7 +179,8 @@ def test_only_notes_on_flux_tasks_mention_an_image() -> None:
 
 def test_notes_group_mapped_instances_by_state_in_the_plural() -> None:
     states = ["running", "running", "failed", "deferred", "failed", *["skipped"] * 12]
-    assert task_notes(TaskStatus("t", index, state, True) for index, state in enumerate(states)) == [
+    notes = task_notes(TaskStatus("t", index, state, True) for index, state in enumerate(states))
+    assert [note.text for note in notes] == [
         "t [0, 1] are running.",
         "t [2, 4] failed. See their logs.",
         "t [3] is waiting for its image.",

@@ -50,13 +50,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"failures", "hooks", "identity", "metrics", "receipts", "triggers"},
     "batch": {"arguments", "client", "exceptions", "identity", "images", "metrics", "receipts", "redaction", "results"}
     | {"storage"},
-    "operators": {"arguments", "client", "exceptions", "failures", "images", "metrics", "receipts", "results"}
+    "operators": {
+        "arguments",
+        "best_effort",
+        "client",
+        "exceptions",
+        "failures",
+        "images",
+        "metrics",
+        "receipts",
+        "results",
+    }
     | {"batch", "execution", "hooks", "identity", "links", "redaction", "storage", "triggers"},
     "transfers": {"arguments", "client", "exceptions", "failures", "images", "metrics", "receipts", "results"}
     | {"execution", "hooks", "identity", "links", "operators", "storage", "triggers"},
     "decorators": {"exceptions", "execution", "operators"},
-    "gallery": {"client", "exceptions", "images", "links", "receipts", "results", "storage"},
-    "plugins": {"gallery", "gallery_urls"},
+    "gallery": {"client", "exceptions", "failures", "identity", "images", "links", "receipts", "results", "storage"},
+    "plugins": {"gallery", "gallery_urls", "links"},
 }
 # Under TYPE_CHECKING also these: what a caller passes in has a type, though its room is above.
 MAY_NAME_THE_TYPES_OF: dict[str, set[str]] = {
