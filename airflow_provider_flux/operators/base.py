@@ -15,12 +15,8 @@ from airflow_provider_flux.best_effort import best_effort
 from airflow_provider_flux.exceptions import FluxError, FluxTimeoutError
 from airflow_provider_flux.execution.outlets import openlineage_outputs, record_asset_events
 from airflow_provider_flux.execution.templates import TemplatedOperator
-<<<<<<< HEAD
-from airflow_provider_flux.failures import airflow_errors
-from airflow_provider_flux.identity import task_identity
-=======
 from airflow_provider_flux.failures import FAILURE_KEY, airflow_errors, failure_record
->>>>>>> wt-index
+from airflow_provider_flux.identity import task_identity
 from airflow_provider_flux.links.flux import FluxImageLink
 
 if TYPE_CHECKING:

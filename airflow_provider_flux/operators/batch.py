@@ -176,11 +176,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
                 return self._plan(context)
             batch, manifest = self._prepare(context)
             self._runner = BatchRunner(batch)
-<<<<<<< HEAD
-            result = self._result(context, self._run_and_write(self._runner, manifest))
-=======
             result = self._run_and_write(self._runner, manifest, context)
->>>>>>> wt-index
             self._check_complete(self._runner, result, context)
             self._announce_batch(manifest, result, context)
             return result
@@ -263,13 +259,13 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         try:
             run_interruptible(runner.run())
         except BaseException:
-            result = self._write(runner, manifest)
+            result = self._write(runner, manifest, context)
             with best_effort("push the result of the images that are stored"):
                 self._push(result, context)
             raise
-        return self._write(runner, manifest)
+        return self._write(runner, manifest, context)
 
-    def _write(self, runner: BatchRunner, manifest: Manifest) -> dict[str, Any]:
+    def _write(self, runner: BatchRunner, manifest: Manifest, context: Context) -> dict[str, Any]:
         """Write the manifest, log the totals, and return the result."""
         from airflow_provider_flux.batch.manifest import counts_text
 
@@ -278,7 +274,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         uri, counts, cost = manifest.own.uri, runner.counts, round(runner.cost, 6)
         self.log.info("%s; %s billed; see %s.", counts_text(counts), format_cost(cost), uri)
         totals = {"counts": counts, "cost": cost, "cost_usd": to_usd(cost)}
-        return {"manifest": uri, "manifest_sha256": sha256, **totals}
+        return self._result(context, {"manifest": uri, "manifest_sha256": sha256, **totals})
 
     @staticmethod
     def _push(result: dict[str, Any], context: Context) -> None:
