@@ -48,13 +48,14 @@ format: $(NEWEST)/.installed ## Format the code
 	$(NEWEST)/bin/ruff check --fix .
 	$(NEWEST)/bin/ruff format .
 
-docs: $(NEWEST)/.installed ## Write the README's table of models and parameters
-	$(NEWEST)/bin/python -m scripts.generate_model_table
+docs: $(NEWEST)/.installed ## Write the generated tables and build the site into docs/_build, offline and without warnings
+	$(NEWEST)/bin/python -m scripts.generate_tables
+	$(NEWEST)/bin/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --builder html docs docs/_build
 
 clean: ## Remove everything that the targets create
-	rm -rf $(NEWEST) $(LOWEST) .venv-clients .demo demo-output dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(NEWEST) $(LOWEST) .venv-clients .demo demo-output docs/_build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(NEWEST)/.installed: EXTRAS := dev,dev-ai
+$(NEWEST)/.installed: EXTRAS := dev,dev-ai,docs
 $(LOWEST)/.installed: EXTRAS := dev
 $(NEWEST)/.installed: tests/constraints/newest.txt pyproject.toml
 $(LOWEST)/.installed: tests/constraints/lowest.txt pyproject.toml
