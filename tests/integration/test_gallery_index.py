@@ -202,6 +202,7 @@ CHANGES = st.lists(
 def test_an_index_after_any_changes_equals_a_fresh_one(changes: list[tuple[Any, ...]], tmp_path: Path) -> None:
     runs: dict[int, int] = {}
     indexer = Indexer()
+    index_file.file_path().unlink(missing_ok=True)  # of the example before
     try:
         for step, (kind, *details) in enumerate(changes):
             if kind == "look":
