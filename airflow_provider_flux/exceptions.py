@@ -6,6 +6,8 @@
     ├── FluxBadRequestError             the request is invalid
     ├── FluxAuthenticationError         the API key is invalid
     ├── FluxCreditsError                the account has no credits left
+    ├── FluxBudgetError                 a budget over runs cannot be kept: its ledger or the price is unknown
+    │   └── FluxBudgetReachedError      the submit could exceed a budget over runs
     ├── FluxConfigurationError          the API cannot be used with this connection and environment
     ├── FluxRateLimitError              too many active jobs or requests (retried)
     ├── FluxServiceError                the API or the network failed (retried)
@@ -113,6 +115,19 @@ class FluxCreditsError(FluxError):
     """The account has no credits left (HTTP 402, or an equivalent response of a gateway)."""
 
     hint = "Top up the account."
+
+
+class FluxBudgetError(FluxError):
+    """A budget over runs cannot be kept: its ledger is unreadable, or the price of the request is unknown."""
+
+
+class FluxBudgetReachedError(FluxBudgetError):
+    """The submit could exceed a budget over runs.
+
+    Retryable only if credits are not spent but reserved for other jobs, which may cost less or fail.
+    """
+
+    hint = "Raise the budget, or run the task again when its next period has begun."
 
 
 class FluxConfigurationError(FluxError):

@@ -41,7 +41,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": {"best_effort", "client", "results"},
     "receipts": {"client", "exceptions", "identity", "metrics", "redaction", "results", "storage"},
     "images": {"arguments", "client", "exceptions", "identity", "receipts", "redaction", "results", "storage"},
-    "hooks": {"client", "exceptions", "failures", "get_provider_info", "images"},
+    "spending": {"arguments", "client", "exceptions", "storage"},
+    "hooks": {"client", "exceptions", "failures", "get_provider_info", "images", "spending"},
     "triggers": {"client", "exceptions", "failures", "hooks", "images", "results", "storage"},
     "execution": {"arguments", "best_effort", "client", "exceptions", "images", "redaction", "results", "storage"}
     | {"failures", "hooks", "identity", "metrics", "receipts", "triggers"},
