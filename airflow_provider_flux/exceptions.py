@@ -252,9 +252,9 @@ class FluxStoreError(FluxError):
 
 
 class FluxStoreConfigurationError(FluxError):
-    """The image can never be stored there; raised before anything is billed."""
+    """The image, or the ledger of a budget, can never be stored there; raised before anything is billed."""
 
-    hint = "Correct the image's destination."
+    hint = "Correct the place where it is to be stored."
 
 
 class FluxImageExistsError(FluxError):
