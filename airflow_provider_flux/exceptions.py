@@ -29,7 +29,7 @@
     └── FluxBatchError                  images of a batch are missing
 
 A message has up to three parts: what happened, what was billed, and what to do. What a retry does depends on the
-task, so :mod:`airflow_provider_flux.failures` adds that sentence.
+task, so ``failures.py`` adds that sentence.
 
 Imports nothing of this package, so that every part of it can raise these errors.
 """
@@ -100,7 +100,7 @@ class FluxError(Exception):
 
 
 class FluxBadRequestError(FluxError):
-    """The request is invalid (HTTP 400, 404 for a model, 413, 422)."""
+    """A parameter or the model is invalid, according to the operator or to the API (HTTP 400, 404, 413, 422)."""
 
     hint = "Correct the parameters; the API refuses the same request again."
 
@@ -120,12 +120,11 @@ class FluxCreditsError(FluxError):
 class FluxBudgetError(FluxError):
     """A budget over runs cannot be kept: its ledger is unreadable, or the price of the request is unknown."""
 
+    hint = "Restore the ledger, or set the budget's unknown_price."
+
 
 class FluxBudgetReachedError(FluxBudgetError):
-    """The submit could exceed a budget over runs.
-
-    Retryable only if credits are not spent but reserved for other jobs, which may cost less or fail.
-    """
+    """The submit could exceed a budget over runs."""
 
     hint = "Raise the budget, or run the task again when its next period has begun."
 
@@ -140,13 +139,16 @@ class FluxConfigurationError(FluxError):
 
 
 class FluxRateLimitError(FluxError):
-    """The account has too many active jobs or requests (HTTP 429)."""
+    """The account has too many active jobs or requests (HTTP 429).
+
+    A deferrable task waits for ``timeout`` before it raises this error, others wait for a minute.
+    """
 
     retryable = True
 
 
 class FluxServiceError(FluxError):
-    """The API or the network failed (HTTP 5xx, no connection, an unreadable response)."""
+    """The API or the network failed (HTTP 5xx, no connection, an unreadable response, a firewall's 403)."""
 
     retryable = True
 

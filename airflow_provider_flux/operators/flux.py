@@ -74,8 +74,9 @@ class FluxGenerateOperator(FluxBaseOperator):
     ``width``, ``height``, ``format``, ``content_type``, ``bytes``, ``sha256`` and ``content_credentials`` (whether C2PA
     metadata is in the file, which is stored unchanged). A reused image, which was paid for before, also has ``reused``
     (true) and ``paid_by`` (``dag_id``, ``task_id``, ``run_id``, ``map_index``). After ``moderation_retries``,
-    ``moderated`` has the ids of the moderated jobs, which may be billed and are part of ``cost``. The result never
-    contains the signed URL, which expires after ten minutes, or the prompt, which is in the receipt.
+    ``moderated`` has the ids of the moderated jobs, which may be billed and are part of ``cost``. ``task_instance``
+    (the same four) says which task returned the result, for ``image_url``. The result never contains the signed URL,
+    which expires after ten minutes, or the prompt, which is in the receipt.
 
     The request's fields are those of https://apidoc.cometapi.com/api/image/flux/flux-generate-image; which of
     them a model supports differs, see https://docs.bfl.ml. Rendered text is converted to the field's type; a field
@@ -226,7 +227,6 @@ class FluxGenerateOperator(FluxBaseOperator):
         self.on_moderated = on_moderated
         self.moderation_retries = moderation_retries
         self.budget = budget
-        self._job: Job | None = None
         self._is_submitting = False
         self._has_receipt = True
 
@@ -265,9 +265,10 @@ class FluxGenerateOperator(FluxBaseOperator):
         moderated: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Resume after the triggerer has waited for the job."""
-        with self._errors():
+        with self._errors(context):
             state = {"paid_by": paid_by, "unused_cost": unused_cost, "moderated": moderated}
             attempt = self._resume(context, event, state)
+            self._unused_cost = attempt.unused_cost
             try:
                 with failure_recorded(attempt.receipts, self.on_expired):
                     waited = self._read_event(event)
@@ -297,7 +298,7 @@ class FluxGenerateOperator(FluxBaseOperator):
             )
 
     def _submit_and_wait(self, context: Context, waited: CapacityWait) -> dict[str, Any]:
-        with self._errors():
+        with self._errors(context):
             self._check_templates()
             options = self._options()
             request, images = self._request()
@@ -308,6 +309,7 @@ class FluxGenerateOperator(FluxBaseOperator):
             while True:
                 receipt = self._submit(submission, options, waited)
                 attempt = attempt.of(receipt)
+                self._unused_cost = attempt.unused_cost
                 if receipt.state == "stored" and receipt.image is not None:
                     if attempt.paid_by is None:
                         # The attempt that stored it may have ended before it recorded the cost.
@@ -394,6 +396,7 @@ class FluxGenerateOperator(FluxBaseOperator):
 
         store = None if uri is None else open_store(uri, self.aws_conn_id)
         receipts = open_receipt_store(store, context.get("task_state_store"))
+        self._destination = None if store is None else store.uri
         self._has_receipt = self.reuse != "never" and not isinstance(receipts, NullReceiptStore)
         return _Attempt(context, task_identity(context), store, receipts)
 
@@ -506,10 +509,9 @@ class FluxGenerateOperator(FluxBaseOperator):
         image = ImageResult.of_job(job)
         if attempt.paid_by is not None:
             image = image.as_reused(attempt.run, attempt.paid_by)
-        result = image.to_dict()
-        if job.reservation is not None:
-            # For the task that waits for the job.
-            result["reservation"] = job.reservation
+        # For the task that waits for the job.
+        reserved = {} if job.reservation is None else {"reservation": job.reservation}
+        result = self._result(attempt.context, {**image.to_dict(), **reserved})
         self._announce(attempt.context, [], None, result)
         return result
 
@@ -528,7 +530,8 @@ class FluxGenerateOperator(FluxBaseOperator):
             metrics.reused(self._metric_tags)
         else:
             metrics.ready(image, self._metric_tags)
-        result = image.with_unused(attempt.unused_cost, attempt.moderated).to_dict()
+        image = image.with_unused(attempt.unused_cost, attempt.moderated)
+        result = self._result(attempt.context, image.to_dict())
         self._announce(attempt.context, [image.uri] if image.uri else [], image.uri, result)
         return result
 

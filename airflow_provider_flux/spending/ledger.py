@@ -132,8 +132,8 @@ def read_ledger(data: bytes, period: str, location: str) -> Ledger:
 
 def _unreadable(location: str, what: str) -> FluxBudgetError:
     return FluxBudgetError(
-        f"{location} {what}, so it is unknown what is spent. Restore the file; if it is deleted, the budget of this "
-        f"period begins again at 0."
+        f"{location} {what}, so it is unknown what is spent. Without the file, the budget of this period begins "
+        f"again at 0."
     )
 
 

@@ -179,6 +179,7 @@ class SharedBudget:
             f"be reserved: {format_cost(spent)} are spent and {format_cost(reserved)} are reserved for jobs whose cost "
             f"is not known yet. {self._period_text(at, location)}"
         )
+        # Jobs in flight may cost less than expected, or fail.
         error.retryable = spent + credits <= self.limit.credits + _TOLERANCE
         raise error
 

@@ -121,7 +121,6 @@ class FluxToS3Operator(FluxBaseOperator):
         self.deferrable = deferrable
         self.timeout: Any = timeout
         self.max_bytes: Any = max_bytes
-        self._job: Job | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Find the image where it is stored already, or wait for its job; store it in S3."""
@@ -129,11 +128,12 @@ class FluxToS3Operator(FluxBaseOperator):
             raise AirflowSkipException(
                 "There is no image to store: generation is empty, as it is after a skipped task. Nothing was billed."
             )
-        with self._errors():
+        with self._errors(context):
             options = self._options()
             self._job = job = self._read_job()
             with job_context(job.id):
                 store = self._store()
+                self._destination = store.uri
                 store.check()
                 if (image := self._find_stored_image(job, store, options)) is not None:
                     return self._finish(image, context)
@@ -142,8 +142,9 @@ class FluxToS3Operator(FluxBaseOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Resume after the triggerer has waited for the job."""
-        with self._errors():
+        with self._errors(context):
             store = self._store()
+            self._destination = store.uri
             with self._failure_recorded(store):
                 waited = self._read_event(event)
                 self._job = waited.job
@@ -237,7 +238,7 @@ class FluxToS3Operator(FluxBaseOperator):
         return image
 
     def _finish(self, image: ImageResult, context: Context) -> dict[str, Any]:
-        result = image.to_dict()
+        result = self._result(context, image.to_dict())
         self._announce(context, [image.uri] if image.uri else [], image.uri, result)
         return result
 

@@ -11,11 +11,10 @@ import signal
 import time
 
 import pytest
-from airflow import __version__ as airflow_version
-from packaging.version import Version
 
 from tests.e2e.conftest import Stack
 from tests.e2e.running import Run, jobs_of, keep_pending, polls_of, wait_until
+from tests.servers.airflow import KEPT
 
 pytestmark = pytest.mark.e2e
 
@@ -94,11 +93,8 @@ def test_suspended_triggerer_does_no_harm_when_it_resumes_after_another_took_ove
     finally:
         airflow.signal_component("triggerer", signal.SIGCONT)
         airflow.stop_component("second-triggerer", signal.SIGKILL)
-    if airflow.processes["triggerer"].returncode is not None:
-        # Before 3.3, a connection that is looked up in a thread can end the triggerer (apache/airflow#64620).
-        assert Version(airflow_version) < Version("3.3"), "the triggerer ended"
-        airflow.stop_component("triggerer")  # its remaining processes
-        airflow.start_component("triggerer")
+    if "triggerer" not in KEPT:
+        assert airflow.processes["triggerer"].returncode is None, "the triggerer ended"
     assert run.check("storing") == image
     assert run.receipt("storing")["times"]["stored"] == stored, "the receipt of the other one is kept"
     run.check("waiting")

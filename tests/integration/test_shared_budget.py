@@ -207,7 +207,8 @@ def test_job_without_an_image(
         if kind == "batch":
             batch(f"file://{tmp_path}", 1, budget=shared)
         else:
-            generate(f"file://{tmp_path}", budget=shared, **({"defer_after": 0} if kind == "deferred" else {}))
+            more: dict[str, Any] = {"defer_after": 0} if kind == "deferred" else {}
+            generate(f"file://{tmp_path}", budget=shared, **more)
     assert (status(shared).spent, status(shared).reserved) == (spent, 0)
 
 

@@ -17,6 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from airflow import __version__ as airflow_version
+from packaging.version import Version
+
 from tests.servers.process import ChildProcess, ServerError, free_port, stop_all, tail, wait_for
 from tests.servers.rest import AirflowApi
 
@@ -37,6 +40,10 @@ REPORTED = {
     "triggerer": "triggerer",
     "second-triggerer": "triggerer",
 }
+# Components that old versions of Airflow end by themselves: the scheduler where a task is cleared while it is being
+# scheduled (StaleDataError); before 3.3, the triggerer where a connection is looked up in a thread
+# (apache/airflow#64620).
+KEPT = frozenset({"scheduler", *(["triggerer"] if Version(airflow_version) < Version("3.3") else [])})
 # What the user of this machine has configured for himself must not reach the tests, nor a key by accident.
 FOREIGN = ("AIRFLOW_", "AWS_", "COVERAGE_", "FLUX_", "XDG_")
 LOCAL = "127.0.0.1,localhost"
@@ -73,7 +80,9 @@ class AirflowStack:
             for name, command in COMMANDS.items()
         }
         self._stopping = threading.Event()
-        self._watch = threading.Thread(target=self._keep_scheduler, name="keep-scheduler", daemon=True)
+        self._kept = set(KEPT)
+        self._kept_lock = threading.Lock()
+        self._watch = threading.Thread(target=self._keep_running, name="keep-running", daemon=True)
 
     def __enter__(self) -> AirflowStack:
         try:
@@ -108,16 +117,14 @@ class AirflowStack:
             self._watch.join()
         stop_all(self.processes.values(), grace=3)  # a triggerer may take ten seconds over its goodbyes
 
-    def _keep_scheduler(self) -> None:
-        """Start a scheduler that has ended again, as a service manager does.
-
-        That of Airflow 3.1 ends by itself where a task is cleared while it is being scheduled (StaleDataError).
-        """
-        scheduler = self.processes["scheduler"]
+    def _keep_running(self) -> None:
+        """Start a component that has ended by itself again, as a service manager does."""
         while not self._stopping.wait(0.5):
-            if scheduler.returncode is not None:
-                scheduler.stop()
-                scheduler.start()
+            with self._kept_lock:
+                for name in self._kept:
+                    if self.processes[name].returncode is not None:
+                        self.processes[name].stop()  # what remains of it
+                        self.processes[name].start()
 
     def start_component(self, name: str) -> None:
         """Returns when the new process has reported itself healthy (and not only the one before it).
@@ -126,10 +133,14 @@ class AirflowStack:
         """
         started = datetime.now(UTC)
         self.processes[name].start()
+        with self._kept_lock:
+            self._kept |= {name} & KEPT
         self._wait_until_healthy([name], started)
 
     def stop_component(self, name: str, signum: int = signal.SIGTERM) -> None:
-        """SIGTERM: an orderly shutdown. SIGKILL: a crash, of its children too."""
+        """SIGTERM: an orderly shutdown. SIGKILL: a crash, of its children too. It stays down until it is started."""
+        with self._kept_lock:
+            self._kept.discard(name)
         self.processes[name].stop(signum, grace=20)
 
     def signal_component(self, name: str, signum: int) -> None:

@@ -34,27 +34,49 @@ MAY_IMPORT: dict[str, set[str]] = {
     "arguments": {"exceptions"},
     "failures": {"exceptions"},
     "redaction": {"arguments"},
-    "links": {"best_effort"},
+    "returned_image": {"arguments", "exceptions"},
+    "gallery_urls": {"identity", "returned_image"},
+    "links": {"best_effort", "gallery_urls", "identity"},
     "storage": {"exceptions"},
     "client": {"__init__", "arguments", "exceptions"},
     "results": {"client", "exceptions", "identity"},
     "metrics": {"best_effort", "client", "results"},
     "receipts": {"client", "exceptions", "identity", "metrics", "redaction", "results", "storage"},
-    "images": {"arguments", "client", "exceptions", "identity", "receipts", "redaction", "results", "storage"},
+    "images": {"arguments", "client", "exceptions", "identity", "receipts", "redaction", "results", "storage"}
+    | {"returned_image"},
     "spending": {"arguments", "client", "exceptions", "storage"},
-    "hooks": {"client", "exceptions", "failures", "get_provider_info", "images", "spending"},
+    "hooks": {
+        "arguments",
+        "client",
+        "exceptions",
+        "failures",
+        "get_provider_info",
+        "images",
+        "returned_image",
+        "spending",
+    },
     "triggers": {"client", "exceptions", "failures", "hooks", "images", "results", "storage"},
     "execution": {"arguments", "best_effort", "client", "exceptions", "images", "redaction", "results", "storage"}
     | {"failures", "hooks", "identity", "metrics", "receipts", "triggers"},
     "batch": {"arguments", "client", "exceptions", "identity", "images", "metrics", "receipts", "redaction", "results"}
     | {"storage"},
-    "operators": {"arguments", "client", "exceptions", "failures", "images", "metrics", "receipts", "results"}
+    "operators": {
+        "arguments",
+        "best_effort",
+        "client",
+        "exceptions",
+        "failures",
+        "images",
+        "metrics",
+        "receipts",
+        "results",
+    }
     | {"batch", "execution", "hooks", "identity", "links", "redaction", "storage", "triggers"},
     "transfers": {"arguments", "client", "exceptions", "failures", "images", "metrics", "receipts", "results"}
     | {"execution", "hooks", "identity", "links", "operators", "storage", "triggers"},
     "decorators": {"exceptions", "execution", "operators"},
-    "gallery": {"client", "exceptions", "images", "links", "receipts", "results", "storage"},
-    "plugins": {"gallery", "links"},
+    "gallery": {"client", "exceptions", "failures", "identity", "images", "links", "receipts", "results", "storage"},
+    "plugins": {"gallery", "gallery_urls", "links"},
 }
 # Under TYPE_CHECKING also these: what a caller passes in has a type, though its room is above.
 MAY_NAME_THE_TYPES_OF: dict[str, set[str]] = {
