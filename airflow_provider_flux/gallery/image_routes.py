@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from urllib.parse import quote
 
+from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import HTTPException, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from airflow_provider_flux.gallery import contents, pages, reading, thumbnails
 from airflow_provider_flux.gallery.addresses import ImageKey
 from airflow_provider_flux.gallery.queries import Selection
 from airflow_provider_flux.gallery.results import GalleryImage, images_in
-from airflow_provider_flux.gallery.security import IMAGE_POLICY
+from airflow_provider_flux.gallery.security import IMAGE_POLICY, readable_dag_ids
 from airflow_provider_flux.receipts.recipe import without_webhook
 
+T = TypeVar("T")
 ALL_INSTANCES = "{MAP_INDEX}"
 
 
@@ -31,32 +35,46 @@ async def image_link(request: Request, dag_id: str, run_id: str, task_id: str, m
 
 
 async def thumbnail(
-    request: Request, dag_id: str, run_id: str, task_id: str, map_index: str, number: int, v: str = ""
+    request: Request,
+    user: GetUserDep,
+    dag_id: str,
+    run_id: str,
+    task_id: str,
+    map_index: str,
+    number: int,
+    v: str = "",
 ) -> Response:
     """Return the image's thumbnail."""
     image = await _find_stored_image(dag_id, run_id, task_id, map_index, number)
     headers = _headers(image, "small", v)
     if request.headers.get("If-None-Match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    data = await reading.run_in_pool(thumbnails.thumbnail, image, reading.read_image)
+    data = await _read(image, user, thumbnails.thumbnail, image, reading.read_image)
     return Response(data, media_type=thumbnails.CONTENT_TYPE, headers=headers)
 
 
 async def full_image(
-    request: Request, dag_id: str, run_id: str, task_id: str, map_index: str, number: int, v: str = ""
+    request: Request,
+    user: GetUserDep,
+    dag_id: str,
+    run_id: str,
+    task_id: str,
+    map_index: str,
+    number: int,
+    v: str = "",
 ) -> Response:
     """Return the stored image itself."""
     image = await _find_stored_image(dag_id, run_id, task_id, map_index, number)
     headers = _headers(image, "full", v)
     if request.headers.get("If-None-Match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    data, image_format = await reading.run_in_pool(reading.read_image_and_format, image)
+    data, image_format = await _read(image, user, reading.read_image_and_format, image)
     name = re.sub(r"[^A-Za-z0-9._-]", "_", f"{task_id}-{image.job_id or number}.{image_format}")
     headers["Content-Disposition"] = f'inline; filename="{name}"'
     return Response(data, media_type=f"image/{image_format}", headers=headers)
 
 
-async def recipe(dag_id: str, run_id: str, task_id: str, map_index: str, number: int) -> JSONResponse:
+async def recipe(user: GetUserDep, dag_id: str, run_id: str, task_id: str, map_index: str, number: int) -> JSONResponse:
     """Return the image's model and parameters, as its receipt has them."""
     image = await find_image(_key(dag_id, run_id, task_id, map_index, number))
     try:
@@ -64,7 +82,7 @@ async def recipe(dag_id: str, run_id: str, task_id: str, map_index: str, number:
     except reading.UnreadableError as error:
         return JSONResponse({"note": str(error)})
     if receipt is None or receipt.parameters is None:
-        return JSONResponse({"note": "Prompt unavailable (no receipt)"})
+        return JSONResponse({"note": await _overwritten_note(image, user) or "Prompt unavailable (no receipt)"})
     fields: dict[str, Any] = {"model": receipt.model, **without_webhook(receipt.parameters)}
     if fields.get("seed") is None and image.seed is not None:
         fields["seed"] = image.seed
@@ -97,6 +115,29 @@ def parse_map_index(text: str) -> int | None:
 def group_selection(dag_id: str, run_id: str, group_id: str, map_index: str) -> Selection:
     """Return the selection of a task group, or of one of its mapped instances."""
     return Selection(dag_id, run_id, map_index=parse_map_index(map_index), group_id=group_id)
+
+
+async def _read(image: GalleryImage, user: Any, function: Callable[..., T], *arguments: Any) -> T:
+    """Run ``function``, which reads the image, in the gallery's thread pool.
+
+    :raises UnreadableError: saying which task has overwritten the image, if one has.
+    """
+    try:
+        return await reading.run_in_pool(function, *arguments)
+    except reading.UnreadableError as error:
+        raise reading.UnreadableError(await _overwritten_note(image, user) or str(error)) from error
+
+
+async def _overwritten_note(image: GalleryImage, user: Any) -> str | None:
+    """Return a sentence that names the task whose image has replaced this one; None if none is known to have."""
+    try:
+        owner = await reading.run_in_pool(reading.read_new_owner, image)
+    except reading.UnreadableError:
+        return None
+    if owner is None:
+        return None
+    readable = await run_in_threadpool(readable_dag_ids, [owner.dag_id] if owner.dag_id else [], user)
+    return f"Overwritten by {owner if readable else 'another task'}."
 
 
 async def _find_stored_image(dag_id: str, run_id: str, task_id: str, map_index: str, number: int) -> GalleryImage:

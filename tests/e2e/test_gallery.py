@@ -126,6 +126,26 @@ def test_recipe_comes_from_the_receipt(gallery: Gallery) -> None:
     assert gallery.get("/tasks/unrelated/-1/images/0/recipe").json() == {"note": "Prompt unavailable (no receipt)"}
 
 
+def test_overwritten_image_names_the_task_that_has_its_place(gallery: Gallery) -> None:
+    file = gallery.put("gallery/overwritten.jpeg", b"the new image")
+    gallery.set_result({**file, "id": "the-old-job", "sha256": "0" * 64})
+    original = gallery.result()["uri"].removeprefix("s3://flux/")
+    client = gallery.stack.s3.client()
+    receipt = json.loads(client.get_object(Bucket="flux", Key=f"{original}.json")["Body"].read())
+    for dag_id, user, owner in (
+        ("e2e_gallery", "gardener", f"task generate of DAG e2e_gallery, run {gallery.run_id}"),
+        ("e2e_money", "gardener", "another task"),
+        ("e2e_money", "viewer", f"task generate of DAG e2e_money, run {gallery.run_id}"),
+    ):
+        receipt["run"]["dag_id"] = dag_id
+        client.put_object(Bucket="flux", Key="gallery/overwritten.jpeg.json", Body=json.dumps(receipt).encode())
+        image = "/tasks/unrelated/-1/images/0"
+        assert gallery.get(f"{image}/recipe", user).json() == {"note": f"Overwritten by {owner}."}
+        for route in (image, f"{image}/thumbnail"):
+            response = gallery.get(route, user)
+            assert (response.status_code, response.json()) == (502, {"detail": f"Overwritten by {owner}."})
+
+
 @pytest.mark.parametrize(
     "route",
     [
