@@ -30,8 +30,8 @@ with DAG(
         "on_failure_callback": SmtpNotifier(
             to="{{ params.to }}",
             subject="{{ dag.dag_id }}: {{ ti.task_id }} has failed",
-            # Without an exception, the worker was lost.
-            html_content="<pre>{{ exception | default('The worker was lost; see the log.') | e }}</pre>",
+            # There is no exception if the worker was lost.
+            html_content="<pre>{{ exception | default('The log has the reason.') | e }}</pre>",
         ),
     },
     tags=["flux"],

@@ -18,8 +18,8 @@ from airflow.sdk import DAG, Param, task
 
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 
-# Without an exception, the worker was lost. A block has room for 3,000 characters.
-ERROR = "{{ exception | default('The worker was lost; see the log.') | string | truncate(2900) }}"
+# There is no exception if the worker was lost. A block has room for 3,000 characters.
+ERROR = "{{ exception | default('The log has the reason.') | string | truncate(2900) }}"
 
 with DAG(
     dag_id="flux_daily_hero_slack",

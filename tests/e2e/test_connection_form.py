@@ -43,6 +43,7 @@ class ConnectionsPage:
         self._save(port)
 
     def set_port(self, port: str) -> None:
+        self.browser.driver.get(self.url)  # without what the page said last, which hides the button
         self.browser.click("Edit Connection")
         self.browser.wait_for("input[name=port]")
         self._save(port)
