@@ -26,7 +26,7 @@ class MailServer:
 
     def connection(self) -> dict[str, Any]:
         """The Airflow connection of type SMTP; without TLS, since the server is on this machine."""
-        extra = {"from_email": ADDRESS, "disable_tls": True, "disable_ssl": True, "retry_limit": 1}
+        extra = {"from_email": ADDRESS, "disable_tls": True, "disable_ssl": True, "retry_limit": 0}
         account = {"login": ADDRESS, "password": PASSWORD}
         return {"conn_type": "smtp", "host": "127.0.0.1", "port": self.port, **account, "extra": extra}
 
