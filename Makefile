@@ -55,7 +55,7 @@ docs: $(NEWEST)/.installed ## Write the generated tables and build the site into
 clean: ## Remove everything that the targets create
 	rm -rf $(NEWEST) $(LOWEST) .venv-clients .demo demo-output docs/_build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(NEWEST)/.installed: EXTRAS := dev,dev-ai,docs
+$(NEWEST)/.installed: EXTRAS := dev,dev-ai,docs,stores
 $(LOWEST)/.installed: EXTRAS := dev
 $(NEWEST)/.installed: tests/constraints/newest.txt pyproject.toml
 $(LOWEST)/.installed: tests/constraints/lowest.txt pyproject.toml

@@ -33,8 +33,20 @@ class SidecarConflictError(Exception):
     """The sidecar is not the one to be replaced: another process wrote it in between."""
 
 
-_MISSING = {"AirflowException", "DefaultCredentialsError", "ClientAuthenticationError", "AuthenticationException"}
+_MISSING = {
+    "AirflowException",
+    "AirflowNotFoundException",
+    "DefaultCredentialsError",
+    "ClientAuthenticationError",
+    "AuthenticationException",
+}
 """Errors of Airflow (about a connection) and of Google's, Azure's and SSH's libraries, by name: their modules vary."""
+
+
+def is_refusal(error: Exception) -> bool:
+    """Return whether a store refuses the credentials or the permissions, in the words of any filesystem."""
+    status = next((getattr(error, name) for name in ("status_code", "code", "status") if hasattr(error, name)), None)
+    return isinstance(error, PermissionError) or status in (401, 403)
 
 
 class ImageStore(abc.ABC):
@@ -113,7 +125,7 @@ class ImageStore(abc.ABC):
         """
         raise FluxStoreConfigurationError(
             f"{self.uri}.json cannot be written safely by several processes: this store has no conditional writes. Use "
-            f"S3, or a local file."
+            f"S3, Azure Blob Storage, or a local file."
         )
 
     @abc.abstractmethod
@@ -121,6 +133,6 @@ class ImageStore(abc.ABC):
         """Write the sidecar atomically, and return it.
 
         :param replaces: The sidecar that it replaces; None: none exists yet.
-        :raises SidecarConflictError: if another sidecar exists now; nothing was written. For S3 and local files, the
-            write itself is conditional; other stores are read right before it.
+        :raises SidecarConflictError: if another sidecar exists now; nothing was written. For S3, Azure
+            and local files, the write itself is conditional; other stores are read right before it.
         """
