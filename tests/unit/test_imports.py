@@ -53,6 +53,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"execution", "hooks", "identity", "links", "operators", "storage", "triggers"},
     "decorators": {"exceptions", "execution", "operators"},
     "gallery": {"client", "exceptions", "images", "links", "receipts", "results", "storage"},
+    "costs": {"client", "exceptions", "gallery", "identity", "receipts", "storage"},
+    "cli": {"client", "costs", "exceptions", "hooks"},
+    "__main__": {"cli"},
     "plugins": {"gallery", "links"},
 }
 # Under TYPE_CHECKING also these: what a caller passes in has a type, though its room is above.
