@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_flux.exceptions import (
+    FluxContentModeratedError,
     FluxError,
     FluxImageExpiredError,
     FluxJobFailedError,
     FluxJobNotFoundError,
+    FluxModeratedError,
     FluxOrphanError,
     FluxUncertainSubmitError,
 )
@@ -25,16 +28,23 @@ except ImportError:
 log = logging.getLogger(__name__)
 
 __all__ = [
+    "FAILURE_KEY",
     "AirflowNotFoundException",
     "abandoned_job_message",
     "airflow_errors",
+    "failure_record",
     "for_airflow",
     "log_error",
     "retry_sentence",
 ]
 
+FAILURE_KEY = "flux_failure"
+"""Key of the XCom that says why a task failed: see :func:`failure_record`."""
+
 MAX_FAULTS_LOGGED = 100
 """Faults of one error that are logged at most."""
+
+_MAX_MESSAGE = 2000
 
 SAME_JOB_AGAIN = "A retry resumes the same job and is not billed again."
 
@@ -96,6 +106,35 @@ def airflow_errors(retry: Callable[[FluxError], str] = lambda error: "", *, is_l
             log_error(error, retry(error))
             error.is_logged = True
         raise for_airflow(error, retry(error)) from None
+
+
+def failure_record(error: FluxError, *, retry: str, model: str | None, uri: str | None, cost: float | None) -> Any:
+    """Return flat JSON on a failed task, for the gallery: a failed task returns no result that could say it.
+
+    :param retry: One sentence that says what a retry of this task does.
+    :param uri: Where the image was to be stored; None: nowhere.
+    :param cost: Credits that are or may be billed for the job; None if unknown.
+    """
+    return {
+        "version": 1,
+        "state": "moderated" if isinstance(error, FluxModeratedError) else "failed",
+        "error": type(error).__name__,
+        "message": error.message[:_MAX_MESSAGE],
+        "billing": error.billing[:_MAX_MESSAGE],
+        "hint": error.hint,
+        "retry": retry,
+        "job_id": error.job_id,
+        "model": model,
+        "uri": uri,
+        "cost": 0 if is_free(error) else cost,
+    }
+
+
+def is_free(error: FluxError) -> bool:
+    """Return whether nothing was billed, nor may be."""
+    if isinstance(error, FluxModeratedError):
+        return not isinstance(error, FluxContentModeratedError)
+    return isinstance(error, FluxJobFailedError) or error.billing == FluxError.billing_note(None)
 
 
 def retry_sentence(error: FluxError, has_receipt: bool, on_orphan: str) -> str:

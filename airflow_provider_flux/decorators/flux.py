@@ -60,7 +60,7 @@ class FluxDecoratedOperator(DecoratedOperator, FluxGenerateOperator):
         context_merge(context, self.op_kwargs)
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)
         returned = self.python_callable(*self.op_args, **kwargs)
-        with self._errors():
+        with self._errors(context):
             self.parameters = {**self._own_parameters(), **_fields(returned)}
             self._rendered_whole |= {"parameters"}
         return super()._submit_and_wait(context, waited)

@@ -1,220 +1,194 @@
-"""The gallery's HTML pages: what a card shows, and which images are on which page."""
+"""The gallery's HTML pages: which images are on which page, and what stands around them."""
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
+from airflow.configuration import conf
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from airflow_provider_flux.client.catalogue.prices import format_cost
-from airflow_provider_flux.client.jobs import unix_time
-from airflow_provider_flux.gallery.queries import RunSummary, Selection
+from airflow_provider_flux.client.catalogue.prices import format_usd
+from airflow_provider_flux.gallery.addresses import Addresses, ImageKey
+from airflow_provider_flux.gallery.contents import Contents
+from airflow_provider_flux.gallery.index import IndexedImage
+from airflow_provider_flux.gallery.notes import TaskNote
+from airflow_provider_flux.gallery.queries import Selection, TaskStatus
 from airflow_provider_flux.gallery.results import GalleryImage
-from airflow_provider_flux.gallery.thumbnails import MAX_SIDE
+from airflow_provider_flux.gallery.tiles import Tile, task_name, tile_of
 
 PAGE_SIZE = 48
 """Images, or runs, on a page."""
 
+_MOST_PARTS = 12
 _HELP = {
     401: "Log in to Airflow, then reload this page.",
     403: "You need read access to the XComs of this DAG.",
 }
-_CREDENTIALS: dict[bool | None, str] = {True: "present, not verified", False: "none"}
 _templates = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Timestamp:
-    """A moment, as a ``<time>`` element shows it."""
+class Notice:
+    """What a page says of a task without an image.
 
-    iso: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """What the page shows of one image.
-
-    :param image_url: The full image; exists only if ``is_stored``.
-    :param recipe_url: Prompt and recipe; None if the receipt's location is unknown.
-    :param alt: Alternative text of the thumbnail.
-    :param placeholder: Text in place of an image that is not stored.
-    :param facts: Label and value; a value of None is not shown.
-    :param width: Width of the thumbnail, in pixels.
-    :param height: Height of the thumbnail, in pixels.
+    :param task: The task's name.
+    :param log_url: Airflow's page with the task's log.
     """
 
-    is_stored: bool
-    image_url: str
-    thumbnail_url: str
-    recipe_url: str | None
-    alt: str
-    placeholder: str
-    facts: Mapping[str, Any]
-    created_at: Timestamp
-    width: int
-    height: int
+    note: TaskNote
+    task: str
+    log_url: str
 
 
-def images_page(
-    request: Request,
-    selection: Selection,
-    images: Sequence[GalleryImage],
-    notes: Sequence[str],
-    *,
-    is_finished: bool,
-    page: int,
-) -> HTMLResponse:
-    """Return one page of the selected task instances' images.
-
-    :param images: All of them; the page shows a part.
-    :param notes: Sentences on the tasks without an image.
-    :param is_finished: Whether no task can return further images.
-    """
-    map_index = -1 if selection.map_index is None else selection.map_index
-    first = (page - 1) * PAGE_SIZE
-    return _render(
+def images_page(request: Request, selection: Selection, found: Contents, *, page: int) -> HTMLResponse:
+    """Return one page of the selected task instances' images."""
+    addresses = addresses_of(request)
+    # A notice says more than a tile.
+    noted = {id(note.failure) for note in found.notes}
+    images = [image for image in found.images if id(image) not in noted]
+    stored = sum(image.uri is not None for image in images)
+    last_page = max(1, -(-len(images) // PAGE_SIZE))
+    tiles = _tiles_of_page(images, (page - 1) * PAGE_SIZE, selection, addresses)
+    unfinished = sum(status.is_flux and not status.is_finished for status in found.statuses)
+    skeletons = max(0, min(unfinished, PAGE_SIZE - len(tiles))) if page == last_page else 0
+    return render(
         "images.html",
-        _static(request),
+        request,
         dag_id=selection.dag_id,
         run_id=selection.run_id,
-        task=selection.task_id and _task_name(selection.task_id, map_index),
-        cards=[_card(image, _root(request), selection) for image in images[first : first + PAGE_SIZE]],
-        notes=notes,
-        is_finished=is_finished,
+        part=_part(selection),
+        parts=_parts(found.statuses, selection, addresses),
+        all_instances_url=_all_instances(selection, addresses),
+        airflow_url=addresses.airflow_run(selection.dag_id, selection.run_id),
+        here=_here(selection, addresses),
+        tiles=tiles,
+        notices=[_notice(note, selection, addresses) for note in found.notes],
+        is_finished=found.is_finished,
+        skeletons=skeletons,
+        is_single=len(images) == stored == 1 and not skeletons,
+        refresh_seconds=None if found.is_finished else refresh_seconds(),
         total=len(images),
-        first=first + 1,
+        stored=stored,
+        totals=_totals(images),
+        first=(page - 1) * PAGE_SIZE + 1,
         page=page,
-        last_page=max(1, -(-len(images) // PAGE_SIZE)),
+        last_page=last_page,
     )
 
 
-def runs_page(request: Request, runs: Sequence[RunSummary], page: int) -> HTMLResponse:
-    """Return the page that lists runs.
+def comparison_page(request: Request, compared: Sequence[tuple[ImageKey, GalleryImage, str | None]]) -> HTMLResponse:
+    """Return the page that shows images side by side, with their facts.
 
-    :param runs: The page's runs, and one more if there is a next page.
+    :param compared: Each image, with its key and its prompt.
     """
-    rows = [
-        {
-            "dag_id": run.dag_id,
-            "run_id": run.run_id,
-            "flux_tasks": run.flux_tasks,
-            "last_active_at": _timestamp(run.last_active_at),
-            "url": _run_url(_root(request), run.dag_id, run.run_id),
-        }
-        for run in runs[:PAGE_SIZE]
-    ]
-    return _render("runs.html", _static(request), rows=rows, page=page, last_page=page + (len(runs) > PAGE_SIZE))
+    addresses = addresses_of(request)
+    tiles = [tile_of(image, key, addresses, 1, prompt) for key, image, prompt in compared]
+    names = list(dict.fromkeys(name for tile in tiles for name, value in tile.facts.items() if value is not None))
+    rows = [("Prompt", [tile.prompt for tile in tiles])]
+    rows += [(name, [tile.facts.get(name) for tile in tiles]) for name in names]
+    return render("compare.html", request, tiles=tiles, rows=rows)
 
 
 def message_page(request: Request, status: int, message: str) -> HTMLResponse:
     """Return a page that shows an error."""
     # The style sheet needs a login too.
-    static = None if status == 401 else _static(request)
-    return _render("message.html", static, status=status, message=message, help=_HELP.get(status, ""))
+    static = "" if status == 401 else addresses_of(request).static
+    return render("message.html", request, code=status, static=static, message=message, help=_HELP.get(status, ""))
 
 
-def image_url(request: Request, selection: Selection, image: GalleryImage) -> str:
-    """Return the path of a stored image, with the hash that lets a browser cache it."""
-    return _image_url(_root(request), selection, image) + _version(image)
+def render(template: str, request: Request, *, code: int = 200, **names: Any) -> HTMLResponse:
+    """Return a page made from a template.
+
+    :param code: The response's status.
+    :param names: The template's variables, besides the addresses that all templates know.
+    """
+    addresses = addresses_of(request)
+    known = {"static": addresses.static, "root": addresses.root, "refresh_seconds": None}
+    return HTMLResponse(_templates.get_template(template).render({**known, **names}), code)
 
 
-def _render(template: str, static: str | None, *, status: int = 200, **names: Any) -> HTMLResponse:
-    return HTMLResponse(_templates.get_template(template).render(static=static, **names), status)
+def addresses_of(request: Request) -> Addresses:
+    """Return the paths below which the request was served."""
+    return Addresses(str(request.scope.get("root_path", "")))
 
 
-def _static(request: Request) -> str:
-    return f"{_root(request)}/static"
+def refresh_seconds() -> int:
+    """Return how often Airflow's own pages refresh, in seconds."""
+    return max(1, conf.getint("api", "auto_refresh_interval", fallback=3))
 
 
-def _root(request: Request) -> str:
-    return str(request.scope.get("root_path", ""))
+def _tiles_of_page(
+    images: Sequence[GalleryImage], first: int, selection: Selection, addresses: Addresses
+) -> list[Tile]:
+    position = sum(image.uri is not None for image in images[:first])
+    tiles = []
+    for image in images[first : first + PAGE_SIZE]:
+        position += image.uri is not None
+        tiles.append(tile_of(image, key_of(image, selection), addresses, position))
+    return tiles
 
 
-def _run_url(root: str, dag_id: str, run_id: str) -> str:
-    return f"{root}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
+def key_of(image: GalleryImage, selection: Selection) -> ImageKey:
+    """Return what names an image of the selection in an address."""
+    return ImageKey(selection.dag_id, selection.run_id, image.task_id, image.map_index, image.number)
 
 
-def _image_url(root: str, selection: Selection, image: GalleryImage) -> str:
-    task = f"tasks/{quote(image.task_id, safe='')}/{image.map_index}"
-    return f"{_run_url(root, selection.dag_id, selection.run_id)}/{task}/images/{image.number}"
+def key_of_indexed(found: IndexedImage) -> ImageKey:
+    """Return what names an image of the index in an address."""
+    return key_of(found.image, Selection(found.dag_id, found.run_id))
 
 
-def _version(image: GalleryImage) -> str:
-    return f"?v={image.sha256[:16]}" if image.sha256 else ""
+def _part(selection: Selection) -> str | None:
+    name = selection.task_id or selection.group_id
+    return name and task_name(name, -1 if selection.map_index is None else selection.map_index)
 
 
-def _task_name(task_id: str, map_index: int) -> str:
-    return task_id if map_index < 0 else f"{task_id} [{map_index}]"
+def _parts(statuses: Iterable[TaskStatus], selection: Selection, addresses: Addresses) -> list[tuple[str, str]]:
+    """Return name and path of the task groups and tasks of a run that use FLUX; none if there is only one."""
+    if selection.is_part:
+        return []
+    run = (selection.dag_id, selection.run_id)
+    task_ids = sorted({status.task_id for status in statuses if status.is_flux})
+    group_ids = sorted({task_id.rpartition(".")[0] for task_id in task_ids if "." in task_id})
+    parts = [(group_id, addresses.group(*run, group_id, None)) for group_id in group_ids]
+    parts += [(task_id, addresses.task(*run, task_id, None)) for task_id in task_ids]
+    return parts[:_MOST_PARTS] if len(parts) > 1 else []
 
 
-def _card(image: GalleryImage, root: str, selection: Selection) -> Card:
-    width, height, size = (image.numeric(name) for name in ("width", "height", "bytes"))
-    task = _task_name(image.task_id, image.map_index)
-    url, version = _image_url(root, selection, image), _version(image)
-    thumbnail_width, thumbnail_height = _thumbnail_size(width, height)
-    return Card(
-        is_stored=image.uri is not None,
-        image_url=url + version,
-        thumbnail_url=f"{url}/thumbnail{version}",
-        recipe_url=f"{url}/recipe" if image.location else None,
-        alt=f"{image.model or 'FLUX'} image by {task}",
-        placeholder=f"Not stored by {task}: {image.problem}"
-        if image.problem
-        else f"Submitted by {task}. The image is not stored.",
-        facts={
-            "Model": image.model,
-            "Seed": image.seed,
-            "Size": f"{width:.0f} × {height:.0f}" if width and height else None,  # noqa: RUF001 - the sign itself
-            "File": None if size is None else f"{size / 1000:,.0f} kB",
-            "Content credentials": _CREDENTIALS.get(image.content_credentials),
-            "Cost": _cost(image),
-            "Task": task,
-            "Job": image.job_id,
-        },
-        created_at=_timestamp(_created_at(image)),
-        width=thumbnail_width,
-        height=thumbnail_height,
-    )
+def _all_instances(selection: Selection, addresses: Addresses) -> str | None:
+    """Return the path of all mapped instances, for the page of one of them."""
+    if selection.map_index is None or selection.map_index < 0:
+        return None
+    return _here(replace(selection, map_index=None), addresses)
 
 
-def _cost(image: GalleryImage) -> str | None:
-    cost = image.numeric("cost")
-    if not image.fields.get("reused"):
-        return None if cost is None else format_cost(cost)
-    paid_by = image.fields.get("paid_by")
-    if not isinstance(paid_by, dict):
-        return "0 (reused)"
-    if not cost:
-        return f"0 (reused from run {paid_by.get('run_id')})"
-    return f"{format_cost(cost)}, paid by an earlier attempt"
+def _notice(note: TaskNote, selection: Selection, addresses: Addresses) -> Notice:
+    task = addresses.airflow_task(selection.dag_id, selection.run_id, note.task_id, note.map_indexes)
+    name = task_name(note.task_id, note.map_indexes[0] if note.map_indexes else -1)
+    return Notice(note, name, task)
 
 
-def _created_at(image: GalleryImage) -> datetime.datetime:
-    submitted = unix_time(image.fields.get("submitted_at"))
-    try:
-        return datetime.datetime.fromtimestamp(submitted, datetime.UTC) if submitted else image.returned_at
-    except (ValueError, OverflowError, OSError):
-        return image.returned_at
+def _here(selection: Selection, addresses: Addresses) -> str:
+    run = (selection.dag_id, selection.run_id)
+    if selection.task_id is not None:
+        return addresses.task(*run, selection.task_id, selection.map_index)
+    if selection.group_id is not None:
+        return addresses.group(*run, selection.group_id, selection.map_index)
+    return addresses.run(*run)
 
 
-def _timestamp(moment: datetime.datetime) -> Timestamp:
-    utc = moment.replace(tzinfo=datetime.UTC) if moment.tzinfo is None else moment.astimezone(datetime.UTC)
-    return Timestamp(utc.isoformat(timespec="seconds"), f"{utc:%Y-%m-%d %H:%M:%S} UTC")
-
-
-def _thumbnail_size(width: float | None, height: float | None) -> tuple[int, int]:
-    """Return the thumbnail's width and height, so that the page does not jump while thumbnails load."""
-    if not width or not height or width < 0 or height < 0:
-        return MAX_SIDE, MAX_SIDE
-    scale = min(1, MAX_SIDE / max(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale))
+def _totals(images: Iterable[GalleryImage]) -> str | None:
+    """Return what the run paid for the images: ``"132.5 cr ($1.325)"``; None if that is unknown."""
+    costs = [cost for image in images if (cost := image.numeric("cost")) is not None]
+    return f"{sum(costs):,.10g} cr ({format_usd(sum(costs))})" if costs else None

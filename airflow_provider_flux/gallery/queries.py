@@ -6,15 +6,18 @@ The only file of the gallery that reads the database.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
-from sqlalchemy import Text, and_, cast, exists, func, or_, select
+from sqlalchemy import Text, case, cast, func, or_, select
 
+from airflow_provider_flux.failures import FAILURE_KEY
 from airflow_provider_flux.gallery.results import TaskResult, read_result
 from airflow_provider_flux.links.flux import FluxImageLink
 
@@ -33,13 +36,20 @@ class Selection:
     """The task instances that a page is about.
 
     :param task_id: One task; None for all tasks of the run.
-    :param map_index: One instance of that task; None for all of them.
+    :param map_index: One instance of that task, or of each task of the group; None for all of them.
+    :param group_id: One task group, with those inside it; its tasks have its id as a prefix.
     """
 
     dag_id: str
     run_id: str
     task_id: str | None = None
     map_index: int | None = None
+    group_id: str | None = None
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is less than the whole run."""
+        return self.task_id is not None or self.group_id is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +72,21 @@ class TaskStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class RunSummary:
-    """One DAG run that used FLUX.
+class RunVersion:
+    """One DAG run that used FLUX, with what changes when its results do.
 
-    :param flux_tasks: Number of task instances that used it.
-    :param last_active_at: When the last of them ran.
+    :param dag_run_id: The run's number in Airflow's database.
+    :param version: Differs after every change of its results.
+    :param last_active_at: When the last of its FLUX tasks ran.
+    :param is_finished: Whether the run has ended.
     """
 
+    dag_run_id: int
     dag_id: str
     run_id: str
-    flux_tasks: int
+    version: str
     last_active_at: datetime.datetime
+    is_finished: bool
 
 
 def task_results(selection: Selection) -> list[TaskResult]:
@@ -82,39 +96,75 @@ def task_results(selection: Selection) -> list[TaskResult]:
     a run may contain any amount of other data, which is not read.
     """
     # Selected as text and parsed one by one: one malformed value must not hide the other tasks' images.
-    text: Any = cast(XComModel.value, Text).label("text")
-    uses_flux = exists().where(
-        TaskInstance.dag_id == XComModel.dag_id,
-        TaskInstance.run_id == XComModel.run_id,
-        TaskInstance.task_id == XComModel.task_id,
-        TaskInstance.map_index == XComModel.map_index,
-        TaskInstance.operator.contains(_OPERATOR_NAME),
-    )
-    # A value that is encoded twice has a backslash before each closing quotation mark.
-    may_be_image = and_(func.length(text) <= _MAX_OTHER_RESULT, or_(text.contains('"id'), text.contains('"manifest')))
-    query = XComModel.get_many(
-        run_id=selection.run_id,
-        dag_ids=selection.dag_id,
-        key="return_value",
-        task_ids=selection.task_id,
-        map_indexes=selection.map_index,
-    ).with_only_columns(XComModel.task_id, XComModel.map_index, text, XComModel.timestamp)
-    query = query.where(or_(uses_flux, may_be_image)).execution_options(yield_per=_ROWS_PER_FETCH)
+    text: Any = cast(XComModel.value, Text)
     with create_session() as session:
-        return [
-            TaskResult(row.task_id, row.map_index, read_result(row.text), row.timestamp)
-            for row in session.execute(query)
-        ]
+        run = _dag_run_id(session, selection)
+        flux_tasks = list(session.scalars(_flux_task_ids(selection)))
+        of_run = select(XComModel.task_id, XComModel.map_index, text.label("text"), XComModel.timestamp).where(
+            XComModel.dag_run_id == run, XComModel.key == "return_value", *_selected(XComModel, selection)
+        )
+        uses_flux = XComModel.task_id.in_(flux_tasks)
+        # A value that is encoded twice has a backslash before each closing quotation mark.
+        names_image = or_(text.contains('"id'), text.contains('"manifest'))
+        # The order of the conditions of a CASE is certain: a long value is not even converted to text.
+        is_image = case((_stored_size(session) > _MAX_OTHER_RESULT, False), else_=names_image)
+        return [*_read(session, of_run.where(uses_flux)), *_read(session, of_run.where(~uses_flux, is_image))]
+
+
+def task_failures(selection: Selection) -> list[TaskResult]:
+    """Return what the selected task instances wrote about their failures."""
+    text: Any = cast(XComModel.value, Text)
+    with create_session() as session:
+        run = _dag_run_id(session, selection)
+        query = select(XComModel.task_id, XComModel.map_index, text.label("text"), XComModel.timestamp)
+        query = query.where(XComModel.dag_run_id == run, XComModel.key == FAILURE_KEY)
+        return _read(session, query.where(*_selected(XComModel, selection)))
+
+
+def _dag_run_id(session: Any, selection: Selection) -> int:
+    """Return the run's number, with which the primary key of XComs begins; -1 if there is no such run."""
+    query = select(DagRun.id).where(DagRun.dag_id == selection.dag_id, DagRun.run_id == selection.run_id)
+    return int(session.scalar(query) or -1)
+
+
+def _flux_task_ids(selection: Selection) -> Any:
+    return (
+        select(TaskInstance.task_id)
+        .where(TaskInstance.dag_id == selection.dag_id, TaskInstance.run_id == selection.run_id)
+        .where(TaskInstance.operator.contains(_OPERATOR_NAME))
+        .distinct()
+    )
+
+
+def _selected(model: Any, selection: Selection) -> list[Any]:
+    """Return the conditions on the part of the run that is selected."""
+    conditions = []
+    if selection.task_id is not None:
+        conditions.append(model.task_id == selection.task_id)
+    if selection.group_id is not None:
+        conditions.append(model.task_id.startswith(f"{selection.group_id}.", autoescape=True))
+    if selection.map_index is not None:
+        conditions.append(model.map_index == selection.map_index)
+    return conditions
+
+
+def _stored_size(session: Any) -> Any:
+    """Return the size of an XCom's value, as far as the database knows it without reading the value."""
+    if session.get_bind().dialect.name == "postgresql":
+        return func.pg_column_size(XComModel.value)
+    return func.length(cast(XComModel.value, Text))
+
+
+def _read(session: Any, query: Any) -> list[TaskResult]:
+    rows = session.execute(query.execution_options(yield_per=_ROWS_PER_FETCH))
+    return [TaskResult(row.task_id, row.map_index, read_result(row.text), row.timestamp) for row in rows]
 
 
 def task_statuses(selection: Selection) -> list[TaskStatus]:
     """Return the states of the selected task instances."""
     columns: Any = (TaskInstance.task_id, TaskInstance.map_index, TaskInstance.state, TaskInstance.operator)
     query = select(*columns).where(TaskInstance.dag_id == selection.dag_id, TaskInstance.run_id == selection.run_id)
-    if selection.task_id is not None:
-        query = query.where(TaskInstance.task_id == selection.task_id)
-    if selection.map_index is not None:
-        query = query.where(TaskInstance.map_index == selection.map_index)
+    query = query.where(*_selected(TaskInstance, selection))
     with create_session() as session:
         rows = session.execute(query.order_by(TaskInstance.task_id, TaskInstance.map_index))
         return [
@@ -123,22 +173,55 @@ def task_statuses(selection: Selection) -> list[TaskStatus]:
         ]
 
 
-def flux_dag_ids() -> list[str]:
-    """Return the ids of all DAGs that used FLUX."""
+def run_versions(dag_run_ids: Collection[int] | None = None) -> list[RunVersion]:
+    """Return the runs that used FLUX, latest first.
+
+    :param dag_run_ids: Which runs to look at, by their numbers in Airflow's database; None: all.
+    """
+    query = select(XComModel.dag_run_id, func.count().label("number"), func.max(XComModel.timestamp).label("latest"))
+    query = query.where(XComModel.key == _LINK_XCOM_KEY).group_by(XComModel.dag_run_id)
+    if dag_run_ids is not None:
+        query = query.where(XComModel.dag_run_id.in_(dag_run_ids))
+    links = query.subquery()
+    columns: Any = (DagRun.id, DagRun.dag_id, DagRun.run_id, DagRun.state, DagRun.end_date, *links.c)
     with create_session() as session:
-        return list(session.scalars(select(XComModel.dag_id).where(XComModel.key == _LINK_XCOM_KEY).distinct()))
+        rows = session.execute(
+            select(*columns).join(links, links.c.dag_run_id == DagRun.id).order_by(links.c.latest.desc())
+        )
+        return [_run_version(row) for row in rows]
 
 
-def recent_runs(dag_ids: Iterable[str], limit: int, offset: int) -> list[RunSummary]:
-    """Return the runs of these DAGs that used FLUX, latest first."""
-    last_active_at: Any = func.max(XComModel.timestamp)
-    query = (
-        select(XComModel.dag_id, XComModel.run_id, func.count(), last_active_at)
-        .where(XComModel.key == _LINK_XCOM_KEY, XComModel.dag_id.in_(list(dag_ids)))
-        .group_by(XComModel.dag_id, XComModel.run_id)
-        .order_by(last_active_at.desc())
-        .limit(limit)
-        .offset(offset)
-    )
+def _run_version(row: Any) -> RunVersion:
+    version = f"{row.id} {row.number} {row.latest} {row.state} {row.end_date}"
+    is_finished = str(row.state) in ("success", "failed")
+    return RunVersion(row.id, row.dag_id, row.run_id, version, row.latest, is_finished)
+
+
+def database_id() -> str:
+    """Return what distinguishes Airflow's database from those of other installations on this machine."""
     with create_session() as session:
-        return [RunSummary(*row) for row in session.execute(query)]
+        bind: Any = session.get_bind()
+        return hashlib.sha256(bind.engine.url.render_as_string(hide_password=True).encode()).hexdigest()[:12]
+
+
+def newest_dag_run_id() -> int:
+    """Return the number of the newest DAG run in Airflow's database; 0 if there is none."""
+    with create_session() as session:
+        return session.scalar(select(func.max(DagRun.id))) or 0
+
+
+def active_dag_run_ids(after: int) -> set[int]:
+    """Return the numbers of the DAG runs that are queued or running, or newer than number ``after``."""
+    # Two queries, each with an index of its own.
+    active = select(DagRun.id).where(DagRun.state.in_(("queued", "running")))
+    newer = select(DagRun.id).where(DagRun.id > after)
+    with create_session() as session:
+        return {*session.scalars(active), *session.scalars(newer)}
+
+
+def run_states(runs: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Return Airflow's names of the states of these runs, by DAG and run."""
+    query = select(DagRun.dag_id, DagRun.run_id, DagRun.state)
+    query = query.where(DagRun.dag_id.in_({dag_id for dag_id, _ in runs}), DagRun.run_id.in_({run for _, run in runs}))
+    with create_session() as session:
+        return {(row.dag_id, row.run_id): str(row.state) for row in session.execute(query)}

@@ -12,7 +12,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from airflow.configuration import conf
@@ -65,6 +65,11 @@ async def run_in_pool(function: Callable[..., T], *arguments: Any) -> T:
     except TimeoutError:
         log.warning("The store did not respond: %s took more than %g s.", function.__name__, TIMEOUT_SECONDS)
         raise UnreadableError(f"The store did not respond within {TIMEOUT_SECONDS:g} s.") from None
+
+
+def submit_to_pool(function: Callable[..., T], *arguments: Any) -> Future[T]:
+    """Run ``function`` in the gallery's thread pool, for a thread that has no event loop."""
+    return _pool.submit(function, *arguments)
 
 
 def read_image(image: GalleryImage) -> bytes:

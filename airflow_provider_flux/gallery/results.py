@@ -5,14 +5,22 @@ A result may come from any operator, in any shape and version, so every field is
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from airflow_provider_flux.client.jobs import unix_time
+
 _MAX_NUMBER = 2**53
 """Largest number that is shown: a plausible value, and exact as a float."""
+_FAILURE_FIELDS = ("state", "error", "class", "billing", "hint", "retry")
+STATES = ("stored", "waiting", "not stored", "moderated", "failed", "not submitted")
+"""What :attr:`GalleryImage.state` can be."""
+# "stored" is left out: an image without a verifiable file is not.
+_MANIFEST_STATES = {"moderated": "moderated", "failed": "failed", "not_submitted": "not submitted"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +111,32 @@ class GalleryImage:
         return self._text("model")
 
     @property
+    def prompt(self) -> str | None:
+        """The prompt, which a batch's manifest contains; None if only the receipt has it."""
+        return self._text("prompt")
+
+    @property
+    def state(self) -> str:
+        """``stored``, ``waiting`` (submitted), ``not stored`` (ready), ``moderated``, ``failed``, ``not submitted``."""
+        if self.uri is not None:
+            return "stored"
+        if (state := _MANIFEST_STATES.get(str(self.fields.get("state")))) is not None:
+            return state
+        if self._text("error"):
+            return "failed"
+        return "waiting" if self.fields.get("status") in (None, "Pending") else "not stored"
+
+    @property
+    def created_at(self) -> datetime.datetime:
+        """When its job was submitted, as UTC; if that is unknown, when the task returned it."""
+        submitted = unix_time(self.fields.get("submitted_at"))
+        with contextlib.suppress(ValueError, OverflowError, OSError):
+            if submitted:
+                return datetime.datetime.fromtimestamp(submitted, datetime.UTC)
+        moment = self.returned_at
+        return moment.replace(tzinfo=datetime.UTC) if moment.tzinfo is None else moment.astimezone(datetime.UTC)
+
+    @property
     def content_credentials(self) -> bool | None:
         """Whether content credentials (C2PA) are in the stored file; None if the result does not say."""
         value = self.fields.get("content_credentials")
@@ -110,8 +144,18 @@ class GalleryImage:
 
     @property
     def problem(self) -> str | None:
-        """Why there is no image, as the batch states it; None if it does not."""
+        """Why there is no image, as the task or the batch states it; None if neither does."""
         return self._text("error") or self._text("state")
+
+    @property
+    def billing(self) -> str | None:
+        """A sentence that says what was billed for an image that is missing; None if the task states none."""
+        return self._text("billing")
+
+    @property
+    def retry(self) -> str | None:
+        """A sentence that says what a retry of the failed task does; None if the task states none."""
+        return self._text("retry")
 
     def numeric(self, name: str) -> float | None:
         """Return a field that should be a number; None if it is not."""
@@ -201,6 +245,22 @@ def _describes_image(value: Any) -> bool:
     return is_stored or all(isinstance(value.get(name), str) for name in ("model", "status"))
 
 
+def failed_image(failure: TaskResult) -> GalleryImage | None:
+    """Return the image that a failed task is missing; None if ``failure`` is not what a FLUX task says of it.
+
+    :param failure: What the task wrote when it failed (:func:`failures.failure_record`).
+    """
+    value = failure.value
+    if not isinstance(value, Mapping) or not isinstance(value.get("message"), str):
+        return None
+    fields = {name: value.get(name) for name in ("model", "cost", "billing", "hint", "retry")}
+    state = "moderated" if value.get("state") == "moderated" else "failed"
+    fields |= {"id": value.get("job_id"), "state": state, "error": value["message"], "class": value.get("error")}
+    uri = value.get("uri")
+    planned_uri = uri if isinstance(uri, str) and uri else None
+    return GalleryImage(failure.task_id, failure.map_index, 0, fields, failure.returned_at, planned_uri)
+
+
 def deduplicate_jobs(images: Iterable[GalleryImage]) -> list[GalleryImage]:
     """Return the images in the order of their submits, each job once, where it was stored last.
 
@@ -221,4 +281,6 @@ def deduplicate_jobs(images: Iterable[GalleryImage]) -> list[GalleryImage]:
 def _merge(one: GalleryImage, other: GalleryImage) -> GalleryImage:
     old, new = sorted((one, other), key=lambda image: (image.uri is not None, image.returned_at))
     known = {name: value for name, value in new.fields.items() if value is not None}
-    return replace(new, fields={**old.fields, **known}, planned_uri=new.planned_uri or old.planned_uri)
+    # A task that failed to copy an image says nothing about the image that is stored.
+    earlier = {name: value for name, value in old.fields.items() if new.uri is None or name not in _FAILURE_FIELDS}
+    return replace(new, fields={**earlier, **known}, planned_uri=new.planned_uri or old.planned_uri)

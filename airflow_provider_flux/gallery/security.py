@@ -17,7 +17,7 @@ MAY_READ_DAG = Depends(requires_access_dag(method="GET", access_entity=DagAccess
 # Airflow embeds the pages in a frame.
 PAGE_POLICY = (
     "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
 )
 # 'unsafe-inline' is for the page that the browser itself makes around an image opened in its own tab.
 IMAGE_POLICY = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'self'; sandbox"

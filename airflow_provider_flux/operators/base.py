@@ -8,16 +8,20 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
 from airflow_provider_flux import metrics
-from airflow_provider_flux.exceptions import FluxError
+from airflow_provider_flux.best_effort import best_effort
+from airflow_provider_flux.exceptions import FluxError, FluxTimeoutError
 from airflow_provider_flux.execution.outlets import openlineage_outputs, record_asset_events
 from airflow_provider_flux.execution.templates import TemplatedOperator
-from airflow_provider_flux.failures import airflow_errors
+from airflow_provider_flux.failures import FAILURE_KEY, airflow_errors, failure_record
 from airflow_provider_flux.links.flux import FluxImageLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_flux.client.jobs import Job
     from airflow_provider_flux.hooks.flux import FluxHook
 
 
@@ -33,6 +37,12 @@ class FluxBaseOperator(TemplatedOperator):
     flux_conn_id: str
     _is_running = False
     """Whether the task is working, so that a signal does not necessarily end it."""
+    _job: Job | None = None
+    """The job that the task waits for."""
+    _unused_cost = 0.0
+    """Credits of further jobs that are billed to the task and not used."""
+    _destination: str | None = None
+    """Where the image is to be stored."""
     _image_uris: Sequence[str] = ()
     """The images that the task stored, for lineage."""
 
@@ -56,18 +66,41 @@ class FluxBaseOperator(TemplatedOperator):
         return metrics.tags_of(self._requested_model, self._hook)
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Count and log a FLUX error of the block, and raise it as Airflow should handle it."""
+    def _errors(self, context: Context) -> Iterator[None]:
+        """Count, record and log a FLUX error of the block, and raise it as Airflow should handle it."""
         self._is_running = True
         try:
             with airflow_errors(self._retry_sentence):
                 try:
                     yield
                 except FluxError as error:
+                    self._record_failure(context, error)
                     self._handle_error(error)
+                    raise
+                except AirflowTaskTimeout:
+                    self._record_failure(context, self._timeout_error())
                     raise
         finally:
             self._is_running = False
+
+    def _record_failure(self, context: Context, error: FluxError) -> None:
+        """Push why the task fails, for the gallery."""
+        with best_effort("record the failure"):
+            job = self._job if self._job is not None and self._job.id == error.job_id else None
+            cost = None if job is None or job.cost is None else job.cost + self._unused_cost
+            record = failure_record(
+                error,
+                retry=self._retry_sentence(error),
+                model=self._requested_model,
+                uri=self._destination,
+                cost=cost,
+            )
+            context["ti"].xcom_push(key=FAILURE_KEY, value=record)
+
+    def _timeout_error(self) -> FluxError:
+        job_id = None if self._job is None else self._job.id
+        billing = "" if job_id else "The receipt shows what was billed, if a job was submitted."
+        return FluxTimeoutError("The task reached its execution_timeout.", job_id=job_id, billing=billing)
 
     def _handle_error(self, error: FluxError) -> None:
         """Count the error; a subclass may raise another one in its place."""

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_flux.arguments import parse_flag
+from airflow_provider_flux.best_effort import best_effort
 from airflow_provider_flux.client.catalogue.prices import format_cost, to_usd
 from airflow_provider_flux.exceptions import FluxBadRequestError, FluxError, FluxStoreError
 from airflow_provider_flux.identity import task_identity
@@ -169,12 +170,13 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         from airflow_provider_flux.batch.runner import BatchRunner
 
         self._runner = None
-        with self._errors():
+        self._destination = str(self.output_uri or "").strip() or None
+        with self._errors(context):
             if parse_flag("plan_only", self.plan_only):
                 return self._plan(context)
             batch, manifest = self._prepare(context)
             self._runner = BatchRunner(batch)
-            result = self._run_and_write(self._runner, manifest)
+            result = self._run_and_write(self._runner, manifest, context)
             self._check_complete(self._runner, result, context)
             self._announce_batch(manifest, result, context)
             return result
@@ -250,20 +252,35 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         """Return what all requests share: the fields, and the client."""
         return self._own_parameters(), self._hook.get_conn()
 
-    def _run_and_write(self, runner: BatchRunner, manifest: Manifest) -> dict[str, Any]:
+    def _run_and_write(self, runner: BatchRunner, manifest: Manifest, context: Context) -> dict[str, Any]:
         """Run the batch and return the result; write the manifest even if the task is interrupted."""
-        from airflow_provider_flux.batch.manifest import counts_text
         from airflow_provider_flux.execution.interrupts import run_interruptible
 
         try:
             run_interruptible(runner.run())
-        finally:
-            sha256 = manifest.write(runner.outcomes)
+        except BaseException:
+            result = self._write(runner, manifest)
+            with best_effort("push the result of the images that are stored"):
+                self._push(result, context)
+            raise
+        return self._write(runner, manifest)
+
+    def _write(self, runner: BatchRunner, manifest: Manifest) -> dict[str, Any]:
+        """Write the manifest, log the totals, and return the result."""
+        from airflow_provider_flux.batch.manifest import counts_text
+
+        sha256 = manifest.write(runner.outcomes)
         self._image_uris = [outcome.uri for outcome in runner.outcomes if outcome.uri]
         uri, counts, cost = manifest.own.uri, runner.counts, round(runner.cost, 6)
         self.log.info("%s; %s billed; see %s.", counts_text(counts), format_cost(cost), uri)
         totals = {"counts": counts, "cost": cost, "cost_usd": to_usd(cost)}
         return {"manifest": uri, "manifest_sha256": sha256, **totals}
+
+    @staticmethod
+    def _push(result: dict[str, Any], context: Context) -> None:
+        """Push the result of a task that fails, for downstream tasks with trigger_rule="all_done" and the gallery."""
+        if result["manifest_sha256"] is not None:
+            context["ti"].xcom_push(key="return_value", value=result)
 
     def _check_complete(self, runner: BatchRunner, result: dict[str, Any], context: Context) -> None:
         """Fail the task if images or the manifest are missing.
@@ -280,9 +297,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
             error = FluxStoreError("The manifest could not be written; the log shows the cause.", billing=billing)
         if error is None:
             return
-        if is_written:
-            # A failed task has a result too, for downstream tasks with trigger_rule="all_done" and for the gallery.
-            context["ti"].xcom_push(key="return_value", value=result)
+        self._push(result, context)
         raise error
 
     def _announce_batch(self, manifest: Manifest, result: dict[str, Any], context: Context) -> None:

@@ -220,7 +220,6 @@ class FluxGenerateOperator(FluxBaseOperator):
         self.on_expired = on_expired
         self.on_moderated = on_moderated
         self.moderation_retries = moderation_retries
-        self._job: Job | None = None
         self._is_submitting = False
         self._has_receipt = True
 
@@ -259,9 +258,10 @@ class FluxGenerateOperator(FluxBaseOperator):
         moderated: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Resume after the triggerer has waited for the job."""
-        with self._errors():
+        with self._errors(context):
             state = {"paid_by": paid_by, "unused_cost": unused_cost, "moderated": moderated}
             attempt = self._resume(context, event, state)
+            self._unused_cost = attempt.unused_cost
             try:
                 with failure_recorded(attempt.receipts, self.on_expired):
                     waited = read_event(event, self.log)
@@ -290,7 +290,7 @@ class FluxGenerateOperator(FluxBaseOperator):
             )
 
     def _submit_and_wait(self, context: Context, waited: CapacityWait) -> dict[str, Any]:
-        with self._errors():
+        with self._errors(context):
             self._check_templates()
             options = self._options()
             request, images = self._request()
@@ -301,6 +301,7 @@ class FluxGenerateOperator(FluxBaseOperator):
             while True:
                 receipt = self._submit(submission, options, waited)
                 attempt = attempt.of(receipt)
+                self._unused_cost = attempt.unused_cost
                 if receipt.state == "stored" and receipt.image is not None:
                     return self._finish_already_stored(receipt.image, attempt)
                 self._job = job = receipt.paid_job
@@ -381,6 +382,7 @@ class FluxGenerateOperator(FluxBaseOperator):
 
         store = None if uri is None else open_store(uri, self.aws_conn_id)
         receipts = open_receipt_store(store, context.get("task_state_store"))
+        self._destination = None if store is None else store.uri
         self._has_receipt = self.reuse != "never" and not isinstance(receipts, NullReceiptStore)
         return _Attempt(context, task_identity(context), store, receipts)
 

@@ -17,6 +17,8 @@ PREFIX = "/flux"
 # Airflow's pages use the addresses unchanged, so they must start with the path that Airflow is served from.
 BASE = urlsplit(conf.get("api", "base_url", fallback="/")).path.rstrip("/") + PREFIX
 
+ICONS = {"icon": f"{BASE}/static/icon.svg", "icon_dark_mode": f"{BASE}/static/icon-dark.svg"}
+
 
 class GalleryApp:
     """The gallery's ASGI app, created on the first request."""
@@ -39,20 +41,23 @@ class FluxPlugin(AirflowPlugin):
     fastapi_apps: list[Any] = [{"name": "FLUX gallery", "app": GalleryApp(), "url_prefix": PREFIX}]  # noqa: RUF012 - as in AirflowPlugin
     external_views: list[Any] = [  # noqa: RUF012 - as in AirflowPlugin
         {
-            "name": "FLUX images",
+            "name": "FLUX Images",
             "href": f"{BASE}/",
+            **ICONS,
             "destination": "nav",
             "category": "browse",
             "url_route": "flux",
         },
         {
             "name": "Images",
+            **ICONS,
             "href": f"{BASE}/dags/{{DAG_ID}}/runs/{{RUN_ID}}",
             "destination": "dag_run",
             "url_route": "flux_run_images",
         },
         {
             "name": "Images",
+            **ICONS,
             "href": f"{BASE}/dags/{{DAG_ID}}/runs/{{RUN_ID}}/tasks/{{TASK_ID}}/{{MAP_INDEX}}",
             "destination": "task_instance",
             "url_route": "flux_task_images",

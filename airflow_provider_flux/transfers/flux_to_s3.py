@@ -122,7 +122,6 @@ class FluxToS3Operator(FluxBaseOperator):
         self.deferrable = deferrable
         self.timeout: Any = timeout
         self.max_bytes: Any = max_bytes
-        self._job: Job | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Find the image where it is stored already, or wait for its job; store it in S3."""
@@ -130,11 +129,12 @@ class FluxToS3Operator(FluxBaseOperator):
             raise AirflowSkipException(
                 "There is no image to store: generation is empty, as it is after a skipped task. Nothing was billed."
             )
-        with self._errors():
+        with self._errors(context):
             options = self._options()
             self._job = job = self._read_job()
             with job_context(job.id):
                 store = self._store()
+                self._destination = store.uri
                 store.check()
                 if (image := self._find_stored_image(job, store, options)) is not None:
                     return self._finish(image, context)
@@ -143,8 +143,9 @@ class FluxToS3Operator(FluxBaseOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Resume after the triggerer has waited for the job."""
-        with self._errors():
+        with self._errors(context):
             store = self._store()
+            self._destination = store.uri
             with self._failure_recorded(store):
                 waited = read_event(event, self.log)
                 self._job = waited.job

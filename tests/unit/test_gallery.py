@@ -19,7 +19,9 @@ from fastapi import Request
 from fastapi.testclient import TestClient
 
 from airflow_provider_flux.client.jobs import Job
-from airflow_provider_flux.gallery import app, pages, queries, thumbnails
+from airflow_provider_flux.gallery import app, image_routes, pages, queries, thumbnails, tiles
+from airflow_provider_flux.gallery.addresses import Addresses, ImageKey
+from airflow_provider_flux.gallery.contents import Contents
 from airflow_provider_flux.gallery.notes import task_notes
 from airflow_provider_flux.gallery.queries import Selection, TaskStatus
 from airflow_provider_flux.gallery.reading import UnreadableError
@@ -34,11 +36,16 @@ from airflow_provider_flux.gallery.results import (
 from airflow_provider_flux.receipts.receipt import Receipt
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+KEY = ImageKey("dag", "run", "task", -1, 0)
 STORED = {"id": "job", "model": "flux-dev", "status": "Ready", "uri": "s3://b/k.png", "sha256": "a" * 64, "cost": 2.5}
 
 
 def images(value: Any, task_id: str = "task", minute: int = 0, map_index: int = -1) -> list[GalleryImage]:
     return list(images_in(TaskResult(task_id, map_index, value, BEGIN + timedelta(minutes=minute))))
+
+
+def tile(image: GalleryImage) -> tiles.Tile:
+    return tiles.tile_of(image, KEY, Addresses("/flux"))
 
 
 @pytest.mark.parametrize(
@@ -89,12 +96,11 @@ def test_a_seed_is_shown_and_copied_to_its_last_digit(
         job = Job("job", "flux-dev")
         receipt = Receipt("submitted", "f", "flux-dev", parameters, job=job)
         path.with_name("k.png.json").write_text(receipt.to_json())
-        response = json.loads(bytes(asyncio.run(app.recipe("dag", "run", "task", "-1", 0)).body))
+        response = json.loads(bytes(asyncio.run(image_routes.recipe("dag", "run", "task", "-1", 0)).body))
         # The page copies the text unchanged, and parses only the JSON around it.
         assert f'"seed": {seed}' in response["text"]
         assert json.loads(response["text"]) == response["recipe"]
-    card = pages._card(images(result)[0], "", Selection("dag", "run"))
-    assert str(card.facts["Seed"]) == str(seed)
+    assert str(tile(images(result)[0]).facts["Seed"]) == str(seed)
 
 
 @pytest.mark.parametrize(("value", "seed"), [(7.0, 7), (7.5, None), ("7", None), (True, None), (1e300, None)])
@@ -114,7 +120,7 @@ def test_only_a_whole_number_is_a_seed(value: Any, seed: int | None) -> None:
     ],
 )
 def test_the_cost_of_a_reused_image_names_the_run_that_was_billed(fields: dict[str, Any], cost: str | None) -> None:
-    assert pages._cost(images({**STORED, **fields})[0]) == cost
+    assert tiles.cost(images({**STORED, **fields})[0]) == cost
 
 
 @pytest.mark.parametrize(
@@ -129,8 +135,7 @@ def test_the_cost_of_a_reused_image_names_the_run_that_was_billed(fields: dict[s
     ],
 )
 def test_content_credentials_are_shown_only_if_known(fields: dict[str, Any], shown: str | None) -> None:
-    card = pages._card(images({**STORED, **fields})[0], "", Selection("dag", "run"))
-    assert card.facts["Content credentials"] == shown
+    assert tile(images({**STORED, **fields})[0]).facts["Content credentials"] == shown
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, "9" * 5000, '"{"', json.dumps("[" * 100_000), "", None])
@@ -170,7 +175,8 @@ def test_manifest_cannot_name_images_outside_its_folder(uri: str) -> None:
 def test_only_notes_on_flux_tasks_mention_an_image() -> None:
     states = ("success", "skipped", "awaiting_input", "deferred", None)
     flux, other = (
-        " ".join(task_notes(TaskStatus("t", -1, state, is_flux) for state in states)) for is_flux in (True, False)
+        " ".join(str(note) for note in task_notes(TaskStatus("t", -1, state, is_flux) for state in states))
+        for is_flux in (True, False)
     )
     assert ("image" in flux, "image" in other) == (True, False)
     assert "t is waiting for a person's response." in other
@@ -178,7 +184,8 @@ def test_only_notes_on_flux_tasks_mention_an_image() -> None:
 
 def test_notes_group_mapped_instances_by_state_in_the_plural() -> None:
     states = ["running", "running", "failed", "deferred", "failed", *["skipped"] * 12]
-    assert task_notes(TaskStatus("t", index, state, True) for index, state in enumerate(states)) == [
+    notes = task_notes(TaskStatus("t", index, state, True) for index, state in enumerate(states))
+    assert [note.text for note in notes] == [
         "t [0, 1] are running.",
         "t [2, 4] failed. See their logs.",
         "t [3] is waiting for its image.",
@@ -201,8 +208,11 @@ def test_notes_group_mapped_instances_by_state_in_the_plural() -> None:
 def test_heading_counts_the_images(total: int, page: int, is_finished: bool, heading: str) -> None:
     request = Request({"type": "http", "root_path": "/flux"})
     shown = images([STORED] * total)
-    html = pages.images_page(request, Selection("dag", "run"), shown, [], is_finished=is_finished, page=page).body
-    assert re.findall(r"<p>\s*(.*?)\s*</p>", bytes(html).decode(), re.DOTALL)[0] == heading
+    status = TaskStatus("task", -1, "success" if is_finished else "running", is_flux=True)
+    html = pages.images_page(request, Selection("dag", "run"), Contents([status], shown, []), page=page).body
+    assert re.findall(r'class="counts".*?>\s*(.*?)\s*</p>', bytes(html).decode(), re.DOTALL)[0] == heading
+    # Only an unfinished page refreshes itself.
+    assert (b"refresh-seconds" in bytes(html)) is not is_finished
 
 
 def test_an_unexpected_error_gives_a_page_with_security_headers() -> None:

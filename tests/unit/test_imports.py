@@ -47,14 +47,25 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"failures", "hooks", "identity", "metrics", "receipts", "triggers"},
     "batch": {"arguments", "client", "exceptions", "identity", "images", "metrics", "receipts", "redaction", "results"}
     | {"storage"},
-    "operators": {"arguments", "client", "exceptions", "failures", "images", "metrics", "receipts", "results"}
+    "operators": {
+        "arguments",
+        "best_effort",
+        "client",
+        "exceptions",
+        "failures",
+        "images",
+        "metrics",
+        "receipts",
+        "results",
+    }
     | {"batch", "execution", "hooks", "identity", "links", "redaction", "storage", "triggers"},
     "transfers": {"arguments", "client", "exceptions", "failures", "images", "metrics", "receipts", "results"}
     | {"execution", "hooks", "identity", "links", "operators", "storage", "triggers"},
     "decorators": {"exceptions", "execution", "operators"},
-    "gallery": {"client", "exceptions", "images", "links", "receipts", "results", "storage"},
-    "costs": {"client", "exceptions", "gallery", "identity", "receipts", "storage"},
-    "cli": {"client", "costs", "exceptions", "hooks"},
+    "costs": {"client", "exceptions", "identity", "receipts", "storage"},
+    "gallery": {"client", "exceptions", "failures", "identity", "images", "links", "receipts", "results", "storage"}
+    | {"costs"},
+    "cli": {"client", "costs", "exceptions", "gallery", "hooks"},
     "__main__": {"cli"},
     "plugins": {"gallery", "links"},
 }

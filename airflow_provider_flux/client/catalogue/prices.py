@@ -166,6 +166,10 @@ def to_usd(credits: float) -> float:
 
 def format_cost(credits: float) -> str:
     """Return an amount of credits for people: ``"2.5 credits ($0.025)"``."""
+    return f"{credits:g} {'credit' if credits == 1 else 'credits'} ({format_usd(credits)})"
+
+
+def format_usd(credits: float) -> str:
+    """Return an amount of credits in US dollars, for people: ``"$0.025"``."""
     dollars = f"{to_usd(credits):.4f}"
-    dollars = dollars[:-2] + dollars[-2:].rstrip("0")
-    return f"{credits:g} {'credit' if credits == 1 else 'credits'} (${dollars})"
+    return f"${dollars[:-2]}{dollars[-2:].rstrip('0')}"
