@@ -48,12 +48,15 @@ format: $(NEWEST)/.installed ## Format the code
 	$(NEWEST)/bin/ruff check --fix .
 	$(NEWEST)/bin/ruff format .
 
-docs: $(NEWEST)/.installed ## Write the README's table of models and parameters
-	$(NEWEST)/bin/python -m scripts.generate_model_table
+docs: $(NEWEST)/.installed ## Write the generated tables and build the site into docs/_build, offline and without warnings
+	$(NEWEST)/bin/python -m scripts.generate_tables
+	$(NEWEST)/bin/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --builder html docs docs/_build
 
 clean: ## Remove everything that the targets create
-	rm -rf $(NEWEST) $(LOWEST) .venv-clients .demo demo-output dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(NEWEST) $(LOWEST) .venv-clients .demo demo-output docs/_build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
+$(NEWEST)/.installed: EXTRAS := dev,dev-ai,docs
+$(LOWEST)/.installed: EXTRAS := dev
 $(NEWEST)/.installed: tests/constraints/newest.txt pyproject.toml
 $(LOWEST)/.installed: tests/constraints/lowest.txt pyproject.toml
 
@@ -62,5 +65,5 @@ $(LOWEST)/.installed: tests/constraints/lowest.txt pyproject.toml
 	@echo "Installing into $* (about a minute)"
 	@$(PYTHON) -m venv --clear $*
 	@$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< hatchling editables
-	@$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< --no-build-isolation --editable '.[dev]'
+	@$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< --no-build-isolation --editable '.[$(EXTRAS)]'
 	@touch $@

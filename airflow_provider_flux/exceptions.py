@@ -27,7 +27,7 @@
     └── FluxBatchError                  images of a batch are missing
 
 A message has up to three parts: what happened, what was billed, and what to do. What a retry does depends on the
-task, so :mod:`airflow_provider_flux.failures` adds that sentence.
+task, so ``failures.py`` adds that sentence.
 
 Imports nothing of this package, so that every part of it can raise these errors.
 """
@@ -98,7 +98,7 @@ class FluxError(Exception):
 
 
 class FluxBadRequestError(FluxError):
-    """The request is invalid (HTTP 400, 404 for a model, 413, 422)."""
+    """A parameter or the model is invalid, according to the operator or to the API (HTTP 400, 404, 413, 422)."""
 
     hint = "Correct the parameters; the API refuses the same request again."
 
@@ -125,13 +125,16 @@ class FluxConfigurationError(FluxError):
 
 
 class FluxRateLimitError(FluxError):
-    """The account has too many active jobs or requests (HTTP 429)."""
+    """The account has too many active jobs or requests (HTTP 429).
+
+    A deferrable task waits for ``timeout`` before it raises this error, others wait for a minute.
+    """
 
     retryable = True
 
 
 class FluxServiceError(FluxError):
-    """The API or the network failed (HTTP 5xx, no connection, an unreadable response)."""
+    """The API or the network failed (HTTP 5xx, no connection, an unreadable response, a firewall's 403)."""
 
     retryable = True
 

@@ -11,9 +11,10 @@ from typing import Any
 from airflow_provider_flux import __version__
 
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
-    "hidden-fields": ["login", "schema", "port"],
+    "hidden-fields": ["login", "schema"],
     "relabeling": {"host": "Base URL", "password": "API key"},
-    "placeholders": {"host": "https://api.cometapi.com"},
+    # Without a stored port, the Test button of Airflow 3.3 asks for port 0 and is refused, because the two differ.
+    "placeholders": {"host": "https://api.cometapi.com", "port": "0: as in the base URL (for the Test button)"},
 }
 
 CONN_FIELDS: dict[str, Any] = {

@@ -1,1 +1,1 @@
-"""Benchmarks: what the README claims of speed and memory, measured beside what others do. ``make bench`` runs all."""
+"""Benchmarks: what the docs claim of speed and memory, measured beside what others do. ``make bench`` runs all."""

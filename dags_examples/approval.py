@@ -1,24 +1,26 @@
 """A person approves an image before it is published; a rejected image is generated again, up to twice, with a new seed.
 
-The request shows the image, which the gallery serves to users with read access to this DAG. Pending requests are in
-Airflow's UI under "Required Actions".
+The request shows a thumbnail, which the gallery serves to users with read access to this DAG, and links to the image.
+Pending requests are in Airflow's UI under "Required Actions".
 """
 
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
-from airflow.configuration import conf
 from airflow.providers.standard.operators.hitl import HITLBranchOperator
 from airflow.sdk import DAG, Param, task
 
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
 
 ROUNDS = 3
-# Airflow's UI may be served from a path.
-ROOT = urlsplit(conf.get("api", "base_url", fallback="/")).path.rstrip("/")
-GALLERY = ROOT + "/flux/dags/{{ dag.dag_id }}/runs/{{ run_id | urlencode }}/tasks"
+BODY = """{%% set image = ti.xcom_pull(task_ids="generate_%d") %%}
+{{ params.prompt }}
+
+[![The image]({{ macros.flux.image_url(image, thumbnail=True, relative=True) }})]\
+({{ macros.flux.image_url(image, relative=True) }})
+
+{{ image.width }} x {{ image.height }}, seed {{ image.seed }}, {{ image.cost }} credits"""
 
 with DAG(
     dag_id="flux_approval",
@@ -55,7 +57,7 @@ with DAG(
         approve = HITLBranchOperator(
             task_id=f"approve_{n}",
             subject=f"Shall this image be published? ({n} of {ROUNDS})",
-            body=f"{{{{ params.prompt }}}}\n\n![The image]({GALLERY}/generate_{n}/-1/images/0)",
+            body=BODY % n,
             options=["Approve", "Reject"],
             options_mapping={"Approve": "publish", "Reject": f"generate_{n + 1}" if n < ROUNDS else "give_up"},
         )

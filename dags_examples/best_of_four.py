@@ -1,26 +1,31 @@
 """A person picks the best of four variants of an image; the chosen one is copied to where it is used.
 
-The request shows the variants, which the gallery serves to users with read access to this DAG. Pending requests are in
-Airflow's UI under "Required Actions".
+The request shows the variants side by side as thumbnails, which the gallery serves to users with read access to this
+DAG; each links to its image. Pending requests are in Airflow's UI under "Required Actions".
 """
 
 from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import urlsplit
 
-from airflow.configuration import conf
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import DAG, Param, task
 
 from airflow_provider_flux.operators.batch import FluxGenerateBatchOperator
 from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
 
-NUMBERS = range(1, 5)
-# Airflow's UI may be served from a path.
-ROOT = urlsplit(conf.get("api", "base_url", fallback="/")).path.rstrip("/")
-GALLERY = ROOT + "/flux/dags/{{ dag.dag_id }}/runs/{{ run_id | urlencode }}/tasks"
+# A table of Markdown, two by two: the first row is its head.
+BODY = """{% set batch = ti.xcom_pull(task_ids="variants") %}
+{% macro cell(n) -%}
+**{{ n }}** [![Image {{ n }}]({{ macros.flux.image_url(batch, n - 1, thumbnail=True, relative=True) }})]\
+({{ macros.flux.image_url(batch, n - 1, relative=True) }})
+{%- endmacro %}
+{{ params.prompt }}
+
+| {{ cell(1) }} | {{ cell(2) }} |
+|:---:|:---:|
+| {{ cell(3) }} | {{ cell(4) }} |"""
 
 with DAG(
     dag_id="flux_best_of_four",
@@ -34,17 +39,15 @@ with DAG(
 ) as dag:
     variants = FluxGenerateBatchOperator(
         task_id="variants",
-        requests=[{"prompt": "{{ params.prompt }}", "variants": len(NUMBERS), "file_name": "window"}],
+        requests=[{"prompt": "{{ params.prompt }}", "variants": 4, "file_name": "window"}],
         model="flux-dev",
         output_uri="s3://{{ params.bucket }}/best-of-four/{{ run_id }}/",
     )
     pick = HITLOperator(
         task_id="pick",
         subject="Which image shall be published?",
-        body="\n\n".join(
-            f"{number}: ![Image {number}]({GALLERY}/variants/-1/images/{number - 1})" for number in NUMBERS
-        ),
-        options=[str(number) for number in NUMBERS],
+        body=BODY,
+        options=["1", "2", "3", "4"],
     )
 
     @task

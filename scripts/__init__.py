@@ -1,1 +1,1 @@
-"""Scripts for maintainers: the demo, the gallery's screenshots, the table of models."""
+"""Scripts for maintainers: the demo, the screenshots, the documentation's tables, the check of a release."""

@@ -17,13 +17,13 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from PIL import Image
 
+from scripts.demo_page import Download, demo_page
 from tests.servers.airflow import AirflowStack
 from tests.servers.process import ServerError, exit_on_signals
 from tests.servers.rest import ApiError, Json
@@ -31,26 +31,6 @@ from tests.servers.seaweed import SeaweedFS
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 REAL_API = "https://api.cometapi.com"
-SHEET = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
-<style>body {{ font: 1rem sans-serif; display: flex; flex-wrap: wrap; gap: 1rem; color-scheme: light dark }}
-figure {{ margin: 0; max-width: 24rem }} img {{ height: 16rem; max-width: 100%; object-fit: contain }}</style>
-{figures}
-</html>
-"""
-
-
-@dataclass(frozen=True)
-class Download:
-    """One downloaded image.
-
-    :param name: File name in the output folder.
-    :param image: What the task returned.
-    """
-
-    name: str
-    prompt: str
-    image: Json
 
 
 @dataclass
@@ -64,6 +44,7 @@ class Demo:
     keep: bool = False
     started: float = field(default_factory=time.monotonic)
     downloads: list[Download] = field(default_factory=list)
+    deferred: list[str] = field(default_factory=list)
     gallery_url: str = ""
 
     def run(self) -> bool:
@@ -92,13 +73,15 @@ class Demo:
     def run_dag(self, airflow: AirflowStack, s3: SeaweedFS) -> bool:
         airflow.api.wait_for_dag(self.dag_id)
         run_id = airflow.api.trigger(self.dag_id)
+        triggered = time.monotonic()
         self.log(f"Running {self.dag_id}")
         state = airflow.api.wait_for_run(
             self.dag_id,
             run_id,
             timeout=900,
-            on_change=lambda ti: self.log(f"{label(ti)}  {ti['state'] or 'not started'}"),
+            on_change=self.log_state,
         )
+        seconds = time.monotonic() - triggered
         self.log(f"{self.dag_id} finished: {state}\n")
         task_instances = airflow.api.task_instances(self.dag_id, run_id)
         for ti in task_instances:
@@ -114,7 +97,7 @@ class Demo:
         images = {result["uri"]: result for result in results if isinstance(result, dict) and result.get("uri")}
         width = max(map(len, images), default=0)
         are_intact = [self.download(image, s3, width) for image in images.values()]
-        self.write_contact_sheet()
+        self.write_page(seconds)
         self.gallery_url = f"{airflow.url}/dags/{self.dag_id}/runs/{quote(run_id)}/plugin/flux_run_images"
         if not images:
             print("No task returned an image.")
@@ -130,22 +113,29 @@ class Demo:
         with Image.open(io.BytesIO(body)) as decoded:
             size = f"{decoded.width}x{decoded.height}"
         is_intact = hashlib.sha256(body).hexdigest() == image["sha256"]
-        self.downloads.append(Download(file.name, (receipt["parameters"] or {}).get("prompt", ""), image))
+        prompt = (receipt["parameters"] or {}).get("prompt", "")
+        self.downloads.append(Download(file.name, prompt, image, is_intact))
         warning = "" if is_intact else "  SHA-256 MISMATCH"
         print(f"{image['uri']:<{width}} {size:>10} {len(body):>9} bytes  {relative_to_cwd(file)}{warning}")
         return is_intact
 
-    def write_contact_sheet(self) -> None:
-        """Write a page that shows the images side by side, with their prompts."""
-        figures = "\n".join(
-            f'<figure><a href="{quote(item.name)}"><img src="{quote(item.name)}" alt="{escape(item.prompt)}"></a>'
-            f"<figcaption>{escape(item.prompt)}<br>{escape(str(item.image['model']))}, "
-            f"seed {item.image['seed']}, {item.image['cost']} credits</figcaption></figure>"
-            for item in self.downloads
+    def write_page(self, seconds: float) -> None:
+        """Write the page that shows the images.
+
+        :param seconds: How long the DAG run took.
+        """
+        page = self.output / "index.html"
+        is_emulated = not os.environ.get("FLUX_API_KEY")
+        page.write_text(
+            demo_page(self.dag_id, self.downloads, is_emulated=is_emulated, seconds=seconds, deferred=self.deferred)
         )
-        sheet = self.output / "index.html"
-        sheet.write_text(SHEET.format(title=escape(self.dag_id), figures=figures))
-        print(f"All images on one page: {relative_to_cwd(sheet)}")
+        print(f"All images on one page: {relative_to_cwd(page)}")
+
+    def log_state(self, ti: Json) -> None:
+        """Log the new state of a task instance."""
+        self.log(f"{label(ti)}  {ti['state'] or 'not started'}")
+        if ti["state"] == "deferred" and ti["task_id"] not in self.deferred:
+            self.deferred.append(ti["task_id"])
 
     def log(self, message: str) -> None:
         print(f"{time.monotonic() - self.started:6.1f}s  {message}", flush=True)

@@ -1,11 +1,14 @@
-"""Draw the image of a job: random art with the prompt, the model and the seed written on it.
+"""Draw the image of a job: a landscape with the prompt, the model and the seed written on it.
 
-The art depends on prompt, model and seed, the bytes on the arguments only, so a test can compare two runs by checksum.
+The landscape depends on prompt, model and seed, the bytes on the arguments only, so a test can compare two runs by
+checksum.
 """
 
 from __future__ import annotations
 
+import colorsys
 import io
+import math
 import random
 import textwrap
 from functools import lru_cache
@@ -19,6 +22,7 @@ _ENCODING: dict[str, dict[str, int]] = {
     "jpeg": {"quality": 85},
     "webp": {"quality": 80, "method": 0},
 }
+Colour = tuple[int, int, int]
 
 
 @lru_cache(maxsize=8)
@@ -27,34 +31,68 @@ def render(prompt: str, model: str, seed: int, width: int, height: int, file_for
 
     :param file_format: ``png``, ``jpeg`` or ``webp``.
     """
-    image = _art(f"{model} {seed} {prompt}", width, height)
+    image = _landscape(random.Random(f"{model} {seed} {prompt}"), width, height)  # noqa: S311 - not used for security
     _caption(image, prompt, f"{model}  ·  seed {seed}")
     file = io.BytesIO()
     image.save(file, file_format, **_ENCODING[file_format])
     return file.getvalue()
 
 
-def _art(seed: str, width: int, height: int) -> Image.Image:
-    # Everything is drawn in fractions of the size, so a seed gives the same art at any size.
-    choose = random.Random(seed)  # noqa: S311 - not used for security
-
-    def colour() -> tuple[int, int, int]:
-        return choose.randrange(256), choose.randrange(256), choose.randrange(256)
-
-    ground = Image.new("RGB", (4, 4))
-    ground.putdata([colour() for _ in range(16)])
-    image = ground.resize((width, height), Image.Resampling.BICUBIC)
+def _landscape(choose: random.Random, width: int, height: int) -> Image.Image:
+    # Everything is drawn in fractions of the size, so a seed gives the same landscape at any size.
+    hue, turn = choose.random(), choose.choice((-1, 1)) * choose.uniform(0.06, 0.16)
+    is_night = choose.random() < 0.3
+    top, horizon = (0.16, 0.42) if is_night else (choose.uniform(0.45, 0.62), choose.uniform(0.78, 0.88))
+    haze = _colour(hue + turn, horizon, 0.75)
+    sky = Image.new("RGB", (1, 3))
+    sky.putdata([_colour(hue, top, 0.6), _colour(hue + turn / 2, (top + horizon) / 2, 0.65), haze])
+    image = sky.resize((width, height), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(image, "RGBA")
-    for _ in range(12):
-        x, y, radius, peak = choose.random(), choose.random(), choose.uniform(0.04, 0.22), choose.random()
-        left, right = int((x - radius) * width), int((x + radius) * width)
-        top, bottom = int((y - radius) * height), int((y + radius) * height)
-        fill = (*colour(), choose.randrange(60, 180))
-        if choose.random() < 0.5:
-            draw.ellipse((left, top, right, bottom), fill)
-        else:
-            draw.polygon([(left, bottom), (right, bottom), (left + peak * (right - left), top)], fill)
+    _sun(draw, choose, width, height, _colour(hue + turn * 1.5, 0.93, 0.9))
+    ridges, roughness = choose.randrange(4, 7), choose.uniform(0.3, 0.75)
+    for number in range(1, ridges + 1):
+        nearness = number / ridges
+        lightness = horizon * (1 - nearness) ** 1.2 * 0.9 + 0.12
+        base = 0.42 + 0.4 * nearness + choose.uniform(-0.03, 0.03)
+        fill = _colour(hue + turn * (1 - nearness), lightness, 0.45 + 0.15 * nearness)
+        _ridge(draw, choose, width, height, base, 0.2 - 0.08 * nearness, roughness, fill)
     return image
+
+
+def _colour(hue: float, lightness: float, saturation: float) -> Colour:
+    red, green, blue = colorsys.hls_to_rgb(hue % 1, lightness, saturation)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _sun(draw: ImageDraw.ImageDraw, choose: random.Random, width: int, height: int, colour: Colour) -> None:
+    x, y = choose.uniform(0.2, 0.8) * width, choose.uniform(0.15, 0.4) * height
+    radius = choose.uniform(0.06, 0.13) * min(width, height)
+    for factor, alpha in ((3.4, 16), (2.6, 20), (1.9, 28), (1.4, 40), (1, 255)):
+        size = radius * factor
+        draw.ellipse((x - size, y - size, x + size, y + size), (*colour, alpha))
+
+
+def _ridge(
+    draw: ImageDraw.ImageDraw,
+    choose: random.Random,
+    width: int,
+    height: int,
+    base: float,
+    swing: float,
+    roughness: float,
+    fill: Colour,
+) -> None:
+    """Draw a ridge from side to side: waves, each finer and lower than the one before, by ``roughness``."""
+    waves = [(choose.uniform(0.7, 1.3) * 1.9**octave, choose.uniform(0, math.tau)) for octave in range(6)]
+    steps = 96
+    line = []
+    for step in range(steps + 1):
+        x = step / steps
+        rise = sum(
+            roughness**octave * math.sin(math.tau * pace * x + phase) for octave, (pace, phase) in enumerate(waves)
+        )
+        line.append((x * width, (base - swing / 2 * rise) * height))
+    draw.polygon([(0, height), *line, (width, height)], fill)
 
 
 def _caption(image: Image.Image, prompt: str, footer: str) -> None:
@@ -67,6 +105,6 @@ def _caption(image: Image.Image, prompt: str, footer: str) -> None:
     lines += textwrap.wrap(footer, columns)
     top = image.height - int(len(lines) * size * 1.3) - 2 * margin
     draw = ImageDraw.Draw(image, "RGBA")
-    draw.rectangle((0, top, image.width, image.height), fill=(0, 0, 0, 150))
+    draw.rectangle((0, top, image.width, image.height), fill=(0, 0, 0, 120))
     for number, line in enumerate(lines):
         draw.text((margin, top + margin + number * size * 1.3), line, font=font, fill=(255, 255, 255, 255))

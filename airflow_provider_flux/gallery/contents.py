@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from fastapi.concurrency import run_in_threadpool
 
-from airflow_provider_flux.gallery import queries, reading
-from airflow_provider_flux.gallery.notes import TaskNote, task_notes, unreadable_note
+from airflow_provider_flux.gallery import backends, queries, reading
+from airflow_provider_flux.gallery.backends import Resolved
+from airflow_provider_flux.gallery.notes import TaskNote, backend_note, task_notes, unreadable_note
 from airflow_provider_flux.gallery.queries import Selection, TaskStatus
 from airflow_provider_flux.gallery.results import (
     GalleryImage,
@@ -46,19 +47,25 @@ class Contents:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """What Airflow's database has of the selected task instances."""
+    """What Airflow's database, and the XCom backend, have of the selected task instances."""
 
     statuses: Sequence[TaskStatus]
-    results: Sequence[TaskResult]
-    failures: Sequence[TaskResult]
+    results: Resolved
+    failures: Resolved
 
 
 async def load(selection: Selection) -> Contents:
     """Read the selected task instances, without blocking the event loop."""
-    rows = await run_in_threadpool(_query, selection)
-    manifests = await _read_manifests(rows.results)
+    statuses = await run_in_threadpool(queries.task_statuses, selection)
+    rows = _Rows(statuses, await _results(selection), await _failures(selection))
+    manifests = await _read_manifests(rows.results.results)
     # Not on the event loop: a batch may have a hundred thousand images.
     return await run_in_threadpool(_combine, selection, rows, manifests)
+
+
+async def load_results(selection: Selection) -> Sequence[TaskResult]:
+    """Return the results of the selected task instances that may describe images."""
+    return (await _results(selection)).results
 
 
 async def find_image(selection: Selection, number: int) -> GalleryImage | None:
@@ -66,26 +73,24 @@ async def find_image(selection: Selection, number: int) -> GalleryImage | None:
 
     :raises UnreadableError: if it is in a batch's manifest, which cannot be read.
     """
-    for result in await run_in_threadpool(queries.task_results, selection):
+    for result in await load_results(selection):
         lines = await reading.read_batch_manifest(result)
         if lines is not None:
             lines = {number: lines[number]} if number in lines else {}
         for image in images_in(result, lines):
             if image.number == number:
                 return image
-    failures = await run_in_threadpool(queries.task_failures, selection)
+    failures = (await _failures(selection)).results
     return next((image for image in map(failed_image, failures) if image and image.number == number), None)
 
 
-def load_blocking(selection: Selection) -> Contents:
-    """Read the selected task instances in a thread that has no event loop."""
-    rows = _query(selection)
-    return _combine(selection, rows, asyncio.run(_read_manifests(rows.results)))
+async def _results(selection: Selection) -> Resolved:
+    results = await run_in_threadpool(queries.task_results, selection, backends.object_storage_path())
+    return await backends.resolve(selection, results)
 
 
-def _query(selection: Selection) -> _Rows:
-    statuses = queries.task_statuses(selection)
-    return _Rows(statuses, queries.task_results(selection), queries.task_failures(selection))
+async def _failures(selection: Selection) -> Resolved:
+    return await backends.resolve(selection, await run_in_threadpool(queries.task_failures, selection))
 
 
 async def _read_manifests(results: Iterable[TaskResult]) -> list[_Manifest]:
@@ -94,9 +99,9 @@ async def _read_manifests(results: Iterable[TaskResult]) -> list[_Manifest]:
 
 def _combine(selection: Selection, rows: _Rows, manifests: Sequence[_Manifest]) -> Contents:
     images: list[GalleryImage] = []
-    notes: list[TaskNote] = []
-    covered = set()
-    for result, manifest in zip(rows.results, manifests, strict=True):
+    notes = [backend_note(result, rows.results.backend) for result in rows.results.unreadable if result.uses_flux]
+    covered = {(result.task_id, result.map_index) for result in rows.results.unreadable}
+    for result, manifest in zip(rows.results.results, manifests, strict=True):
         if isinstance(manifest, reading.UnreadableError):
             notes.append(unreadable_note(result, str(manifest)))
         elif isinstance(manifest, BaseException):
@@ -122,7 +127,7 @@ def _combine(selection: Selection, rows: _Rows, manifests: Sequence[_Manifest]) 
 def _missing_images(rows: _Rows) -> dict[tuple[str, int], GalleryImage]:
     """Return what the tasks that have failed say about their images, by task and map index."""
     states = {(status.task_id, status.map_index): status.state for status in rows.statuses}
-    images = {(failure.task_id, failure.map_index): failed_image(failure) for failure in rows.failures}
+    images = {(failure.task_id, failure.map_index): failed_image(failure) for failure in rows.failures.results}
     return {
         instance: image
         for instance, image in images.items()

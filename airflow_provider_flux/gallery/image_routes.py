@@ -8,10 +8,9 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import HTTPException, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, RedirectResponse
 
-from airflow_provider_flux.gallery import contents, pages, queries, reading, thumbnails
+from airflow_provider_flux.gallery import contents, pages, reading, thumbnails
 from airflow_provider_flux.gallery.addresses import ImageKey
 from airflow_provider_flux.gallery.queries import Selection
 from airflow_provider_flux.gallery.results import GalleryImage, images_in
@@ -24,7 +23,7 @@ ALL_INSTANCES = "{MAP_INDEX}"
 async def image_link(request: Request, dag_id: str, run_id: str, task_id: str, map_index: str) -> RedirectResponse:
     """Redirect to the image if the task has stored exactly one, else to the task's page."""
     selection = Selection(dag_id, run_id, task_id, parse_map_index(map_index))
-    results = await run_in_threadpool(queries.task_results, selection)
+    results = await contents.load_results(selection)
     stored = [image for result in results for image in images_in(result) if image.uri]
     if len(stored) != 1:
         return RedirectResponse(f"../{quote(map_index)}")

@@ -31,24 +31,15 @@ __all__ = [
 ]
 
 _GROUPS = {"day": "i.day", "dag": "i.dag_id", "model": "coalesce(i.model, '')"}
-_TABLES = (
-    "images i join runs on runs.dag_id = i.dag_id and runs.run_id = i.run_id"
-    " left join receipts r on r.job_id = i.job_id and r.location = i.location"
-)
-_ORDER = "runs.last_active_at desc, i.dag_id, i.run_id, i.position"
-# What a reused image cost is known from its receipt, or from the run that paid for it.
-_REUSED_COST = (
-    "coalesce(r.cost, (select max(p.cost) from images p where p.job_id = i.job_id and not p.is_reused and p.cost > 0))"
-)
-_IS_LOST = "i.state in ('failed', 'moderated') and i.cost > 0"
-_IS_SHARED = "i.is_reused and coalesce(i.cost, 0) = 0"
+_RECEIPTS = "left join receipts r on r.job_id = i.job_id and r.location = i.location"
 _SUMS = (
-    "count(*) as images, sum(i.state = 'stored') as stored, sum(i.state = 'failed') as failed,"
-    " sum(i.state = 'moderated') as moderated, coalesce(sum(i.cost), 0) as cost,"
-    f" sum({_IS_SHARED}) as reused, coalesce(sum(case when {_IS_SHARED} then {_REUSED_COST} end), 0) as reused_cost,"
-    f" coalesce(sum({_IS_LOST}), 0) as lost, coalesce(sum(case when {_IS_LOST} then i.cost end), 0) as lost_cost,"
-    " coalesce(sum(i.cost is null and i.job_id is not null), 0) as unknown_costs"
+    "sum(i.images) as images, sum(i.images * (i.state = 'stored')) as stored,"
+    " sum(i.images * (i.state = 'failed')) as failed, sum(i.images * (i.state = 'moderated')) as moderated,"
+    " sum(i.cost) as cost, sum(i.reused) as reused, sum(i.lost) as lost, sum(i.lost_cost) as lost_cost,"
+    " sum(i.unknown_costs) as unknown_costs"
 )
+# What a reused image cost is known from its receipt, or from the run that paid for it.
+_REUSED_COST = "sum(coalesce(r.cost, (select max(p.cost) from images p where p.job_id = i.job_id and not p.reused)))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,14 +158,18 @@ def search(dag_ids: Collection[str], which: ImageFilter, limit: int, offset: int
     progress = indexing.refresh()
     condition, values = _condition(dag_ids, which)
     with index_file.connect() as connection:
-        totals = _totals(connection.execute(f"select {_SUMS} from {_TABLES} where {condition}", values).fetchone())
+        (row,) = _cost_rows(connection, dag_ids, which, ())
+        # SQLite keeps the order of a cross join, and of this index: so it need not sort all images.
         rows = connection.execute(
             "select i.*, runs.last_active_at, coalesce(i.prompt, r.prompt) as known_prompt"
-            f" from {_TABLES} where {condition} order by {_ORDER} limit ? offset ?",
+            " from runs indexed by runs_order"
+            f" cross join images i on i.dag_id = runs.dag_id and i.run_id = runs.run_id {_RECEIPTS}"
+            f" where {condition} order by runs.last_active_at desc, runs.dag_id, runs.run_id, i.position"
+            " limit ? offset ?",
             [*values, limit, offset],
         )
         images = [_indexed_image(row) for row in rows]
-    return ImagePage(images, totals.images, totals, progress)
+    return ImagePage(images, row.totals.images, row.totals, progress)
 
 
 def aggregate(
@@ -187,14 +182,32 @@ def aggregate(
     :raises KeyError: for any other name.
     """
     indexing.refresh()
-    condition, values = _condition(dag_ids, which)
+    with index_file.connect() as connection:
+        return _cost_rows(connection, dag_ids, which, by)
+
+
+def _cost_rows(
+    connection: sqlite3.Connection, dag_ids: Collection[str], which: ImageFilter, by: Sequence[str]
+) -> list[CostRow]:
     columns = "".join(f"{_GROUPS[name]} as {name}_key, " for name in by)
     names = ", ".join(_GROUPS[name] for name in by)
     groups = f" group by {names} order by {names}" if by else ""
-    query = f"select {columns}{_SUMS} from {_TABLES} where {condition}{groups}"
-    with index_file.connect() as connection:
-        rows = connection.execute(query, values)
-        return [CostRow({name: row[f"{name}_key"] for name in by}, _totals(row)) for row in rows]
+    condition, values = _condition(dag_ids, which)
+    images = f"{_RECEIPTS} where {condition}"
+    # Far fewer rows than images; a text or a time of day is not in them.
+    sums = f"sums i where {condition}" if _is_by_day(which) else f"(select i.*, 1 as images from images i {images}) i"
+    query = (
+        f"select {columns}{_REUSED_COST} as cost from images i indexed by images_reused {images} and i.reused{groups}"
+    )
+    reused_costs = {tuple(row)[:-1]: row["cost"] for row in connection.execute(query, values)}
+    rows = connection.execute(f"select {columns}{_SUMS} from {sums}{groups}", values)
+    return [_cost_row(row, by, reused_costs) for row in rows]
+
+
+def _cost_row(row: sqlite3.Row, by: Sequence[str], reused_costs: dict[tuple[Any, ...], float | None]) -> CostRow:
+    key = {name: row[f"{name}_key"] for name in by}
+    known = {name: row[name] or 0 for name in row.keys() if name in Totals.__slots__}  # noqa: SIM118 - iterates values
+    return CostRow(key, Totals(**known, reused_cost=reused_costs.get(tuple(key.values())) or 0.0))
 
 
 def indexed_dag_ids() -> list[str]:
@@ -207,7 +220,7 @@ def indexed_dag_ids() -> list[str]:
 def models(dag_ids: Collection[str]) -> list[str]:
     """Return the models of the images of these DAGs, in alphabetical order."""
     condition, values = _condition(dag_ids, ImageFilter())
-    query = f"select distinct i.model from images i where {condition} and i.model is not null order by i.model"
+    query = f"select distinct i.model from sums i where {condition} and i.model is not null order by i.model"
     with index_file.connect() as connection:
         return [row["model"] for row in connection.execute(query, values)]
 
@@ -220,22 +233,25 @@ def _condition(dag_ids: Collection[str], which: ImageFilter) -> tuple[str, list[
         if value is not None:
             parts.append(f"{column} = ?")
             values.append(value)
+    is_by_day = _is_by_day(which)
     for comparison, moment in ((">=", which.since), ("<", which.until)):
         if moment is not None:
-            parts.append(f"i.created_at {comparison} ?")
-            values.append(_utc(moment).timestamp())
+            parts.append(f"{'i.day' if is_by_day else 'i.created_at'} {comparison} ?")
+            values.append(_utc(moment).date().isoformat() if is_by_day else _utc(moment).timestamp())
     for word in (which.text or "").split():
         parts.append("instr(coalesce(i.folded_prompt, r.folded_prompt), ?) > 0")
         values.append(index_file.fold(word))
     return " and ".join(parts), values
 
 
+def _is_by_day(which: ImageFilter) -> bool:
+    """Return whether the filter distinguishes whole days (UTC) only, and no texts."""
+    moments = [_utc(moment).time() for moment in (which.since, which.until) if moment is not None]
+    return not (which.text or "").split() and set(moments) <= {datetime.time()}
+
+
 def _utc(moment: datetime.datetime) -> datetime.datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
-
-
-def _totals(row: sqlite3.Row) -> Totals:
-    return Totals(**{name: row[name] or 0 for name in Totals.__slots__})
+    return moment.astimezone(datetime.UTC) if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
 
 
 def _indexed_image(row: sqlite3.Row) -> IndexedImage:

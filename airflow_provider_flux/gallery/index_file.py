@@ -29,15 +29,24 @@ create table runs (
     last_active_at real not null, is_finished integer not null,
     primary key (dag_id, run_id)
 ) without rowid;
+create unique index runs_order on runs (last_active_at desc, dag_id, run_id);
 create table images (
     dag_id text not null, run_id text not null, position integer not null,
     task_id text not null, map_index integer not null, number integer not null,
     job_id text, location text, model text, state text not null, created_at real not null, day text not null,
-    cost real, is_reused integer not null, prompt text, folded_prompt text,
-    returned_at real not null, planned_uri text, fields text not null,
+    cost real not null, unknown_costs integer not null, reused integer not null,
+    lost integer not null, lost_cost real not null,
+    prompt text, folded_prompt text, returned_at real not null, planned_uri text, fields text not null,
     primary key (dag_id, run_id, position)
 ) without rowid;
 create index images_job on images (job_id);
+create index images_reused on images (dag_id) where reused;
+create table sums (
+    dag_id text not null, run_id text not null, day text not null, model text, state text not null,
+    images integer not null, cost real not null, unknown_costs integer not null, reused integer not null,
+    lost integer not null, lost_cost real not null
+);
+create index sums_run on sums (dag_id, run_id);
 create table receipts (
     job_id text not null, location text not null, prompt text, folded_prompt text, cost real, read_at real not null,
     is_final integer not null,
@@ -160,7 +169,8 @@ def write_fact(connection: sqlite3.Connection, name: str, value: float) -> None:
 
 def remove_runs(connection: sqlite3.Connection, runs: Iterable[tuple[str, str]]) -> None:
     """Remove runs, and their images."""
-    for table in ("images", "runs"):
+    runs = list(runs)
+    for table in ("images", "sums", "runs"):
         connection.executemany(f"delete from {table} where dag_id = ? and run_id = ?", runs)
 
 
@@ -172,11 +182,18 @@ def replace_run(connection: sqlite3.Connection, run: RunVersion, images: Sequenc
         [run.dag_id, run.run_id, run.dag_run_id, run.version, run.last_active_at.timestamp(), run.is_finished],
     )
     rows = (_image_row(run, position, image) for position, image in enumerate(images))
-    connection.executemany(f"insert into images values ({', '.join('?' * 19)})", rows)
+    connection.executemany(f"insert into images values ({', '.join('?' * 22)})", rows)
+    connection.execute(
+        "insert into sums select dag_id, run_id, day, model, state, count(*), sum(cost), sum(unknown_costs),"
+        " sum(reused), sum(lost), sum(lost_cost) from images"
+        " where dag_id = ? and run_id = ? group by day, model, state",
+        [run.dag_id, run.run_id],
+    )
 
 
 def _image_row(run: RunVersion, position: int, image: GalleryImage) -> tuple[Any, ...]:
-    prompt = image.prompt
+    prompt, cost = image.prompt, image.numeric("cost")
+    is_lost = image.state in ("failed", "moderated") and cost != 0 and image.job_id is not None
     return (
         run.dag_id,
         run.run_id,
@@ -190,8 +207,12 @@ def _image_row(run: RunVersion, position: int, image: GalleryImage) -> tuple[Any
         image.state,
         image.created_at.timestamp(),
         image.created_at.astimezone(datetime.UTC).date().isoformat(),
-        image.numeric("cost"),
-        bool(image.fields.get("reused")),
+        cost or 0,
+        cost is None and image.job_id is not None,
+        # An earlier attempt of the same run may have paid for it, which is no saving.
+        bool(image.fields.get("reused")) and not cost,
+        is_lost,
+        (cost or 0) if is_lost else 0,
         prompt,
         None if prompt is None else fold(prompt),
         image.returned_at.timestamp(),
@@ -220,7 +241,7 @@ def images_without_receipt(connection: sqlite3.Connection, limit: int, retry_bef
     rows = connection.execute(
         "select i.* from images i left join receipts r on r.job_id = i.job_id and r.location = i.location"
         " where i.job_id is not null and i.location is not null and i.state != 'waiting'"
-        " and (i.prompt is null or i.is_reused)"
+        " and (i.prompt is null or i.reused)"
         " and (r.job_id is null or (not r.is_final and r.read_at < ?))"
         " order by i.created_at desc limit ?",
         [retry_before, limit],

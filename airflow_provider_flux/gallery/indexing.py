@@ -7,6 +7,7 @@ in the background. Several API server processes may do so at once, since each wr
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -132,7 +133,7 @@ class Indexer:
 
 def _index_run(run: RunVersion) -> None:
     try:
-        images = contents.load_blocking(Selection(run.dag_id, run.run_id)).images
+        images = asyncio.run(contents.load(Selection(run.dag_id, run.run_id))).images
     except Exception:
         # One odd run must not hide the others; its page shows the error.
         log.exception("The gallery could not index run %r of DAG %r.", run.run_id, run.dag_id)

@@ -63,6 +63,12 @@ def unreadable_note(result: TaskResult, reason: str) -> TaskNote:
     return TaskNote(result.task_id, indexes, "unreadable", f"{result.task_id}: {reason}")
 
 
+def backend_note(result: TaskResult, backend: str | None) -> TaskNote:
+    """Return the note on a result that the XCom backend did not return."""
+    reason = f"the gallery could not read the result through the XCom backend {backend}. See the API server's log."
+    return unreadable_note(result, reason)
+
+
 def task_notes(
     statuses: Iterable[TaskStatus], failures: Mapping[tuple[str, int], GalleryImage] = MappingProxyType({})
 ) -> list[TaskNote]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,19 +15,19 @@ from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
-from sqlalchemy import Text, case, cast, func, or_, select
+from sqlalchemy import Text, cast, func, select
 
 from airflow_provider_flux.failures import FAILURE_KEY
 from airflow_provider_flux.gallery.results import TaskResult, read_result
+from airflow_provider_flux.gallery.shape import looks_like_image
 from airflow_provider_flux.links.flux import FluxImageLink
 
 # Each FLUX operator writes this XCom, and XComs are indexed by their key.
 _LINK_XCOM_KEY = FluxImageLink().xcom_key
 # How the operators and decorators of this provider are named.
 _OPERATOR_NAME = "Flux"
-_MAX_OTHER_RESULT = 128 * 1024
-"""Longest result, in characters, of a task that does not use an operator of this provider: some 300 images."""
 _ROWS_PER_FETCH = 50
+_RUNS_PER_QUERY = 200
 _FINAL_STATES = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
 
 
@@ -89,11 +89,13 @@ class RunVersion:
     is_finished: bool
 
 
-def task_results(selection: Selection) -> list[TaskResult]:
+def task_results(selection: Selection, references: str | None = None) -> list[TaskResult]:
     """Return the results of the selected task instances that may describe images.
 
     Those are all results of this provider's operators, and short ones of other tasks that name a job or a manifest:
     a run may contain any amount of other data, which is not read.
+
+    :param references: How a text begins that stands for a value outside of the database; None: none does.
     """
     # Selected as text and parsed one by one: one malformed value must not hide the other tasks' images.
     text: Any = cast(XComModel.value, Text)
@@ -104,11 +106,9 @@ def task_results(selection: Selection) -> list[TaskResult]:
             XComModel.dag_run_id == run, XComModel.key == "return_value", *_selected(XComModel, selection)
         )
         uses_flux = XComModel.task_id.in_(flux_tasks)
-        # A value that is encoded twice has a backslash before each closing quotation mark.
-        names_image = or_(text.contains('"id'), text.contains('"manifest'))
-        # The order of the conditions of a CASE is certain: a long value is not even converted to text.
-        is_image = case((_stored_size(session) > _MAX_OTHER_RESULT, False), else_=names_image)
-        return [*_read(session, of_run.where(uses_flux)), *_read(session, of_run.where(~uses_flux, is_image))]
+        is_image = looks_like_image(session.get_bind().dialect.name, references)
+        others = _read(session, of_run.where(~uses_flux, is_image), uses_flux=False)
+        return [*_read(session, of_run.where(uses_flux)), *others]
 
 
 def task_failures(selection: Selection) -> list[TaskResult]:
@@ -118,7 +118,7 @@ def task_failures(selection: Selection) -> list[TaskResult]:
         run = _dag_run_id(session, selection)
         query = select(XComModel.task_id, XComModel.map_index, text.label("text"), XComModel.timestamp)
         query = query.where(XComModel.dag_run_id == run, XComModel.key == FAILURE_KEY)
-        return _read(session, query.where(*_selected(XComModel, selection)))
+        return _read(session, query.where(*_selected(XComModel, selection)), key=FAILURE_KEY)
 
 
 def _dag_run_id(session: Any, selection: Selection) -> int:
@@ -148,16 +148,9 @@ def _selected(model: Any, selection: Selection) -> list[Any]:
     return conditions
 
 
-def _stored_size(session: Any) -> Any:
-    """Return the size of an XCom's value, as far as the database knows it without reading the value."""
-    if session.get_bind().dialect.name == "postgresql":
-        return func.pg_column_size(XComModel.value)
-    return func.length(cast(XComModel.value, Text))
-
-
-def _read(session: Any, query: Any) -> list[TaskResult]:
+def _read(session: Any, query: Any, **known: Any) -> list[TaskResult]:
     rows = session.execute(query.execution_options(yield_per=_ROWS_PER_FETCH))
-    return [TaskResult(row.task_id, row.map_index, read_result(row.text), row.timestamp) for row in rows]
+    return [TaskResult(row.task_id, row.map_index, read_result(row.text), row.timestamp, **known) for row in rows]
 
 
 def task_statuses(selection: Selection) -> list[TaskStatus]:
@@ -178,23 +171,31 @@ def run_versions(dag_run_ids: Collection[int] | None = None) -> list[RunVersion]
 
     :param dag_run_ids: Which runs to look at, by their numbers in Airflow's database; None: all.
     """
-    query = select(XComModel.dag_run_id, func.count().label("number"), func.max(XComModel.timestamp).label("latest"))
-    query = query.where(XComModel.key == _LINK_XCOM_KEY).group_by(XComModel.dag_run_id)
+    columns: Any = (XComModel.dag_run_id, func.count().label("number"), func.max(XComModel.timestamp).label("latest"))
+    query = select(*columns).where(XComModel.key == _LINK_XCOM_KEY).group_by(XComModel.dag_run_id)
     if dag_run_ids is not None:
         query = query.where(XComModel.dag_run_id.in_(dag_run_ids))
-    links = query.subquery()
-    columns: Any = (DagRun.id, DagRun.dag_id, DagRun.run_id, DagRun.state, DagRun.end_date, *links.c)
     with create_session() as session:
-        rows = session.execute(
-            select(*columns).join(links, links.c.dag_run_id == DagRun.id).order_by(links.c.latest.desc())
-        )
-        return [_run_version(row) for row in rows]
+        links = {row.dag_run_id: row for row in session.execute(query)}
+        runs = [run for ids in _chunks(list(links)) for run in session.execute(_runs_query(ids))]
+    versions = [_run_version(run, links[run.id]) for run in runs]
+    return sorted(versions, key=lambda version: version.last_active_at, reverse=True)
 
 
-def _run_version(row: Any) -> RunVersion:
-    version = f"{row.id} {row.number} {row.latest} {row.state} {row.end_date}"
-    is_finished = str(row.state) in ("success", "failed")
-    return RunVersion(row.id, row.dag_id, row.run_id, version, row.latest, is_finished)
+def _chunks(ids: list[int]) -> Iterator[list[int]]:
+    # Few enough for the database to look each up in an index.
+    return (ids[start : start + _RUNS_PER_QUERY] for start in range(0, len(ids), _RUNS_PER_QUERY))
+
+
+def _runs_query(ids: list[int]) -> Any:
+    columns: Any = (DagRun.id, DagRun.dag_id, DagRun.run_id, DagRun.state, DagRun.end_date)
+    return select(*columns).where(DagRun.id.in_(ids))
+
+
+def _run_version(run: Any, links: Any) -> RunVersion:
+    version = f"{run.id} {links.number} {links.latest} {run.state} {run.end_date}"
+    is_finished = str(run.state) in ("success", "failed")
+    return RunVersion(run.id, run.dag_id, run.run_id, version, links.latest, is_finished)
 
 
 def database_id() -> str:

@@ -26,6 +26,7 @@ from airflow_provider_flux.gallery.results import (
     manifest_reference,
     read_manifest,
 )
+from airflow_provider_flux.identity import TaskIdentity
 from airflow_provider_flux.images import pixels
 from airflow_provider_flux.images.verification import MAX_BYTES
 from airflow_provider_flux.receipts.receipt import MAX_BYTES as MAX_RECEIPT_BYTES
@@ -99,21 +100,39 @@ def read_image_receipt(image: GalleryImage) -> Receipt | None:
 
     :raises UnreadableError: if the sidecar cannot be read.
     """
+    receipt = _read_sidecar(image)
+    return receipt if receipt is not None and _is_of(receipt, image) else None
+
+
+def read_new_owner(image: GalleryImage) -> TaskIdentity | None:
+    """Return the task whose image has replaced this one at its URI; None if none has, as far as its receipt says.
+
+    The user may not know that task: check that they may read the XComs of its DAG before it is named.
+
+    :raises UnreadableError: if the sidecar cannot be read.
+    """
+    receipt = _read_sidecar(image)
+    is_replaced = receipt is not None and receipt.state == "stored" and not _is_of(receipt, image)
+    return receipt.run if receipt is not None and is_replaced else None
+
+
+def _read_sidecar(image: GalleryImage) -> Receipt | None:
     if image.location is None:
         return None
     try:
         sidecar = _open(image.location).read_sidecar(MAX_RECEIPT_BYTES)
-        receipt = None if sidecar is None else read_receipt(sidecar.data, "The receipt")
+        return None if sidecar is None else read_receipt(sidecar.data, "The receipt")
     except FluxReceiptError:
         return None
     except Exception as error:
         _log_failure(error, f"{image.location}.json")
         raise UnreadableError("The API server could not read the receipt. See the API server's log.") from error
-    if receipt is None:
-        return None
+
+
+def _is_of(receipt: Receipt, image: GalleryImage) -> bool:
     # Neither has a job if a batch's request was never accepted.
     job_id = receipt.job.id if receipt.job else None
-    return receipt if job_id == image.job_id else None
+    return job_id == image.job_id
 
 
 async def read_batch_manifest(result: TaskResult) -> Mapping[int, ManifestLine] | None:

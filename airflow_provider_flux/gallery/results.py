@@ -29,12 +29,16 @@ class TaskResult:
 
     :param value: The XCom's JSON, in any shape; None if it cannot be read.
     :param returned_at: When the XCom was written.
+    :param uses_flux: Whether the task runs one of this provider's operators.
+    :param key: The XCom's key.
     """
 
     task_id: str
     map_index: int
     value: Any
     returned_at: datetime.datetime
+    uses_flux: bool = True
+    key: str = "return_value"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +186,16 @@ def read_result(text: str | None) -> Any:
     """
     try:
         value = json.loads(text or "null")
-        if isinstance(value, str):
+        if isinstance(value, str) and value[:1] in ("{", "[", '"'):
             # Values that a trigger or the REST API wrote are encoded twice.
             value = json.loads(value)
     except (ValueError, RecursionError):
         return None
+    return read_value(value)
+
+
+def read_value(value: Any) -> Any:
+    """Return a value as the gallery reads it: a serialized tuple as its items."""
     is_tuple = isinstance(value, dict) and value.get("__classname__") == "builtins.tuple"
     return value.get("__data__") if is_tuple else value
 

@@ -15,6 +15,8 @@ from airflow_provider_flux.gallery.index import ImageFilter, ImagePage
 from airflow_provider_flux.gallery.results import STATES
 from airflow_provider_flux.gallery.security import readable_dag_ids
 
+_FIRST_YEAR, _LAST_YEAR = 1970, 9000
+
 
 @dataclass(frozen=True, slots=True)
 class Search:
@@ -87,6 +89,8 @@ def _day(text: str, zone: datetime.tzinfo, days_later: int = 0) -> datetime.date
         return None
     try:
         day = datetime.date.fromisoformat(text) + datetime.timedelta(days_later)
+        if not _FIRST_YEAR <= day.year <= _LAST_YEAR:
+            raise ValueError("a moment of this year has no timestamp")
         return datetime.datetime.combine(day, datetime.time(), zone)
     except (ValueError, OverflowError):
         raise HTTPException(422, f"Invalid date {text!r}. Write it as YYYY-MM-DD.") from None

@@ -11,19 +11,23 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+from urllib.parse import parse_qsl, urlsplit
 from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.sdk import BaseHook
 from airflow.sdk.log import mask_secret
 
+from airflow_provider_flux.arguments import parse_seconds
 from airflow_provider_flux.client.gateways import BFL, Endpoint, make_endpoint
 from airflow_provider_flux.client.jobs import Job, job_from
 from airflow_provider_flux.exceptions import (
     FluxAuthenticationError,
+    FluxBadRequestError,
     FluxConfigurationError,
     FluxCreditsError,
     FluxError,
@@ -40,8 +44,16 @@ if TYPE_CHECKING:
     from airflow_provider_flux.client.responses import Result
     from airflow_provider_flux.images.verification import Image
 
+_SHORTEST_SIGNATURE = 25
+"""Characters of a URL's parameter from which it may be a signature or a session token."""
 ENDPOINT_TTL = 30.0
 """Seconds for which triggers reuse a connection that was looked up."""
+
+_MASK = "***"
+_MASKED = (
+    "Airflow passed its mask *** instead of the API key, as the Test button of Airflow 3.1 does. Test with: "
+    "_AIRFLOW_PROCESS_CONTEXT=server airflow connections test <connection id>"
+)
 
 
 class _LookedUp:
@@ -193,6 +205,56 @@ class FluxHook(BaseHook):
                     shutil.copyfileobj(captured, file)
             return image
 
+    def read_image(self, result: Any, number: Any = None, *, aws_conn_id: str | None = "aws_default") -> bytes:
+        """Return a stored image's file, verified by its SHA-256, as for an attachment of a mail.
+
+        Reads the store only: neither the API nor its key is used.
+
+        :param result: What a FLUX operator returned, a list of that (of a mapped task), or an ImageResult.
+        :param number: Which image of a batch, or result of a list: its position from 0, or its line of the batch's
+            manifest. Not needed if there is only one.
+        :param aws_conn_id: Connection of the amazon provider, for ``s3://``, as in the operators.
+        :raises ValueError: if they do not name one image that is stored.
+        :raises FluxBadImageError: if the file is missing or not the one that the task stored.
+        :raises FluxStoreError: if the store is unreachable.
+        :raises FluxStoreConfigurationError: if it cannot be read with this connection.
+        """
+        from airflow_provider_flux.images.stored import StoredImage
+
+        with self._errors():
+            return StoredImage.of(result, number, aws_conn_id).read()
+
+    def presigned_url(
+        self,
+        result: Any,
+        expires: float | str | timedelta = timedelta(hours=1),
+        number: Any = None,
+        *,
+        aws_conn_id: str | None = "aws_default",
+    ) -> str:
+        """Return an address that shows a stored image to everybody who has it, as for a message to people without a
+        login; :func:`.image_url` returns the one of Airflow's users.
+
+        The URL is a secret until it expires: it is masked in logs, and should not be returned from a task, since
+        Airflow would keep it. It ends with the credentials that sign it, if those are temporary (a role's). S3 has such
+        URLs, and so do stores whose ObjectStoragePath can sign; local files have none.
+
+        :param result: As in :meth:`read_image`.
+        :param expires: Seconds or timedelta after which the URL ends; S3 allows 7 days at most.
+        :param number: As in :meth:`read_image`.
+        :param aws_conn_id: Connection of the amazon provider, for ``s3://``, as in the operators.
+        :raises ValueError: if the arguments are invalid, or do not name one image that is stored.
+        :raises FluxBadImageError: if the file is missing.
+        :raises FluxStoreError: if the store is unreachable.
+        :raises FluxStoreConfigurationError: if the store has no such URLs, or not with this connection.
+        """
+        from airflow_provider_flux.images.stored import StoredImage
+
+        with self._errors():
+            url = StoredImage.of(result, number, aws_conn_id).presigned_url(_parse_expires(expires))
+        _mask_signature(url)
+        return url
+
     def credits(self) -> float:
         """Return the credits left on the account.
 
@@ -250,6 +312,8 @@ class FluxHook(BaseHook):
         key, self.log_errors = "", False
         try:
             endpoint = self.endpoint
+            if endpoint.api_key == _MASK:
+                return False, _MASKED
             key, address = endpoint.api_key, f"{endpoint.base_url} ({endpoint.gateway})"
             try:
                 return True, f"{address}: {self._client.check()}"
@@ -273,7 +337,7 @@ class FluxHook(BaseHook):
         from airflow_provider_flux.get_provider_info import UI_FIELD_BEHAVIOUR
 
         return {
-            "hidden_fields": UI_FIELD_BEHAVIOUR["hidden-fields"],
+            "hidden_fields": [*UI_FIELD_BEHAVIOUR["hidden-fields"], "port"],  # of use to Airflow 3.3 alone
             "relabeling": UI_FIELD_BEHAVIOUR["relabeling"],
             "placeholders": UI_FIELD_BEHAVIOUR["placeholders"],
         }
@@ -329,6 +393,20 @@ def _how_to_create(conn_id: str) -> str:
         f"Create one of type {FluxHook.conn_type!r} with the API key as its password, in Airflow's UI (Admin, "
         f"Connections) or with: {command}"
     )
+
+
+def _parse_expires(expires: Any) -> float:
+    try:
+        return parse_seconds("expires", expires, minimum=1)
+    except FluxBadRequestError as error:
+        raise ValueError(error.message) from None
+
+
+def _mask_signature(url: str) -> None:
+    """Mask what makes a URL a secret in all logs, in whatever encoding a log shows it."""
+    query = urlsplit(url).query
+    for secret in (query, *(value for _, value in parse_qsl(query) if len(value) >= _SHORTEST_SIGNATURE)):
+        mask_secret(secret)
 
 
 def _endpoint(connection: Connection) -> Endpoint:

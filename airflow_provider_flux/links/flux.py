@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from airflow.sdk import BaseOperatorLink
 
 from airflow_provider_flux.best_effort import best_effort
+from airflow_provider_flux.gallery_urls import base_url, task_path
+from airflow_provider_flux.identity import TaskIdentity
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
@@ -25,9 +26,6 @@ class FluxImageLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
         """Return the link."""
         with best_effort("make the link to the image"):
-            from airflow.configuration import conf
-
-            base_url = conf.get("api", "base_url", fallback="/").rstrip("/")
-            path = ("dags", ti_key.dag_id, "runs", ti_key.run_id, "tasks", ti_key.task_id, str(ti_key.map_index))
-            return f"{base_url}/flux/{'/'.join(quote(part, safe='') for part in path)}/image"
+            task = TaskIdentity(ti_key.dag_id, ti_key.task_id, ti_key.run_id, ti_key.map_index)
+            return f"{base_url()}{task_path(task)}/image"
         return ""

@@ -16,6 +16,7 @@ from airflow_provider_flux.exceptions import FluxError, FluxTimeoutError
 from airflow_provider_flux.execution.outlets import openlineage_outputs, record_asset_events
 from airflow_provider_flux.execution.templates import TemplatedOperator
 from airflow_provider_flux.failures import FAILURE_KEY, airflow_errors, failure_record
+from airflow_provider_flux.identity import task_identity
 from airflow_provider_flux.links.flux import FluxImageLink
 
 if TYPE_CHECKING:
@@ -114,6 +115,10 @@ class FluxBaseOperator(TemplatedOperator):
         """
         self._image_uris = image_uris
         record_asset_events(self, context, uri, extra)
+
+    def _result(self, context: Context, data: dict[str, Any]) -> dict[str, Any]:
+        """Return the task's result: ``data``, and which task instance returns it, so that the gallery is found."""
+        return {**data, "task_instance": task_identity(context).to_dict()}
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Return the stored images as OpenLineage outputs."""

@@ -41,7 +41,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
 
     Returns ``manifest`` (the URI of the run's own manifest), ``manifest_sha256`` (in hex), ``counts`` (``requested``,
     ``stored``, ``reused``, ``moderated``, ``failed``, ``not_submitted``), ``cost`` (credits billed for this run; a job
-    whose finished image is withheld by moderation counts, since it may be billed) and ``cost_usd``.
+    whose finished image is withheld by moderation counts, since it may be billed), ``cost_usd`` and ``task_instance``.
 
     If some requests fail, the task fails at the end: what succeeded is kept, and the result is pushed first. An error
     that every request would meet (an invalid key, an account without credits) stops submitting at once.
@@ -259,13 +259,13 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         try:
             run_interruptible(runner.run())
         except BaseException:
-            result = self._write(runner, manifest)
+            result = self._write(runner, manifest, context)
             with best_effort("push the result of the images that are stored"):
                 self._push(result, context)
             raise
-        return self._write(runner, manifest)
+        return self._write(runner, manifest, context)
 
-    def _write(self, runner: BatchRunner, manifest: Manifest) -> dict[str, Any]:
+    def _write(self, runner: BatchRunner, manifest: Manifest, context: Context) -> dict[str, Any]:
         """Write the manifest, log the totals, and return the result."""
         from airflow_provider_flux.batch.manifest import counts_text
 
@@ -274,7 +274,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         uri, counts, cost = manifest.own.uri, runner.counts, round(runner.cost, 6)
         self.log.info("%s; %s billed; see %s.", counts_text(counts), format_cost(cost), uri)
         totals = {"counts": counts, "cost": cost, "cost_usd": to_usd(cost)}
-        return {"manifest": uri, "manifest_sha256": sha256, **totals}
+        return self._result(context, {"manifest": uri, "manifest_sha256": sha256, **totals})
 
     @staticmethod
     def _push(result: dict[str, Any], context: Context) -> None:

@@ -75,8 +75,9 @@ class FluxGenerateOperator(FluxBaseOperator):
     ``width``, ``height``, ``format``, ``content_type``, ``bytes``, ``sha256`` and ``content_credentials`` (whether C2PA
     metadata is in the file, which is stored unchanged). A reused image, which was paid for before, also has ``reused``
     (true) and ``paid_by`` (``dag_id``, ``task_id``, ``run_id``, ``map_index``). After ``moderation_retries``,
-    ``moderated`` has the ids of the moderated jobs, which may be billed and are part of ``cost``. The result never
-    contains the signed URL, which expires after ten minutes, or the prompt, which is in the receipt.
+    ``moderated`` has the ids of the moderated jobs, which may be billed and are part of ``cost``. ``task_instance``
+    (the same four) says which task returned the result, for ``image_url``. The result never contains the signed URL,
+    which expires after ten minutes, or the prompt, which is in the receipt.
 
     The request's fields are those of https://apidoc.cometapi.com/api/image/flux/flux-generate-image; which of
     them a model supports differs, see https://docs.bfl.ml. Rendered text is converted to the field's type; a field
@@ -490,8 +491,9 @@ class FluxGenerateOperator(FluxBaseOperator):
         image = ImageResult.of_job(job)
         if attempt.paid_by is not None:
             image = image.as_reused(attempt.run, attempt.paid_by)
-        self._announce(attempt.context, [], None, image.to_dict())
-        return image.to_dict()
+        result = self._result(attempt.context, image.to_dict())
+        self._announce(attempt.context, [], None, result)
+        return result
 
     def _finish(self, image: ImageResult, attempt: _Attempt, was_counted: bool) -> dict[str, Any]:
         """Log and count what was paid, announce the image, and return the task's result.
@@ -508,7 +510,8 @@ class FluxGenerateOperator(FluxBaseOperator):
             metrics.reused(self._metric_tags)
         else:
             metrics.ready(image, self._metric_tags)
-        result = image.with_unused(attempt.unused_cost, attempt.moderated).to_dict()
+        image = image.with_unused(attempt.unused_cost, attempt.moderated)
+        result = self._result(attempt.context, image.to_dict())
         self._announce(attempt.context, [image.uri] if image.uri else [], image.uri, result)
         return result
 

@@ -1,4 +1,4 @@
-"""FluxPlugin: the gallery's tabs and page in Airflow's UI.
+"""FluxPlugin: the gallery's tabs and page in Airflow's UI, and the macro for its addresses.
 
 Every component of Airflow imports this module, so it imports as little as possible; the app is created on the first
 request.
@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
 
-from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
-PREFIX = "/flux"
+from airflow_provider_flux.gallery_urls import PREFIX, base_url, image_url
+
 # Airflow's pages use the addresses unchanged, so they must start with the path that Airflow is served from.
-BASE = urlsplit(conf.get("api", "base_url", fallback="/")).path.rstrip("/") + PREFIX
+BASE = base_url(relative=True)
 
 ICONS = {"icon": f"{BASE}/static/icon.svg", "icon_dark_mode": f"{BASE}/static/icon-dark.svg"}
 
@@ -35,9 +34,13 @@ class GalleryApp:
 
 
 class FluxPlugin(AirflowPlugin):
-    """Adds the gallery to Airflow's pages of a DAG run and of a task instance, and to the navigation."""
+    """Adds the gallery to Airflow's pages of a DAG run and of a task instance, and to the navigation.
+
+    Templates have ``macros.flux.image_url``.
+    """
 
     name = "flux"
+    macros: list[Any] = [image_url]  # noqa: RUF012 - as in AirflowPlugin
     fastapi_apps: list[Any] = [{"name": "FLUX gallery", "app": GalleryApp(), "url_prefix": PREFIX}]  # noqa: RUF012 - as in AirflowPlugin
     external_views: list[Any] = [  # noqa: RUF012 - as in AirflowPlugin
         {

@@ -7,7 +7,9 @@ import hashlib
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
+
+from airflow_provider_flux.exceptions import FluxStoreConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class ImageStore(abc.ABC):
     """
 
     uri: str
+    max_presigned_seconds: ClassVar[int | None] = None
+    """The longest life of a presigned URL; None: the store itself refuses what is too long."""
 
     def misconfiguration(self, error: Exception) -> str | None:
         """Return what is wrong with the configuration, if that caused ``error``; None if it may be an outage.
@@ -88,6 +92,14 @@ class ImageStore(abc.ABC):
     @abc.abstractmethod
     def matches(self, size: int, sha256: str) -> bool:
         """Return whether the image of this size (bytes) and hash is stored here."""
+
+    def presigned_url(self, expires: int) -> str:
+        """Return an address that shows the stored image to everybody who has it.
+
+        :param expires: Seconds after which it ends, at most ``max_presigned_seconds``.
+        :raises FluxStoreConfigurationError: if the store has no such addresses.
+        """
+        raise FluxStoreConfigurationError(f"{self.uri} cannot have a presigned URL: its store does not sign URLs.")
 
     @abc.abstractmethod
     def read_sidecar(self, max_bytes: int) -> Sidecar | None:

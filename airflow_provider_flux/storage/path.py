@@ -133,6 +133,13 @@ class PathStore(ImageStore):
         except FileNotFoundError:
             return False
 
+    def presigned_url(self, expires: int) -> str:
+        try:
+            url: str = self._path.fs.sign(self._path.path, expiration=expires)
+        except (NotImplementedError, AttributeError):
+            return super().presigned_url(expires)
+        return url
+
     def read_sidecar(self, max_bytes: int) -> Sidecar | None:
         try:
             with self._path.fs.open(f"{self._path.path}.json", "rb") as stored:

@@ -134,6 +134,8 @@ class S3Store(ImageStore):
     :param keep_client: Use a client that this process keeps for some minutes, for a process that stores many images.
     """
 
+    max_presigned_seconds = 7 * 24 * 3600
+
     def __init__(
         self,
         bucket: str,
@@ -335,6 +337,16 @@ class S3Store(ImageStore):
         head = self.head() or {}
         metadata = {name.lower(): value for name, value in head.get("Metadata", {}).items()}
         return head.get("ContentLength") == size and metadata.get("sha256") == sha256
+
+    def presigned_url(self, expires: int) -> str:
+        from botocore.config import Config
+
+        # The signature of a client that does not name its version may be one that newer regions refuse.
+        config = Config(signature_version="s3v4").merge(self._hook.config)
+        client = self._hook.get_client_type(region_name=self._hook.region_name, config=config)
+        arguments = {"Bucket": self.bucket, "Key": self.key}
+        url: str = client.generate_presigned_url("get_object", Params=arguments, ExpiresIn=expires)
+        return url
 
     def read_sidecar(self, max_bytes: int) -> Sidecar | None:
         from botocore.exceptions import ClientError

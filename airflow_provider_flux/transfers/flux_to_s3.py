@@ -234,7 +234,7 @@ class FluxToS3Operator(FluxBaseOperator):
         return image
 
     def _finish(self, image: ImageResult, context: Context) -> dict[str, Any]:
-        result = image.to_dict()
+        result = self._result(context, image.to_dict())
         self._announce(context, [image.uri] if image.uri else [], image.uri, result)
         return result
 

@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
+from tests.conftest import HAS_COMMON_AI
+from tests.servers.seaweed import SeaweedFS
+
+collect_ignore = [] if HAS_COMMON_AI else ["test_llm_recipes.py"]
 RunDag = Callable[[Path], dict[str, list[Any]]]
 
 
@@ -35,6 +39,18 @@ def run(path: Path) -> dict[str, list[Any]]:
         returned.setdefault(ti.task_id, []).append(ti.xcom_pull(task_ids=ti.task_id, map_indexes=ti.map_index))
     assert "sig=" not in json.dumps(returned)
     return returned
+
+
+def run_to_failure(path: Path) -> None:
+    """Run the DAG in a file to its end, at which it has failed."""
+    assert load(path).test(run_after=datetime.now(UTC), logical_date=None).state == "failed"
+
+
+def stored(s3: SeaweedFS, image: dict[str, Any]) -> bytes:
+    """The file of an image that a task returned."""
+    key = image["uri"].removeprefix(f"s3://{s3.bucket}/")
+    file: bytes = s3.client().get_object(Bucket=s3.bucket, Key=key)["Body"].read()
+    return file
 
 
 @pytest.fixture(scope="session")

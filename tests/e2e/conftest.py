@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_flux.emulator import FluxEmulator
+from tests.conftest import EXAMPLES, NOT_HERE
 from tests.e2e.gallery import Gallery
 from tests.servers.airflow import AirflowStack
 from tests.servers.seaweed import SeaweedFS
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = ROOT / "dags_examples"
 USERS = {"admin": "admin", "viewer": "viewer", "gardener": "viewer", "nobody": ""}
 
 
@@ -33,7 +33,7 @@ def running_stack(folder: Path, s3: SeaweedFS, **settings: str) -> Iterator[Stac
 
     :param settings: Airflow's own, by the names of their environment variables.
     """
-    dags = shutil.copytree(EXAMPLES, folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+    dags = shutil.copytree(EXAMPLES, folder / "dags", ignore=NOT_HERE)
     for file in (Path(__file__).parent / "dags").glob("*.py"):
         shutil.copy(file, dags)
     env = {"AIRFLOW__CORE__AUTH_MANAGER": "tests.e2e.auth.OneDagAuthManager", "PYTHONPATH": str(ROOT), **settings}

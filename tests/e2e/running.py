@@ -71,7 +71,7 @@ class Run:
         check_image(self.stack, result)
         receipt = self.receipt(task_id)
         assert (receipt["state"], receipt["job"]["id"]) == ("stored", result["id"])
-        of_this_run = ("reused", "paid_by")
+        of_this_run = ("reused", "paid_by", "task_instance")
         assert receipt["image"] == {name: value for name, value in result.items() if name not in of_this_run}
         assert (len(jobs_of(self.stack, task_id)), receipt["orphans"]) == (submits, submits - 1)
         return result

@@ -1,11 +1,13 @@
-"""The approval example on a running Airflow: a person rejects an image, sees the next one, and approves it."""
+"""The approvals on a running Airflow: a person rejects an image, sees the next one, approves it; picks one of four."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 from tests.e2e.conftest import Stack
@@ -15,6 +17,7 @@ from tests.servers.browser import MISSING, open_browser
 from tests.servers.process import wait_for
 
 pytestmark = pytest.mark.e2e
+SHOWN = "return [...document.querySelectorAll('{}')].map((image) => image.naturalWidth)"
 WAITING = ("awaiting_input", "deferred")  # since Airflow 3.3, and before
 
 
@@ -41,8 +44,11 @@ def test_rejected_image_is_generated_again_with_another_seed(run: Run) -> None:
     run.wait_for_task("approve_2", *WAITING)
     second = run.result("generate_2")
     body = run.api.request_to_people(run.dag_id, run.id, "approve_2")["body"]
-    (address,) = re.findall(r"!\[.*\]\((.*)\)", body)
+    thumbnail, address = re.findall(r"\((/flux[^)]+)\)", body)
     shown = Gallery(run.stack, run.id).get(address)
+    small = Gallery(run.stack, run.id).get(thumbnail)
+    assert small.headers["Content-Type"] == "image/webp"
+    assert max(PIL.Image.open(io.BytesIO(small.content)).size) < second["width"]
     assert hashlib.sha256(shown.content).hexdigest() == second["sha256"]
     answer(run, "approve_2", "Approve")
     assert run.wait() == "success"
@@ -65,6 +71,27 @@ def test_approval_page_shows_the_image(run: Run, tmp_path: Path) -> None:
     with open_browser(tmp_path) as browser:
         browser.log_in(run.stack.airflow, "admin")
         browser.driver.get(f"{run.stack.airflow.url}/dags/flux_approval/runs/{run.id}/tasks/approve_1/required_actions")
-        script = "return [...document.querySelectorAll('img[alt=\"The image\"]')].map((i) => i.naturalWidth)"
-        browser.until(lambda: any(browser.run(script)), "the image")
+        browser.until(lambda: any(browser.run(SHOWN.format("a img"))), "the image")
         assert browser.hosts() == {run.stack.airflow.url.removeprefix("http://")}
+        browser.driver.get(browser.run("return document.querySelector('a:has(img[alt=\"The image\"])').href"))
+        width = run.result("generate_1")["width"]
+        browser.until(lambda: browser.run("return document.images[0]?.naturalWidth") == width, "the full image")
+
+
+@pytest.mark.skipif(bool(MISSING), reason=MISSING)
+def test_best_of_four_shows_the_variants_in_a_table(stack: Stack, tmp_path: Path) -> None:
+    run = Run(stack, "flux_best_of_four")
+    run.wait_for_task("pick", *WAITING)
+    with open_browser(tmp_path) as browser:
+        browser.log_in(stack.airflow, "admin")
+        browser.driver.get(f"{stack.airflow.url}/dags/{run.dag_id}/runs/{run.id}/tasks/pick/required_actions")
+
+        def are_shown(row: str) -> bool:
+            widths = browser.run(SHOWN.format(f"table {row} a img"))
+            return len(widths) == 2 and all(widths)
+
+        browser.until(lambda: are_shown("thead tr") and are_shown("tbody tr"), "two rows of two images")
+    answer(run, "pick", "3")
+    assert run.wait() == "success"
+    assert run.result("publish")["seed"] == run.result("best")["seed"]
+    assert run.result("publish")["uri"].startswith("s3://flux/published/")

@@ -23,6 +23,8 @@ ROUTES = [
     "",
     "/tasks/generate/0",
     "/tasks/generate/{MAP_INDEX}",
+    "/images.csv",
+    "/tasks/generate/0/images.zip",
     "/tasks/generate/0/image",
     "/tasks/generate/0/images/0",
     "/tasks/generate/0/images/0/thumbnail",
@@ -61,26 +63,28 @@ def test_navigation_page_lists_only_readable_dags(gallery: Gallery) -> None:
     assert {run in gallery.get("/flux/").text for run in (gallery.run_id, other)} == {True}
     listed = gallery.get("/flux/", user="gardener").text
     assert (gallery.run_id in listed, other in listed) == (True, False)
-    assert "No runs that used FLUX in the DAGs that you can read" in gallery.get("/flux/", user="nobody").text
+    assert "No images of the DAGs that you can read" in gallery.get("/flux/", user="nobody").text
 
 
 def test_run_page_shows_each_job_once_and_notes_tasks_without_image(gallery: Gallery) -> None:
     page = gallery.get("")
-    assert page.text.count('class="card"') == 48
+    assert page.text.count('class="tile"') == 48
     assert "Images 1 to 48 of 53" in text_of(page)
     assert text_of(page).count(gallery.result()["id"]) == 1
-    assert "moderated failed. See its log." in text_of(page)
-    assert "unrelated" not in re.findall(r"<li>(\w+)", page.text)
+    assert re.search(r"Failed moderated : Job .* was moderated .* Log ", text_of(page))
+    assert "unrelated" not in text_of(page)
     second = gallery.get("?page=2")
-    assert second.text.count('class="card"') == 5
-    assert gallery.get("/tasks/generate/{MAP_INDEX}").text.count('class="card"') == 3
-    assert gallery.get("/tasks/generate/1").text.count('class="card"') == 1
-    assert "No images unrelated finished." in text_of(gallery.get("/tasks/unrelated/{MAP_INDEX}"))
+    assert second.text.count('class="tile"') == 5
+    assert gallery.get("/tasks/generate/{MAP_INDEX}").text.count('class="tile"') == 3
+    assert gallery.get("/tasks/generate/1").text.count('class="tile"') == 1
+    page = gallery.get("/tasks/unrelated/{MAP_INDEX}")
+    assert "No images" in text_of(page)
+    assert "unrelated finished." in text_of(page)
     assert gallery.get("/tasks/no_such_task/-1").status_code == 404
 
 
 def test_thumbnails_are_small_and_cached_by_the_browser(gallery: Gallery) -> None:
-    (source,) = re.findall(r'<img src="([^"]+)"', gallery.get("/tasks/generate/0").text)
+    source = re.findall(r'<img src="([^"]+)"', gallery.get("/tasks/generate/{MAP_INDEX}").text)[0]
     small = gallery.get(source)
     assert Image.open(io.BytesIO(small.content)).size == (320, 240)
     assert (small.headers["Content-Type"], "immutable" in small.headers["Cache-Control"]) == ("image/webp", True)
@@ -105,7 +109,7 @@ def test_long_results_of_other_tasks_are_not_read(gallery: Gallery) -> None:
     image = gallery.put("gallery/beside.png", b"a file")
     for length, number in ((1_000, 1), (500_000, 0)):
         gallery.set_result([image, "x" * length])
-        assert gallery.get("/tasks/unrelated/-1").text.count('class="card"') == number
+        assert gallery.get("/tasks/unrelated/-1").text.count('class="tile"') == number
     # However long it is, a result of FLUX is read.
     originals = {index: gallery.result(index) for index in range(3)}
     many = [{**originals[1], "id": f"job-{index}"} for index in range(1_000)]
@@ -171,7 +175,8 @@ def test_image_link_opens_the_task_page_then_the_image(gallery: Gallery) -> None
         (link,) = run.api.links(run.dag_id, run.id, "generate").values()
         return gallery.get(link.removeprefix(gallery.stack.airflow.url))
 
-    assert "No images yet generate is waiting for its image." in text_of(follow())
+    assert "No images yet" in text_of(follow())
+    assert "generate is waiting for its image." in text_of(follow())
     gallery.stack.flux.clear_faults()
     assert run.wait() == "success"
     assert hashlib.sha256(follow().content).hexdigest() == run.result("generate")["sha256"]
@@ -183,9 +188,9 @@ def test_result_texts_are_escaped(gallery: Gallery) -> None:
     line = {"index": 0, "state": "failed", "error": evil, "id": evil, "model": evil, "seed": evil, "cost": evil}
     gallery.set_manifest("gallery/evil.jsonl", line)
     page = gallery.get("/tasks/unrelated/-1")
-    assert page.text.count("<script") == 2  # our own
+    assert page.text.count("<script") == 3  # our own
     assert "onerror" not in re.sub(r"&lt;.*?&gt;", "", page.text)
-    assert text_of(page).count(evil) == 3  # as error, model and job
+    assert text_of(page).count(evil) == 4  # as error, model (twice) and job
 
 
 def test_batch_page_shows_prompts_and_failed_requests(gallery: Gallery) -> None:
@@ -232,8 +237,8 @@ def test_manifest_without_a_matching_hash_reveals_nothing(gallery: Gallery) -> N
     ):
         gallery.set_result({"manifest": uri, "manifest_sha256": sha256, "counts": {}})
         page = gallery.get("/tasks/unrelated/-1")
-        assert (page.status_code, page.text.count('class="card"')) == (200, 0)
-        notes |= set(re.findall(r"<li>(.*?)</li>", page.text))
+        assert (page.status_code, page.text.count('class="tile"')) == (200, 0)
+        notes |= set(re.findall(r'<ul class="notices">.*?</ul>', page.text, re.DOTALL))
         assert gallery.get("/tasks/unrelated/-1/images/0/recipe").status_code == 502
     (note,) = notes
     assert "The API server could not read the manifest, or it is not the file that the task stored." in note
@@ -291,3 +296,28 @@ def test_a_thousand_mapped_images_are_paged_without_reading_the_store(gallery: G
     assert re.findall(r"job-\d+", last.text) == [f"job-{index}" for index in range(960, 1000)]
     assert "No images on this page" in gallery.get("/tasks/unrelated/{MAP_INDEX}?page=22").text
     assert gallery.get("/tasks/unrelated/{MAP_INDEX}?page=0").status_code == 422
+
+
+def test_a_failed_task_says_why_and_what_was_billed(gallery: Gallery) -> None:
+    page = gallery.get("/tasks/moderated/-1")
+    assert page.text.count('class="tile"') == 0  # a notice instead
+    assert "was moderated" in text_of(page)
+    assert "does not bill refused requests" in text_of(page)
+    record = gallery.stack.airflow.api.xcom("e2e_gallery", gallery.run_id, "moderated", key="flux_failure")
+    assert (record["state"], record["cost"]) == ("moderated", 0)
+    assert "nsfw" not in json.dumps(record)
+    assert gallery.get("/tasks/moderated/-1/images/0").status_code == 404
+    assert gallery.get("/tasks/moderated/-1/images/0/recipe").json()["prompt"] == "nsfw"
+
+
+def test_a_batch_that_its_execution_timeout_ends_shows_what_it_has(gallery: Gallery) -> None:
+    gallery.stack.flux.settings(duration=(0, 40))
+    run = Run(gallery.stack, "e2e_gallery_cut_off")
+    assert run.wait() == "failed"
+    gallery.stack.flux.settings(duration=1)
+    page = gallery.get(f"/flux/dags/{run.dag_id}/runs/{quote(run.id, safe='')}")
+    counts = run.result("batch")["counts"]
+    assert counts["stored"] > 0
+    assert counts["stored"] < counts["requested"]
+    assert f"{counts['requested']} images" in text_of(page)
+    assert "The task ended before the image was stored" in text_of(page)

@@ -81,6 +81,7 @@ def test_prompts_become_images_a_manifest_and_a_small_result(flux: FluxEmulator,
         },
         "cost": 2.5 + 2.5 + 3,
         "cost_usd": 0.08,
+        "task_instance": {"dag_id": "dag", "task_id": "generate", "run_id": "run-1", "map_index": -1},
     }
     manifest = rows(tmp_path)
     assert [row["index"] for row in manifest] == [0, 1, 2]

@@ -123,6 +123,7 @@ def test_test_button_distinguishes_an_invalid_key_from_an_unreachable_host(
     [
         ({"host": "http://127.0.0.1:{port}/nowhere", "password": "key-123"}, "not a usable FLUX API"),
         ({"host": "http://127.0.0.1:{port}", "password": ""}, "is empty"),
+        ({"host": "http://127.0.0.1:{port}", "password": "***"}, "airflow connections test"),
         ({"host": "nonsense://x", "password": "key-123"}, "not a base URL"),
         ({"host": "http://127.0.0.1:{port}", "password": "key-123", "extra": {"gateway": "x"}}, "gateway is 'x'"),
         (

@@ -55,6 +55,14 @@ class Browser:
 
         return self.until(visible, css)
 
+    def click(self, text: str, css: str = "button") -> None:
+        """Click what has this text or label, as soon as it is there."""
+
+        def named() -> Any:
+            return next((item for item in self.all(css) if text in (item.text, item.get_attribute("aria-label"))), None)
+
+        self.until(named, f"{css} {text!r}").click()
+
     def all(self, css: str) -> list[Any]:
         found: list[Any] = self.driver.find_elements("css selector", css)
         return found

@@ -16,9 +16,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCS = [
-    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
     *(ROOT / "tests").rglob("README.md"),
-    *(ROOT / "docs").rglob("*.md"),
+    *(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts),
 ]
 CODE = [*(ROOT / "airflow_provider_flux").rglob("*.py"), *(ROOT / "dags_examples").rglob("*.py")]
 PAGES = [

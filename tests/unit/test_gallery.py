@@ -91,7 +91,7 @@ def test_a_seed_is_shown_and_copied_to_its_last_digit(
 ) -> None:
     path = tmp_path / "k.png"
     result = {**STORED, "uri": path.as_uri(), "seed": seed}
-    monkeypatch.setattr(queries, "task_results", lambda _: [TaskResult("task", -1, result, BEGIN)])
+    monkeypatch.setattr(queries, "task_results", lambda *_: [TaskResult("task", -1, result, BEGIN)])
     for parameters in ({"prompt": "a pear"}, {"prompt": "a pear", "seed": seed}):
         job = Job("job", "flux-dev")
         receipt = Receipt("submitted", "f", "flux-dev", parameters, job=job)

@@ -34,14 +34,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "arguments": {"exceptions"},
     "failures": {"exceptions"},
     "redaction": {"arguments"},
-    "links": {"best_effort"},
+    "returned_image": {"arguments", "exceptions"},
+    "gallery_urls": {"identity", "returned_image"},
+    "links": {"best_effort", "gallery_urls", "identity"},
     "storage": {"exceptions"},
     "client": {"__init__", "arguments", "exceptions"},
     "results": {"client", "exceptions", "identity"},
     "metrics": {"best_effort", "client", "results"},
     "receipts": {"client", "exceptions", "identity", "metrics", "redaction", "results", "storage"},
-    "images": {"arguments", "client", "exceptions", "identity", "receipts", "redaction", "results", "storage"},
-    "hooks": {"client", "exceptions", "failures", "get_provider_info", "images"},
+    "images": {"arguments", "client", "exceptions", "identity", "receipts", "redaction", "results", "storage"}
+    | {"returned_image"},
+    "hooks": {"arguments", "client", "exceptions", "failures", "get_provider_info", "images", "returned_image"},
     "triggers": {"client", "exceptions", "failures", "hooks", "images", "results", "storage"},
     "execution": {"arguments", "best_effort", "client", "exceptions", "images", "redaction", "results", "storage"}
     | {"failures", "hooks", "identity", "metrics", "receipts", "triggers"},
@@ -67,7 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"costs"},
     "cli": {"client", "costs", "exceptions", "gallery", "hooks"},
     "__main__": {"cli"},
-    "plugins": {"gallery", "links"},
+    "plugins": {"gallery", "gallery_urls", "links"},
 }
 # Under TYPE_CHECKING also these: what a caller passes in has a type, though its room is above.
 MAY_NAME_THE_TYPES_OF: dict[str, set[str]] = {

@@ -69,5 +69,15 @@ def test_the_source_archive_holds_what_a_contributor_needs(dist: Path) -> None:
     (path,) = dist.glob("airflow_provider_flux-*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    needed = {"CONTRIBUTING.md", "Makefile", "docs/architecture.md", "scripts/demo.py", "tests/README.md", "LICENSE"}
+    needed = {
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        ".github/workflows/ci.yml",
+        "docs/conf.py",
+        "Makefile",
+        "docs/architecture.md",
+        "scripts/demo.py",
+        "tests/README.md",
+        "LICENSE",
+    }
     assert needed <= names

@@ -14,9 +14,8 @@ const tiles = () => [...document.querySelectorAll(".tile[data-position]")];
 const tileOf = (element) => element.closest?.(".tile[data-position]");
 
 export function showLightbox() {
-  // In the capture phase: error events do not bubble, and an image may fail before the page is complete.
   document.addEventListener("error", showFailure, true);
-  for (const image of document.querySelectorAll(".tile img")) if (image.complete && !image.naturalWidth && image.loading !== "lazy") fail(image);
+  document.querySelectorAll(".tile img.broken").forEach(fail);
   if (!dialog) return;
   document.addEventListener("click", openClicked);
   document.addEventListener("gallery:refreshed", () => { if (dialog.open) showPosition(); });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, task
@@ -65,4 +66,13 @@ with DAG("e2e_gallery_batch", schedule=None):
         requests=["A pear", "nsfw", "A fig"],
         output_uri="s3://flux/gallery/batch/{{ run_id }}/",
         on_moderated="skip",
+    )
+
+with DAG("e2e_gallery_cut_off", schedule=None):
+    FluxGenerateBatchOperator(
+        task_id="batch",
+        model="flux-dev",
+        requests=[f"A pear, number {number}" for number in range(24)],
+        output_uri="s3://flux/gallery/cut-off/{{ run_id }}/",
+        execution_timeout=timedelta(seconds=12),
     )

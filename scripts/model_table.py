@@ -1,36 +1,18 @@
-"""Write the table of models and parameters in README.md from the client's catalogue.
-
-``python -m scripts.generate_model_table``
-"""
+"""The documentation's table of models and parameters, from the client's catalogue."""
 
 from __future__ import annotations
 
 import re
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
 
 from airflow_provider_flux.client.catalogue.constraints import format_megapixels
 from airflow_provider_flux.client.catalogue.models import MODELS
 from airflow_provider_flux.client.catalogue.schema import Model, Parameter
 from airflow_provider_flux.client.gateways import BFL, COMETAPI
 
-README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- models: written by `make docs` -->\n", "<!-- end of models -->\n"
 # Documented once above the table; a row says which of them its models do not take.
 COMMON = ("seed", "webhook_url", "webhook_secret", "user")
-
-
-def with_table(readme: str) -> str:
-    """Return the README's text with an up-to-date table.
-
-    :raises ValueError: if the text lacks the comments that enclose the table.
-    """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"README.md must contain {BEGIN.strip()!r} and {END.strip()!r}.")
-    return before + begin + table() + end + after
 
 
 def table() -> str:
@@ -104,7 +86,3 @@ _NAMES = {BFL: "Black Forest Labs", COMETAPI: "CometAPI"}
 
 def _plain(default: object) -> str:
     return str(default).lower() if isinstance(default, bool) else str(default)
-
-
-if __name__ == "__main__":
-    README.write_text(with_table(README.read_text()))
