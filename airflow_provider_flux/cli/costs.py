@@ -10,6 +10,7 @@ from airflow_provider_flux.cli.running import notice, without_logs
 from airflow_provider_flux.costs.formats import to_csv, to_table
 from airflow_provider_flux.costs.records import CostRecord
 from airflow_provider_flux.costs.report import Period, make_report
+from airflow_provider_flux.exceptions import FluxError
 
 _MANY_UNREADABLE = "receipts cannot be read, and the costs in them"
 _SHOWN = 3
@@ -25,9 +26,7 @@ def run(arguments: argparse.Namespace) -> str:
     if arguments.uris:
         records = _records_below(arguments.uris, arguments.aws_conn_id or None, period)
     else:
-        from airflow_provider_flux.costs.database import read_records
-
-        records = read_records(period)
+        records = _records_in_airflow()
     report = make_report(period.of(records), arguments.by)
     if not report.groups:
         days = "" if period == Period() else " in these days"
@@ -36,6 +35,19 @@ def run(arguments: argparse.Namespace) -> str:
         )
         return to_csv(report) if arguments.csv else ""
     return to_csv(report) if arguments.csv else to_table(report)
+
+
+def _records_in_airflow() -> list[CostRecord]:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from airflow_provider_flux.gallery.costs import read_records
+    from airflow_provider_flux.gallery.index import ImageFilter
+
+    try:
+        return read_records(ImageFilter())
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise FluxError(f"Airflow's database cannot be read ({reason}); a URI of receipts needs none.") from error
 
 
 def _records_below(uris: Sequence[str], aws_conn_id: str | None, period: Period) -> list[CostRecord]:

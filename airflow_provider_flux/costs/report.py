@@ -49,6 +49,11 @@ class Totals:
         """``credits`` in US dollars."""
         return usd_of(self.credits)
 
+    def merge(self, other: Totals) -> None:
+        """Add other sums."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
     def add(self, record: CostRecord) -> None:
         """Add one record."""
         if record.kind == "reused":

@@ -326,7 +326,7 @@ class Submission:
         cost = "" if job.cost is None else f": {format_cost(job.cost)}"
         self._log("Submitted job %s to %s%s.", job.id, self.model, cost)
         used = self._record(submitted)
-        metrics.submitted(metrics.tags(self.model, submitter.endpoint.gateway))
+        metrics.submitted(metrics.tags(self.model, submitter.endpoint.gateway, self.run.dag_id))
         return used
 
     def _take(self, claim: HeldClaim) -> None:
