@@ -13,7 +13,7 @@ COLUMNS = ("images", "credits", "usd", "reused", "lost", "lost_credits", "withhe
 """The columns beside the groups', with the names that the CSV has; see :class:`.report.Totals`."""
 _TITLES = {"usd": "USD"}
 # A spreadsheet runs a cell that begins with one of these as a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA = ("=", "+", "-", "@")
 
 
 def plain_number(amount: Decimal | int) -> str:
@@ -29,7 +29,8 @@ def dollars(amount: Decimal) -> str:
 
 
 def harmless(text: str) -> str:
-    """Return text that no spreadsheet takes for a formula."""
+    """Return text on one line that no spreadsheet takes for a formula."""
+    text = _printable(text)
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
