@@ -6,6 +6,8 @@
     ├── FluxBadRequestError             the request is invalid
     ├── FluxAuthenticationError         the API key is invalid
     ├── FluxCreditsError                the account has no credits left
+    ├── FluxBudgetError                 a budget over runs cannot be kept: its ledger or the price is unknown
+    │   └── FluxBudgetReachedError      the submit could exceed a budget over runs
     ├── FluxConfigurationError          the API cannot be used with this connection and environment
     ├── FluxRateLimitError              too many active jobs or requests (retried)
     ├── FluxServiceError                the API or the network failed (retried)
@@ -113,6 +115,18 @@ class FluxCreditsError(FluxError):
     """The account has no credits left (HTTP 402, or an equivalent response of a gateway)."""
 
     hint = "Top up the account."
+
+
+class FluxBudgetError(FluxError):
+    """A budget over runs cannot be kept: its ledger is unreadable, or the price of the request is unknown."""
+
+    hint = "Restore the ledger, or set the budget's unknown_price."
+
+
+class FluxBudgetReachedError(FluxBudgetError):
+    """The submit could exceed a budget over runs."""
+
+    hint = "Raise the budget, or run the task again when its next period has begun."
 
 
 class FluxConfigurationError(FluxError):
@@ -240,9 +254,9 @@ class FluxStoreError(FluxError):
 
 
 class FluxStoreConfigurationError(FluxError):
-    """The image can never be stored there; raised before anything is billed."""
+    """The image, or the ledger of a budget, can never be stored there; raised before anything is billed."""
 
-    hint = "Correct the image's destination."
+    hint = "Correct the place where it is to be stored."
 
 
 class FluxImageExistsError(FluxError):

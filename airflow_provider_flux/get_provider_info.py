@@ -33,6 +33,16 @@ CONN_FIELDS: dict[str, Any] = {
         "description": "Private networks that images may be downloaded from, comma-separated, such as 198.18.0.0/15.",
         "schema": {"type": ["string", "null"]},
     },
+    "budget": {
+        "label": "Budget",
+        "description": "What all tasks may spend, such as 5000/month (credits) or $50/week. Needs a budget URI.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "budget_uri": {
+        "label": "Budget URI",
+        "description": "Where the ledgers of budgets are, such as s3://bucket/flux-budget.",
+        "schema": {"type": ["string", "null"]},
+    },
 }
 
 CONFIG: dict[str, Any] = {

@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-ORDER = ("Waiting", "Batch", "One image", "Polling", "Capture", "Import", "Growth")
+ORDER = ("Waiting", "Batch", "One image", "Polling", "Capture", "Import", "Growth", "Gallery")
 PACKAGES = ("apache-airflow", "apache-airflow-providers-http", "apache-airflow-providers-amazon", "httpx", "aiohttp")
 
 

@@ -12,6 +12,7 @@ POLICIES = {
     "FluxUncertainSubmitError": "as `on_orphan` says",
     "FluxJobNotFoundError": "as `on_expired` says",
     "FluxImageExpiredError": "as `on_expired` says",
+    "FluxBudgetReachedError": "if credits are not spent but reserved for other jobs, which may cost less or fail",
     "FluxBatchError": "if a retry can bring any of the missing images",
 }
 """Whether a retry happens, where the task's arguments decide and not the class."""

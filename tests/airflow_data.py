@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -52,7 +51,7 @@ def add_task(
         dag_id, run_id = session.execute(select(DagRun.dag_id, DagRun.run_id).where(DagRun.id == run)).one()
         names = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
         session.execute(delete(TaskInstance).filter_by(**names))
-        task = {"id": uuid.uuid4(), "state": state, "operator": operator, "pool": "default_pool", "pool_slots": 1}
+        task = {"state": state, "operator": operator, "pool": "default_pool", "pool_slots": 1}
         session.execute(insert(TaskInstance).values(**names, **task))
         for key, value in xcoms.items():
             session.execute(insert(XComModel).values(**names, dag_run_id=run, key=key, value=value, timestamp=at))

@@ -42,7 +42,7 @@ class NotSubmittedError(Exception):
 
 
 class MaxCostError(NotSubmittedError):
-    """A request is not submitted because the batch has reached its ``max_cost``."""
+    """A request is not submitted because the batch has reached its ``max_cost``, or a budget over runs its limit."""
 
 
 def price_key(model: str | None, request: Mapping[str, Any], input_megapixels: float | None = None) -> PriceKey:

@@ -11,6 +11,7 @@ from airflow_provider_flux.batch.manifest import counts_text
 from airflow_provider_flux.exceptions import (
     FluxAuthenticationError,
     FluxBatchError,
+    FluxBudgetReachedError,
     FluxConfigurationError,
     FluxCreditsError,
     FluxError,
@@ -39,8 +40,10 @@ class FailurePolicy:
         self._options = options
         self._errors: list[FluxError] = []
         self._missing = 0
+        self._is_retryable = False
         self._reasons: list[str] = []
         self._stop_reason = ""
+        self._is_budget_reached = False
 
     def raise_if_stopped(self) -> None:
         """Refuse another submit after submitting has stopped.
@@ -48,7 +51,17 @@ class FailurePolicy:
         :raises NotSubmittedError: naming the reason.
         """
         if self._stop_reason:
-            raise NotSubmittedError(self._stop_reason)
+            raise (MaxCostError if self._is_budget_reached else NotSubmittedError)(self._stop_reason)
+
+    def on_budget(self, error: FluxBudgetReachedError) -> None:
+        """Stop submitting because a budget over runs allows no more; if its credits are only reserved, a retry may.
+
+        :raises MaxCostError: naming the reason.
+        """
+        self._is_retryable |= error.retryable
+        self._is_budget_reached |= not self._stop_reason
+        self._stop(error.message.rstrip("."))
+        raise MaxCostError(error.message.rstrip("."))
 
     def on_error(self, index: int, error: FluxError) -> None:
         """Record the error of a request, and stop submitting if that is what it means."""
@@ -86,7 +99,7 @@ class FailurePolicy:
         reasons = [f"{number} x {reason}" for reason, number in same.most_common(_MAX_REASONS_LISTED)]
         reasons += self._reasons
         error = FluxBatchError(f"{missing}: {'; '.join(reasons)}.", billing=billing, faults=[f"{missing}.", *reasons])
-        error.retryable = any(cause.retryable for cause in self._errors)
+        error.retryable = self._is_retryable or any(cause.retryable for cause in self._errors)
         return error
 
     def _stop(self, reason: str) -> None:

@@ -17,6 +17,7 @@ from airflow_provider_flux.batch.budget import NotSubmittedError, price_key
 from airflow_provider_flux.batch.concurrency import run_in_pool
 from airflow_provider_flux.batch.ledger import settled_cost
 from airflow_provider_flux.exceptions import (
+    FluxBudgetReachedError,
     FluxContentModeratedError,
     FluxError,
     FluxImageExpiredError,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from airflow_provider_flux.batch.progress import Progress
     from airflow_provider_flux.batch.requests import BatchItem
     from airflow_provider_flux.client.client import AsyncFluxClient
+    from airflow_provider_flux.client.jobs import Job
     from airflow_provider_flux.client.responses import Result
     from airflow_provider_flux.receipts.receipt import Receipt
     from airflow_provider_flux.receipts.submission import Submission
@@ -198,6 +200,8 @@ class ItemPipeline:
             except FluxRateLimitError:
                 self.progress.log_if_due()
                 raise
+            except FluxBudgetReachedError as error:
+                self.policy.on_budget(error)
             if isinstance(attempt, InSubmission):
                 reservation.refund()
                 return attempt
@@ -227,13 +231,14 @@ class ItemPipeline:
         try:
             result = await self.client.wait(job, deadline, options.poll_interval, quiet=True)
         except FluxError as error:
-            await run_in_pool(self.pools.receipt_reads, self._record_failure, item, error)
+            await run_in_pool(self.pools.receipt_reads, self._record_failure, item, job, error)
             raise
         self.ledger.reservation(item.index).settle(result.cost)
         return result
 
-    def _record_failure(self, item: BatchItem, error: FluxError) -> None:
-        """Record in the receipt how the job ended."""
+    def _record_failure(self, item: BatchItem, job: Job, error: FluxError) -> None:
+        """Record in the receipt, and in the budgets, how the job ended."""
+        self.batch.hook.settle(job, error=error)
         with contextlib.suppress(FluxError), failure_recorded(self.batch.receipts(item), self.batch.options.on_expired):
             raise error
 
@@ -251,5 +256,9 @@ class ItemPipeline:
 
     def _download_and_store(self, item: BatchItem, result: Result) -> ImageResult:
         options = self.batch.options
-        with failure_recorded(self.batch.receipts(item), options.on_expired, seed=result.seed):
-            return download_and_store(self.batch.hook.get_conn(), result, self.batch.store(item), options.max_bytes)
+        try:
+            with failure_recorded(self.batch.receipts(item), options.on_expired, seed=result.seed):
+                return download_and_store(self.batch.hook.get_conn(), result, self.batch.store(item), options.max_bytes)
+        finally:
+            # After the image, whose URL expires.
+            self.batch.hook.settle(result.job, result.cost)

@@ -78,9 +78,14 @@ class BatchRunner:
     async def _read_receipts(self, pools: Concurrency) -> None:
         """Read all receipts, and count what earlier attempts of this run have paid."""
         reads = (run_in_pool(pools.receipt_reads, self._read_receipt, item) for item in self._batch.items)
+        stored = []
         for index, receipt in enumerate(await asyncio.gather(*reads)):
             if receipt is not None:
                 self._ledger.add_earlier(index, receipt)
+                if receipt.image is not None and receipt.run.is_same_run(self._batch.run):
+                    stored.append((receipt.paid_job, receipt.image.cost))
+        # An attempt that ended before it recorded these costs in the budgets left them reserved.
+        await run_in_pool(pools.receipt_reads, self._batch.hook.reservations.settle_finished, stored)
 
     def _read_receipt(self, item: BatchItem) -> Receipt | None:
         try:

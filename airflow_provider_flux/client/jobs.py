@@ -19,6 +19,7 @@ class Job:
     :param polling_url: The URL to poll, for a gateway that requires its own; otherwise None.
     :param cost: Credits, if the API returned them for the submit.
     :param submitted_at: Unix time of the submit in seconds; None if only the id is known.
+    :param reservation: What a budget over runs has reserved for it, by its id there; None: nothing, or unknown.
     """
 
     id: str
@@ -26,16 +27,18 @@ class Job:
     polling_url: str | None = None
     cost: float | None = None
     submitted_at: float | None = None
+    reservation: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return flat JSON that :func:`job_from` converts back."""
-        return {
+        data = {
             "id": self.id,
             "model": self.model,
             "polling_url": self.polling_url,
             "cost": self.cost,
             "submitted_at": self.submitted_at,
         }
+        return data if self.reservation is None else {**data, "reservation": self.reservation}
 
 
 def job_from(value: Any) -> Job:
@@ -63,6 +66,7 @@ def job_from(value: Any) -> Job:
         polling_url=_text(mapping.get("polling_url")),
         cost=_number(mapping.get("cost")),
         submitted_at=unix_time(mapping.get("submitted_at")),
+        reservation=_text(mapping.get("reservation")),
     )
 
 

@@ -75,6 +75,8 @@ def wait_or_defer(
 ) -> Result:
     """Return the finished result of ``job``, or defer ``operator`` to its ``execute_complete``.
 
+    The caller records in the budgets how the job ended (:meth:`FluxHook.settle`), after it has stored the image.
+
     :param deadline: Unix time in seconds at which waiting ends.
     :param store: Where the triggerer stores the image, as arguments of :func:`open_store`; None: nowhere.
     :param has_receipt: Whether another attempt of the task can find the job.
@@ -83,9 +85,9 @@ def wait_or_defer(
     """
     left = deadline - time.time()
     if not options.deferrable:
-        return hook.wait(job, left, options.poll_interval)
+        return hook.wait(job, left, options.poll_interval, settle=False)
     try:
-        return hook.wait(job, min(options.defer_after, left), options.poll_interval)
+        return hook.wait(job, min(options.defer_after, left), options.poll_interval, settle=False)
     except FluxTimeoutError:
         if (now := time.time()) >= deadline:
             raise

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from airflow_provider_flux.client.client import FluxClient
     from airflow_provider_flux.client.responses import Result
     from airflow_provider_flux.images.verification import Image
+    from airflow_provider_flux.spending.reservations import Reservations
+    from airflow_provider_flux.spending.shared_budget import BudgetStatus, Price
 
 _SHORTEST_SIGNATURE = 25
 """Characters of a URL's parameter from which it may be a signature or a session token."""
@@ -73,8 +75,10 @@ class FluxHook(BaseHook):
 
     The connection's host is the API's base URL (default ``https://api.cometapi.com``), its password the API
     key. Extra: ``gateway`` (``cometapi`` or ``bfl``; default: inferred from the host), ``timeout`` (connect
-    and read timeout in seconds; default 30) and ``allowed_delivery_networks`` (networks that are not public and from
-    which images may be downloaded, as a list or separated by commas; default: none).
+    and read timeout in seconds; default 30), ``allowed_delivery_networks`` (networks that are not public and from
+    which images may be downloaded, as a list or separated by commas; default: none), ``budget`` (what all tasks with
+    this connection may spend, such as ``"5000/month"``; default: no limit) and ``budget_uri`` (where the ledgers of
+    budgets are, such as ``s3://bucket/flux-budget``).
 
     Errors are those of ``airflow_provider_flux.exceptions``. One that a retry cannot fix is an
     ``AirflowFailException`` too, so a ``@task`` that raises it is not retried.
@@ -82,6 +86,9 @@ class FluxHook(BaseHook):
     :param flux_conn_id: Id of the connection.
     :param log_errors: Whether an error is logged before it is raised, one fault a line; if False, the caller logs
         or handles it.
+    :param budget: A budget over runs that applies in addition to the connection's: ``"5000/month"``, or a dict with
+        ``limit``, ``uri`` and ``unknown_price``.
+    :param aws_conn_id: Connection for the ledger of that budget on ``s3://``.
     """
 
     conn_name_attr: ClassVar[str] = "flux_conn_id"
@@ -89,10 +96,19 @@ class FluxHook(BaseHook):
     conn_type: ClassVar[str] = "flux"
     hook_name: ClassVar[str] = "FLUX"
 
-    def __init__(self, flux_conn_id: str = default_conn_name, *, log_errors: bool = True) -> None:
+    def __init__(
+        self,
+        flux_conn_id: str = default_conn_name,
+        *,
+        log_errors: bool = True,
+        budget: Any = None,
+        aws_conn_id: str | None = "aws_default",
+    ) -> None:
         super().__init__()
         self.flux_conn_id = flux_conn_id
         self.log_errors = log_errors
+        self._budget = budget
+        self._aws_conn_id = aws_conn_id
 
     def _errors(self) -> AbstractContextManager[None]:
         return airflow_errors(is_logged=self.log_errors)
@@ -103,8 +119,41 @@ class FluxHook(BaseHook):
 
         :raises FluxConfigurationError: if the connection does not exist or is invalid.
         """
-        with self._errors(), _missing_explained(self.flux_conn_id):
-            return _endpoint(self.get_connection(self.flux_conn_id))
+        with self._errors():
+            return _endpoint(self._connection)
+
+    @cached_property
+    def _connection(self) -> Connection:
+        with _missing_explained(self.flux_conn_id):
+            return self.get_connection(self.flux_conn_id)
+
+    @cached_property
+    def reservations(self) -> Reservations:
+        """What is reserved in the budgets of the connection and of this hook; reads no ledger yet.
+
+        :raises FluxConfigurationError: if the connection's budget is invalid.
+        :raises FluxBadRequestError: if this hook's budget is invalid.
+        """
+        from airflow_provider_flux.spending.reservations import Reservations
+        from airflow_provider_flux.spending.shared_budget import read_budgets
+
+        with self._errors():
+            return Reservations(read_budgets(_extra(self._connection), self._budget, self._aws_conn_id))
+
+    def check_budget(self) -> None:
+        """Check what the budgets' authors wrote; reads no ledger.
+
+        :raises FluxError: if it is invalid.
+        """
+        _ = self.reservations
+
+    def budget_status(self) -> list[BudgetStatus]:
+        """Return what is spent, reserved and left of each budget in its current period.
+
+        :raises FluxError: if a budget is invalid, or its ledger cannot be read.
+        """
+        with self._errors():
+            return self.reservations.status()
 
     @cached_property
     def _client(self) -> FluxClient:
@@ -134,14 +183,35 @@ class FluxHook(BaseHook):
         :param before_request: Called right before each request; an exception that it raises ends the submit.
         :raises FluxBadRequestError: if they are invalid; nothing was billed.
         :raises FluxUncertainSubmitError: if the request got no response, so that a job may exist.
+        :raises FluxBudgetReachedError: if it could exceed a budget; nothing was billed.
         :raises FluxError: any other failure; nothing was billed.
         """
         if secret := parameters.get("webhook_secret"):
             mask_secret(secret)
-        with self._errors():
-            return self._client.submit(
-                model, parameters, strict=strict, wait_for_capacity=wait_for_capacity, before_request=before_request
+        with self._errors(), self.reservations.for_request(lambda: self._price(model, parameters)) as paid_request:
+            job = self._client.submit(
+                model,
+                parameters,
+                strict=strict,
+                wait_for_capacity=wait_for_capacity,
+                before_request=lambda: paid_request.before_request(before_request),
             )
+            return paid_request.accepted(job)
+
+    def _price(self, model: str, parameters: dict[str, Any]) -> Price:
+        from airflow_provider_flux.spending.shared_budget import Price
+
+        estimated = self.estimate(model, parameters)
+        return Price(model, None if estimated is None else estimated.credits)
+
+    def settle(self, job: Job, cost: float | None = None, error: FluxError | None = None) -> None:
+        """Record in the budgets what a job cost, once it has ended; :meth:`wait` does it itself. Never raises.
+
+        :param cost: Credits; None: unless the submit said, what was reserved.
+        :param error: How the job ended, if not well.
+        """
+        if job.reservation is not None:
+            self.reservations.settle(job, cost, error)
 
     def estimate(self, model: str, parameters: dict[str, Any]) -> Estimate | None:
         """Return what a request is expected to cost by the price list of Black Forest Labs; nothing is submitted.
@@ -172,17 +242,33 @@ class FluxHook(BaseHook):
         with self._errors():
             return self._client.get_result(job_from(job))
 
-    def wait(self, job: Job | dict[str, Any] | str, timeout: float = 600, poll_interval: float | None = None) -> Result:
+    def wait(
+        self,
+        job: Job | dict[str, Any] | str,
+        timeout: float = 600,
+        poll_interval: float | None = None,
+        settle: bool = True,
+    ) -> Result:
         """Block until ``job`` is ready.
 
         :param job: A Job, what a FLUX task returned, or a job id.
         :param timeout: Seconds from now.
         :param poll_interval: Seconds between polls; default: estimated from how long such jobs take.
+        :param settle: Whether to record the cost in the budgets now; if False, the caller calls :meth:`settle`.
         :raises FluxTimeoutError: if it is not ready in time; the job continues.
         :raises FluxError: if it failed, was moderated, or is unknown to the API.
         """
         with self._errors():
-            return self._client.wait(job_from(job), time.time() + timeout, poll_interval)
+            paid_job = job_from(job)
+            try:
+                result = self._client.wait(paid_job, time.time() + timeout, poll_interval)
+            except FluxError as error:
+                if settle:
+                    self.settle(paid_job, error=error)
+                raise
+            if settle:
+                self.settle(paid_job, result.cost)
+            return result
 
     def download(self, result: Result, file: str | os.PathLike[str] | BinaryIO, max_bytes: int = MAX_BYTES) -> Image:
         """Download and verify the image of a finished job, write it to ``file``, and return its properties.
@@ -314,6 +400,7 @@ class FluxHook(BaseHook):
             endpoint = self.endpoint
             if endpoint.api_key == _MASK:
                 return False, _MASKED
+            self.check_budget()
             key, address = endpoint.api_key, f"{endpoint.base_url} ({endpoint.gateway})"
             try:
                 return True, f"{address}: {self._client.check()}"
@@ -352,7 +439,16 @@ class FluxHook(BaseHook):
         from airflow_provider_flux.get_provider_info import CONN_FIELDS
 
         gateway, timeout = CONN_FIELDS["gateway"], CONN_FIELDS["timeout"]
-        networks = CONN_FIELDS["allowed_delivery_networks"]
+
+        def text(name: str) -> Any:
+            field = CONN_FIELDS[name]
+            return StringField(
+                field["label"],
+                validators=[Optional()],
+                description=field["description"],
+                widget=BS3TextFieldWidget(),
+            )
+
         return {
             "gateway": StringField(
                 gateway["label"],
@@ -367,12 +463,7 @@ class FluxHook(BaseHook):
                 default=timeout["schema"]["default"],
                 widget=BS3TextFieldWidget(),
             ),
-            "allowed_delivery_networks": StringField(
-                networks["label"],
-                validators=[Optional()],
-                description=networks["description"],
-                widget=BS3TextFieldWidget(),
-            ),
+            **{name: text(name) for name in ("allowed_delivery_networks", "budget", "budget_uri")},
         }
 
 
@@ -418,13 +509,7 @@ def _endpoint(connection: Connection) -> Endpoint:
             f"The Airflow connection {connection.conn_id!r} is of type {connection.conn_type!r}, not "
             f"{FluxHook.conn_type!r}. {instead} {_how_to_create(usual)}"
         )
-    # Not extra_dejson: it masks secrets through a call that may deadlock a triggerer before Airflow 3.3.2.
-    try:
-        extra = json.loads(connection.extra or "{}")
-    except ValueError:
-        extra = None
-    if not isinstance(extra, dict):
-        raise FluxConfigurationError(f"The extra of connection {connection.conn_id!r} is not a JSON object.")
+    extra = _extra(connection)
     return make_endpoint(
         _base_url(connection),
         connection.password,
@@ -432,6 +517,17 @@ def _endpoint(connection: Connection) -> Endpoint:
         extra.get("timeout"),
         extra.get("allowed_delivery_networks"),
     )
+
+
+def _extra(connection: Connection) -> dict[str, Any]:
+    # Not extra_dejson: it masks secrets through a call that may deadlock a triggerer before Airflow 3.3.2.
+    try:
+        extra = json.loads(connection.extra or "{}")
+    except ValueError:
+        extra = None
+    if not isinstance(extra, dict):
+        raise FluxConfigurationError(f"The extra of connection {connection.conn_id!r} is not a JSON object.")
+    return extra
 
 
 def _base_url(connection: Connection) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,9 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_flux import metrics
 from airflow_provider_flux.best_effort import best_effort
+from airflow_provider_flux.client.jobs import job_from
 from airflow_provider_flux.exceptions import FluxError, FluxTimeoutError
+from airflow_provider_flux.execution.deferral import read_event
 from airflow_provider_flux.execution.outlets import openlineage_outputs, record_asset_events
 from airflow_provider_flux.execution.templates import TemplatedOperator
 from airflow_provider_flux.failures import FAILURE_KEY, airflow_errors, failure_record
@@ -24,18 +26,21 @@ if TYPE_CHECKING:
 
     from airflow_provider_flux.client.jobs import Job
     from airflow_provider_flux.hooks.flux import FluxHook
+    from airflow_provider_flux.results import WaitEvent
 
 
 class FluxBaseOperator(TemplatedOperator):
     """The hook, errors and their metric, asset events, lineage, and the link to the gallery.
 
-    A subclass sets ``flux_conn_id`` and does its work within :meth:`_errors`.
+    A subclass sets ``flux_conn_id`` and ``aws_conn_id``, and does its work within :meth:`_errors`.
     """
 
     operator_extra_links = (FluxImageLink(),)
     ui_color = "#e8e4f3"
 
     flux_conn_id: str
+    aws_conn_id: str | None
+    budget: str | dict[str, Any] | None = None
     _is_running = False
     """Whether the task is working, so that a signal does not necessarily end it."""
     _job: Job | None = None
@@ -53,7 +58,7 @@ class FluxBaseOperator(TemplatedOperator):
     def _hook(self) -> FluxHook:
         from airflow_provider_flux.hooks.flux import FluxHook
 
-        return FluxHook(self.flux_conn_id, log_errors=False)
+        return FluxHook(self.flux_conn_id, log_errors=False, budget=self.budget, aws_conn_id=self.aws_conn_id)
 
     @abstractmethod
     def _retry_sentence(self, error: FluxError) -> str:
@@ -109,6 +114,15 @@ class FluxBaseOperator(TemplatedOperator):
     def _handle_error(self, error: FluxError) -> None:
         """Count the error; a subclass may raise another one in its place."""
         metrics.failed(type(error).__name__, self._metric_tags)
+
+    def _read_event(self, event: Any) -> WaitEvent:
+        """Return the event of the trigger that waited for the job; raises its error, as :func:`read_event` does."""
+        try:
+            return read_event(event, self.log)
+        except FluxError as error:
+            with suppress(ValueError):
+                self._hook.settle(job_from(event), error=error)
+            raise
 
     def _announce(self, context: Context, image_uris: Sequence[str], uri: str | None, extra: dict[str, Any]) -> None:
         """Report what the task stored to its asset outlets, and remember it for lineage.

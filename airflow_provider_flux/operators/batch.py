@@ -66,8 +66,8 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         price, corrected by the API's estimate and by the cost of finished jobs; jobs in flight that cost more than
         expected can exceed the maximum. If a price is unknown, the first image of its model and size is submitted
         alone and the others wait for its cost; if the API reports none, only that one is submitted. Default: no limit.
-    :param on_max_cost: What to do if requests are not submitted because of ``max_cost``: ``"fail"``, or ``"stop"``:
-        the task succeeds with the images it has, unless other requests failed.
+    :param on_max_cost: What to do if requests are not submitted because of ``max_cost`` or a budget: ``"fail"``, or
+        ``"stop"``: the task succeeds with the images it has, unless other requests failed.
     :param timeout: Seconds after its submit at which waiting for an image ends; also how long to wait for capacity
         while no job is accepted and none finishes.
     :param poll_interval: Seconds between polls; default: derived from how long such jobs usually take.
@@ -81,6 +81,10 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         ``max_cost`` counts every job.
     :param replace: Whether to replace images of another run, or any other objects, with the same names; a warning
         names each of them. If False, such requests fail before they are submitted.
+    :param budget: What may be spent over all runs that share the budget, in addition to the connection's:
+        ``"5000/month"`` (credits) or ``"$50/week"``, whose ledger is at the connection's ``budget_uri``; or a dict with
+        ``limit``, ``uri`` (such as ``"s3://bucket/flux-budget"``) and ``unknown_price`` (credits to reserve for a job
+        whose price is unknown; default: refuse it). Submitting stops before it is exceeded; see ``on_max_cost``.
     :param plan_only: Whether to return only what the batch would do: submits nothing and writes no manifest. The result
         has ``counts`` (``requested``, ``new``, ``reused``, ``refused``), ``refused`` (``request``, its position in the
         list, and ``reason``), ``estimated_cost`` (credits, by the published prices), ``estimated_cost_usd``,
@@ -109,6 +113,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         "on_expired",
         "on_moderated",
         "moderation_retries",
+        "budget",
         "plan_only",
         "aws_conn_id",
         "flux_conn_id",
@@ -136,6 +141,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         on_moderated: str = "fail",
         moderation_retries: int | str = 0,
         replace: bool = True,
+        budget: str | dict[str, Any] | None = None,
         plan_only: bool | str = False,
         aws_conn_id: str | None = "aws_default",
         flux_conn_id: str = "flux_default",
@@ -160,6 +166,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
         self.on_moderated = on_moderated
         self.moderation_retries = moderation_retries
         self.replace = replace
+        self.budget = budget
         self.plan_only = plan_only
         self.aws_conn_id = aws_conn_id
         self.flux_conn_id = flux_conn_id
@@ -231,6 +238,7 @@ class FluxGenerateBatchOperator(FluxBaseOperator):
     def _options(self) -> BatchOptions:
         from airflow_provider_flux.batch.options import BatchOptions, read_options
 
+        self._hook.check_budget()
         return read_options({option.name: getattr(self, option.name) for option in fields(BatchOptions)})
 
     def _folder(self) -> ImageStore:

@@ -25,7 +25,6 @@ from airflow_provider_flux.execution.deferral import (
     DEFAULT_DEFER_AFTER,
     WaitOptions,
     log_stored,
-    read_event,
     resumed_timeout,
     wait_or_defer,
 )
@@ -129,6 +128,10 @@ class FluxGenerateOperator(FluxBaseOperator):
         the image ("Content Moderated") and no ``seed`` is given. Each moderated job may be billed. A refused prompt
         ("Request Moderated") is never submitted again. Needs a receipt, which counts across all attempts: an
         ``output_uri``, or Airflow 3.3 or newer.
+    :param budget: What may be spent over all runs that share the budget, in addition to the connection's:
+        ``"5000/month"`` (credits) or ``"$50/week"``, whose ledger is at the connection's ``budget_uri``; or a dict with
+        ``limit``, ``uri`` (such as ``"s3://bucket/flux-budget"``) and ``unknown_price`` (credits to reserve for a job
+        whose price is unknown; default: refuse it). A submit that could exceed it raises FluxBudgetReachedError.
     :raises FluxError: the class says what happened (``airflow_provider_flux.exceptions``). One that a retry
         cannot fix is an ``AirflowFailException`` too.
     """
@@ -149,6 +152,7 @@ class FluxGenerateOperator(FluxBaseOperator):
         "on_expired",
         "on_moderated",
         "moderation_retries",
+        "budget",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"prompt": "text", "parameters": "json"}
 
@@ -186,6 +190,7 @@ class FluxGenerateOperator(FluxBaseOperator):
         on_expired: str = "fail",
         on_moderated: str = "fail",
         moderation_retries: int | str = 0,
+        budget: str | dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -221,6 +226,7 @@ class FluxGenerateOperator(FluxBaseOperator):
         self.on_expired = on_expired
         self.on_moderated = on_moderated
         self.moderation_retries = moderation_retries
+        self.budget = budget
         self._is_submitting = False
         self._has_receipt = True
 
@@ -265,11 +271,12 @@ class FluxGenerateOperator(FluxBaseOperator):
             self._unused_cost = attempt.unused_cost
             try:
                 with failure_recorded(attempt.receipts, self.on_expired):
-                    waited = read_event(event, self.log)
+                    waited = self._read_event(event)
                     self._job = waited.job
                     if waited.image is not None:
+                        self._hook.settle(waited.job, waited.image.cost)
                         return self._finish_stored(waited.image, attempt)
-                    result = self._hook.wait(waited.job, resumed_timeout(waited))
+                    result = self._hook.wait(waited.job, resumed_timeout(waited), settle=False)
                 return self._store(result, attempt)
             except FluxContentModeratedError as error:
                 self._check_resubmit(error, attempt)
@@ -304,6 +311,9 @@ class FluxGenerateOperator(FluxBaseOperator):
                 attempt = attempt.of(receipt)
                 self._unused_cost = attempt.unused_cost
                 if receipt.state == "stored" and receipt.image is not None:
+                    if attempt.paid_by is None:
+                        # The attempt that stored it may have ended before it recorded the cost.
+                        self._hook.settle(receipt.paid_job, receipt.image.cost)
                     return self._finish_already_stored(receipt.image, attempt)
                 self._job = job = receipt.paid_job
                 if not self.wait_for_completion:
@@ -315,6 +325,8 @@ class FluxGenerateOperator(FluxBaseOperator):
 
     def _check_resubmit(self, error: FluxContentModeratedError, attempt: _Attempt) -> None:
         """Check that another job may be submitted after output moderation; raises ``error`` if none may."""
+        if self._job is not None:
+            self._hook.settle(self._job, error=error)
         retries = parse_count("moderation_retries", self.moderation_retries)
         check_resubmit(attempt.receipts, error, attempt.run, retries)
         self._job = None
@@ -330,6 +342,7 @@ class FluxGenerateOperator(FluxBaseOperator):
         if self.reuse == "always" and not self.output_uri:
             raise FluxBadRequestError("reuse='always' needs an output_uri, where the image can be found again.")
         parse_count("moderation_retries", self.moderation_retries)
+        self._hook.check_budget()
         poll_interval = None
         if self.poll_interval is not None:
             poll_interval = parse_seconds("poll_interval", self.poll_interval, minimum=0.1)
@@ -473,10 +486,15 @@ class FluxGenerateOperator(FluxBaseOperator):
                 result.job.id,
             )
             is_first = mark_ready(attempt.receipts, result.job)
+            self._hook.settle(result.job, result.cost)
             return self._finish(ImageResult.of_result(result), attempt, was_counted=not is_first)
         with failure_recorded(attempt.receipts, self.on_expired, seed=result.seed):
             max_bytes = bytes_or_default(self.max_bytes, MAX_BYTES)
-            image = download_and_store(self._hook.get_conn(), result, attempt.store, max_bytes)
+            try:
+                image = download_and_store(self._hook.get_conn(), result, attempt.store, max_bytes)
+            finally:
+                # After the image, whose URL expires.
+                self._hook.settle(result.job, result.cost)
             return self._finish_stored(image, attempt)
 
     def _finish_stored(self, image: ImageResult, attempt: _Attempt) -> dict[str, Any]:
@@ -491,7 +509,9 @@ class FluxGenerateOperator(FluxBaseOperator):
         image = ImageResult.of_job(job)
         if attempt.paid_by is not None:
             image = image.as_reused(attempt.run, attempt.paid_by)
-        result = self._result(attempt.context, image.to_dict())
+        # For the task that waits for the job.
+        reserved = {} if job.reservation is None else {"reservation": job.reservation}
+        result = self._result(attempt.context, {**image.to_dict(), **reserved})
         self._announce(attempt.context, [], None, result)
         return result
 
@@ -524,6 +544,8 @@ class FluxGenerateOperator(FluxBaseOperator):
 
     def _handle_error(self, error: FluxError) -> None:
         super()._handle_error(error)
+        if self._job is not None and self._job.id == error.job_id:
+            self._hook.settle(self._job, error=error)
         if isinstance(error, FluxModeratedError) and self.on_moderated == "skip":
             raise AirflowSkipException(str(error)) from None
 

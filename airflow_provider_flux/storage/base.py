@@ -105,6 +105,17 @@ class ImageStore(abc.ABC):
     def read_sidecar(self, max_bytes: int) -> Sidecar | None:
         """Return the sidecar, up to ``max_bytes`` of it; None if it does not exist."""
 
+    def replace_sidecar(self, data: bytes, replaces: Sidecar | None) -> Sidecar:
+        """As :meth:`write_sidecar`, but only if the write itself is conditional.
+
+        :raises SidecarConflictError: if another sidecar exists now; nothing was written.
+        :raises FluxStoreConfigurationError: if the store has no conditional writes; nothing was written.
+        """
+        raise FluxStoreConfigurationError(
+            f"{self.uri}.json cannot be written safely by several processes: this store has no conditional writes. Use "
+            f"S3, or a local file."
+        )
+
     @abc.abstractmethod
     def write_sidecar(self, data: bytes, replaces: Sidecar | None) -> Sidecar:
         """Write the sidecar atomically, and return it.

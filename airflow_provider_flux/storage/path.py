@@ -153,11 +153,19 @@ class PathStore(ImageStore):
             self._check_unchanged(replaces)
             self._write_whole(f"{self._path.path}.json", lambda target: self._path.fs.pipe_file(target, data))
             return Sidecar.of(data)
+        return self._write_locked(data, replaces)
+
+    def replace_sidecar(self, data: bytes, replaces: Sidecar | None) -> Sidecar:
+        if not self._is_local:
+            return super().replace_sidecar(data, replaces)
+        return self._write_locked(data, replaces, needs_lock=True)
+
+    def _write_locked(self, data: bytes, replaces: Sidecar | None, needs_lock: bool = False) -> Sidecar:
         target = Path(f"{self._path.path}.json")
         target.parent.mkdir(parents=True, exist_ok=True)
         with _part_of(target) as part:
             _write_through(part, io.BytesIO(data))
-            with _locked(target.parent):
+            with _locked(target.parent, needs_lock):
                 self._check_unchanged(replaces)
                 if replaces is None:
                     _create(target, part)
@@ -228,15 +236,17 @@ def _write_through(part: Path, data: BinaryIO) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, needs_lock: bool) -> Iterator[None]:
     """Hold the folder's lock, so that a file does not change between a read and its replacement.
 
+    :param needs_lock: Whether a file system without locks is refused.
+    :raises FluxStoreConfigurationError: if it is.
     :raises TimeoutError: if another process holds it for long, which may be stopped in the middle of that.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         give_up = time.monotonic() + _LOCK_TIMEOUT
-        while not _lock(descriptor):
+        while not _lock(descriptor, folder, needs_lock):
             if time.monotonic() > give_up:
                 raise TimeoutError(f"another process has locked {folder} for more than {_LOCK_TIMEOUT:.0f} s")
             time.sleep(0.01)
@@ -245,12 +255,16 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool:
+def _lock(descriptor: int, folder: Path, needs_lock: bool) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:
+    except OSError as error:
+        if needs_lock:
+            raise FluxStoreConfigurationError(
+                f"{folder} is in a file system without locks ({error}): several processes cannot write there safely."
+            ) from error
         # A network share without locks: the look just before the write is all there is.
         return True
     return True

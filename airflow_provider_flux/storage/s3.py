@@ -68,6 +68,12 @@ def _code(error: ClientError) -> str:
 
 _UNSUPPORTED = ("NotImplemented", "InvalidArgument", "InvalidRequest", "UnsupportedArgument", "MethodNotAllowed")
 """Codes of HTTP 400 with which a server may refuse conditional writes that it does not support."""
+
+
+class _UnconditionalError(Exception):
+    """The server refuses conditional writes; the message is its error."""
+
+
 _unconditional: set[tuple[str, str | None]] = set()
 """Buckets, each with its connection, whose server is known to refuse conditional writes."""
 
@@ -362,16 +368,35 @@ class S3Store(ImageStore):
             return Sidecar(body.read(max_bytes), stored["ETag"])
 
     def write_sidecar(self, data: bytes, replaces: Sidecar | None) -> Sidecar:
-        from botocore.exceptions import ClientError
-
         if (self.bucket, self._aws_conn_id) in _unconditional:
             return self._put_after_a_look(data, replaces)
+        try:
+            return self._put_if_unchanged(data, replaces)
+        except _UnconditionalError as refusal:
+            return self._put_unconditionally(data, replaces, refusal)
+
+    def replace_sidecar(self, data: bytes, replaces: Sidecar | None) -> Sidecar:
+        try:
+            return self._put_if_unchanged(data, replaces)
+        except _UnconditionalError as refusal:
+            raise FluxStoreConfigurationError(
+                f"{self.uri}.json cannot be written safely by several processes: the S3 server of bucket {self.bucket} "
+                f"does not support conditional writes ({refusal})."
+            ) from refusal
+
+    def _put_if_unchanged(self, data: bytes, replaces: Sidecar | None) -> Sidecar:
+        """Write the sidecar conditionally.
+
+        :raises _UnconditionalError: if the server refuses conditional writes.
+        """
+        from botocore.exceptions import ClientError
+
         try:
             return self._put_note(data, {"IfNoneMatch": "*"} if replaces is None else {"IfMatch": replaces.version})
         except ClientError as error:
             code = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             if code == 501 or (code == 400 and _code(error) in _UNSUPPORTED):
-                return self._put_unconditionally(data, replaces, error)
+                raise _UnconditionalError(str(error)) from error
             # 404: it was to be replaced, and has been deleted.
             if code not in (404, 409, 412) or (code == 404 and replaces is None):
                 raise

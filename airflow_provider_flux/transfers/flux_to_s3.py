@@ -28,7 +28,6 @@ from airflow_provider_flux.exceptions import (
 from airflow_provider_flux.execution.deferral import (
     WaitOptions,
     log_stored,
-    read_event,
     resumed_timeout,
     wait_or_defer,
 )
@@ -147,12 +146,13 @@ class FluxToS3Operator(FluxBaseOperator):
             store = self._store()
             self._destination = store.uri
             with self._failure_recorded(store):
-                waited = read_event(event, self.log)
+                waited = self._read_event(event)
                 self._job = waited.job
                 if waited.image is not None:
+                    self._hook.settle(waited.job, waited.image.cost)
                     log_stored(self.log, waited.image)
                     return self._finish(self._counted(waited.image), context)
-                result = self._hook.wait(waited.job, resumed_timeout(waited))
+                result = self._hook.wait(waited.job, resumed_timeout(waited), settle=False)
             return self._download_and_store(result, store, context)
 
     def on_kill(self) -> None:
@@ -213,7 +213,11 @@ class FluxToS3Operator(FluxBaseOperator):
 
         with self._failure_recorded(store):
             max_bytes = bytes_or_default(self.max_bytes, MAX_BYTES)
-            image = download_and_store(self._hook.get_conn(), result, store, max_bytes)
+            try:
+                image = download_and_store(self._hook.get_conn(), result, store, max_bytes)
+            finally:
+                # After the image, whose URL expires.
+                self._hook.settle(result.job, result.cost)
             log_stored(self.log, image)
             return self._finish(self._counted(image), context)
 
@@ -249,6 +253,11 @@ class FluxToS3Operator(FluxBaseOperator):
     @property
     def _requested_model(self) -> str | None:
         return None if self._job is None else self._job.model
+
+    def _handle_error(self, error: FluxError) -> None:
+        super()._handle_error(error)
+        if self._job is not None and self._job.id == error.job_id:
+            self._hook.settle(self._job, error=error)
 
     def _retry_sentence(self, error: FluxError) -> str:
         return SAME_JOB_AGAIN if error.retryable else ""

@@ -305,6 +305,7 @@ def test_a_failed_task_says_why_and_what_was_billed(gallery: Gallery) -> None:
     assert "does not bill refused requests" in text_of(page)
     record = gallery.stack.airflow.api.xcom("e2e_gallery", gallery.run_id, "moderated", key="flux_failure")
     assert (record["state"], record["cost"]) == ("moderated", 0)
+    assert record["message"] in text_of(page)
     assert "nsfw" not in json.dumps(record)
     assert gallery.get("/tasks/moderated/-1/images/0").status_code == 404
     assert gallery.get("/tasks/moderated/-1/images/0/recipe").json()["prompt"] == "nsfw"

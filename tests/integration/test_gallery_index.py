@@ -151,7 +151,7 @@ def test_the_page_of_a_group_has_its_tasks_only() -> None:
     assert not asyncio.run(contents.load(Selection("index_a", "run", group_id="g", map_index=0))).statuses
 
 
-@pytest.mark.parametrize("damage", [b"", b"not a database" * 100, None])
+@pytest.mark.parametrize("damage", [b"", b"not a database" * 100, None], ids=["empty", "text", "version"])
 def test_a_damaged_or_older_index_is_made_again(damage: bytes | None) -> None:
     add_task(new_run(), "t", image("j"))
     assert found() == ["j"]
@@ -202,6 +202,7 @@ CHANGES = st.lists(
 def test_an_index_after_any_changes_equals_a_fresh_one(changes: list[tuple[Any, ...]], tmp_path: Path) -> None:
     runs: dict[int, int] = {}
     indexer = Indexer()
+    index_file.file_path().unlink(missing_ok=True)  # of the example before
     try:
         for step, (kind, *details) in enumerate(changes):
             if kind == "look":

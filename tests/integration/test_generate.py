@@ -32,7 +32,7 @@ def generate(**arguments: Any) -> FluxGenerateOperator:
 
 
 def test_every_request_field_uri_and_connection_is_templated() -> None:
-    numbers = {"defer_after", "timeout", "poll_interval", "max_bytes", "moderation_retries"}
+    numbers = {"defer_after", "timeout", "poll_interval", "max_bytes", "moderation_retries", "budget"}
     policies = {"reuse", "on_orphan", "on_expired", "on_moderated"}
     places = {"output_uri", "aws_conn_id", "flux_conn_id"}
     fields = {*REQUEST_FIELDS, "model", "parameters"}

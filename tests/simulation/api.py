@@ -140,6 +140,7 @@ class Api:
         self.is_slow = world.chance(0.15)
         self.settles = world.chance(0.4)
         self.tells_cost = not world.chance(0.1)
+        self.price = 4.0
         self.lag = world.rng.choice((0.0, 0.0, 6.0))
 
     @property
@@ -196,7 +197,7 @@ class Api:
         duration = rng.uniform(60.0, 400.0) if self.is_slow else rng.lognormvariate(2.0, 0.7)
         dice, (moderated, failed) = rng.random(), self._fates
         fate = MODERATED if dice < moderated else FAILED if dice < moderated + failed else READY
-        cost = 4.0
+        cost = self.price
         job = Job(
             id=f"job-{number:04d}",
             recipe=attempt.recipe,

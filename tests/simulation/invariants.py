@@ -18,7 +18,8 @@ from airflow_provider_flux.exceptions import (
     FluxStoreConfigurationError,
 )
 from airflow_provider_flux.receipts.receipt import Receipt, read_receipt
-from tests.simulation.api import KEY, READY, SECRET, SIGNATURE, Api, Job
+from tests.simulation.api import KEY, MODERATED, READY, SECRET, SIGNATURE, Api, Job
+from tests.simulation.budgets import amounts, is_ledger
 from tests.simulation.life import Airflow, TaskInstance
 from tests.simulation.plans import PROMPT, Plan
 from tests.simulation.store import Storage
@@ -31,6 +32,7 @@ MONEY = "4 money"
 SECRETS = "5 secrets"
 OWN_WORD = "6 ends by its own word"
 ENDS = "7 all ends well"
+BUDGET = "8 budget"
 
 _MARGIN = 30.0
 """Seconds that a link must still live for an image to be expected."""
@@ -42,6 +44,7 @@ class Invariants:
     def __init__(self, world: World, plan: Plan, api: Api, storage: Storage, airflow: Airflow) -> None:
         self.world, self.plan, self.api, self.storage, self.airflow = world, plan, api, storage, airflow
         self._manifests: dict[str, list[dict[str, Any]]] = {}
+        self._ledgers: dict[str, bytes] = {}
         storage.watch = self.on_note
         storage.on_trouble = self.on_trouble
         storage.on_put = self.on_put
@@ -50,6 +53,8 @@ class Invariants:
 
     def on_note(self, place: str, old: bytes | None, new: bytes) -> None:
         """Look at a receipt as it is written."""
+        if is_ledger(place):
+            return self._look_at_ledger(place, new)
         self._find_secrets(place, new.decode(), may_have_prompt=True)
         try:
             now = read_receipt(new, place)
@@ -69,6 +74,15 @@ class Invariants:
         elif not before.is_of(now.job):
             self.world.violate(RECEIPTS, f"{place} forgets {before.job}")
         return None
+
+    def _look_at_ledger(self, place: str, data: bytes) -> None:
+        self._find_secrets(place, data.decode())
+        self._ledgers[place] = data
+        limit = self.plan.budget.credits
+        if limit is None or "probe" in place:
+            return
+        if sum(amounts(data)) > limit + 1e-6:
+            self.world.violate(BUDGET, f"{place} exceeds {limit}: {data.decode()}")
 
     def on_trouble(self, data: bytes) -> None:
         """Note that a receipt was not written because the store failed."""
@@ -174,6 +188,7 @@ class Invariants:
         for text in self.airflow.results:
             self._find_secrets("a result", text)
         self._check_jobs()
+        self._check_budget()
         for task in self.airflow.tasks:
             self._check_end(task)
             self._check_moderated(task)
@@ -194,6 +209,23 @@ class Invariants:
             if len(asked) > 1:
                 told = ", ".join(f"{job.id} by {job.attempt.process.name}" for job in asked)
                 self.world.violate(ONE_JOB, f"{scope} was paid for {len(asked)} times: {told}")
+
+    def _check_budget(self) -> None:
+        """The API must not have charged more than the budget, and the ledger must know of all of it."""
+        limit = self.plan.budget.credits
+        if limit is None:
+            return
+        charges = {READY: lambda job: job.charge, MODERATED: lambda job: job.cost}
+        charged = sum(charges[job.fate](job) for job in self.api.jobs.values() if job.fate in charges)
+        known = [amounts(data) for place, data in self._ledgers.items() if "probe" not in place]
+        spent, reserved = known[0] if known else (0.0, 0.0)
+        if charged > limit + 1e-6:
+            self.world.violate(BUDGET, f"the API charged {charged} credits of {limit}")
+        if spent + reserved < charged - 1e-6:
+            self.world.violate(BUDGET, f"the ledger knows of {spent} and {reserved} credits; the API charged {charged}")
+        is_calm = not self.world.counts.keys() - {"refused: no room"}
+        if is_calm and reserved and all(task.state == "success" for task in self.airflow.tasks):
+            self.world.violate(BUDGET, f"{reserved} credits stay reserved, though nothing has failed")
 
     def _is_excused(self, job: Job, later: list[Job]) -> bool:
         if job.fate != READY:
@@ -217,6 +249,8 @@ class Invariants:
         if task.state in ("success", "skipped", "waiting"):
             return
         error = task.error
+        if self.plan.budget.credits is not None and "budget" in str(error):
+            return
         fate = any(job.fate != READY for job in self.api.jobs.values())
         # A job may take longer than its task waits for it, and more tries than there are.
         if self.api.is_slow and any(word in _name(error) for word in ("Timeout", "RateLimit", "Batch")):

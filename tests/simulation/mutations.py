@@ -16,7 +16,10 @@ from airflow_provider_flux.client.responses import JobState, Result
 from airflow_provider_flux.exceptions import FluxCreditsError, FluxError, FluxServiceError, FluxUncertainSubmitError
 from airflow_provider_flux.receipts import lifecycle, receipt, stores
 from airflow_provider_flux.results import ImageResult
-from tests.simulation.invariants import ENDS, MONEY, ONE_JOB, OWN_WORD, RECEIPTS, SECRETS, STORED
+from airflow_provider_flux.spending import reservations
+from airflow_provider_flux.storage.base import Sidecar
+from tests.simulation.invariants import BUDGET, ENDS, MONEY, ONE_JOB, OWN_WORD, RECEIPTS, SECRETS, STORED
+from tests.simulation.store import SimStore
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,15 @@ def _submit_again(self: client.FluxClient, model: str, body: dict[str, Any]) -> 
         raise FluxServiceError(error.message) from error
 
 
+def _write_ledger_always(self: SimStore, data: bytes, replaces: Sidecar | None) -> Sidecar:
+    return self.write_sidecar(data, replaces if "probe" in self.uri else self.read_sidecar(0))
+
+
+def _release_always(self: reservations.PaidRequest, kind: Any, error: Any, trace: Any) -> None:
+    self._may_be_accepted = False
+    _EXIT(self, kind, error, trace)
+
+
 def _with_link(result: Result) -> ImageResult:
     return replace(_OF_RESULT(result), polling_url=result.sample)
 
@@ -91,6 +103,7 @@ def _any_job(response: ApiResponse, job: Job) -> Result:
     return responses.read_result(response, job)
 
 
+_EXIT = reservations.PaidRequest.__exit__
 _WRITE = stores.SidecarReceiptStore.write
 _SETTLE = budget.Reservation.settle
 _SUBMIT = client.FluxClient._submit_once
@@ -122,5 +135,11 @@ MUTATIONS = {
         (MONEY,), ((budget.Reservation, "settle", _keep_estimate),)
     ),
     "whoever reuses an image says that it paid": Mutation((MONEY,), ((ImageResult, "as_reused", _whole_cost),)),
+    "a ledger is written whoever has written since": Mutation(
+        (BUDGET,), ((SimStore, "replace_sidecar", _write_ledger_always),)
+    ),
+    "what is reserved for an uncertain submit is released": Mutation(
+        (BUDGET,), ((reservations.PaidRequest, "__exit__", _release_always),)
+    ),
     "the image's link is told": Mutation((SECRETS,), ((ImageResult, "of_result", staticmethod(_with_link)),)),
 }

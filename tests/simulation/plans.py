@@ -12,6 +12,7 @@ from airflow_provider_flux.operators.flux import FluxGenerateOperator
 from airflow_provider_flux.transfers.flux_to_s3 import FluxToS3Operator
 from tests.simulation import weather
 from tests.simulation.api import SECRET
+from tests.simulation.budgets import Budget
 from tests.simulation.dangers import Dangers
 from tests.simulation.life import Habits
 from tests.simulation.weather import Spell, Weather
@@ -45,6 +46,7 @@ class Plan:
     policies: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     until: float = START
+    budget: Budget = Budget(None)  # noqa: RUF009 - it is frozen
 
     def run_ids(self) -> list[str]:
         """Return the runs' ids."""

@@ -17,6 +17,7 @@ import pkgutil
 import random
 import socket
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ import airflow_provider_flux
 from airflow_provider_flux.client import estimator
 from airflow_provider_flux.storage.s3 import S3Store
 from tests.simulation.api import DELIVERY, KEY, Api
+from tests.simulation.budgets import Budget
 from tests.simulation.dangers import Dangers
 from tests.simulation.loop import SimExecutor, SimLoop, wait
 from tests.simulation.network import Network
@@ -51,10 +53,20 @@ class Stage:
     dangers: Dangers
     network: Network
     api: Api
+    budget: Budget
     on_log: Callable[[str], None]
 
-    def set(self, world: World, dangers: Dangers, api: Api, storage: Storage, on_log: Callable[[str], None]) -> None:
+    def set(
+        self,
+        world: World,
+        dangers: Dangers,
+        api: Api,
+        storage: Storage,
+        on_log: Callable[[str], None],
+        budget: Budget,
+    ) -> None:
         """Put the package into another world."""
+        self.budget = budget
         self.world, self.dangers, self.api, self.on_log = world, dangers, api, on_log
         self.network = Network(world, dangers, api)
         SimStore.storage = storage
@@ -62,6 +74,21 @@ class Stage:
 
 
 STAGE = Stage()
+
+
+class _Lock:
+    """A lock of the world's threads."""
+
+    def __init__(self) -> None:
+        self._is_held = False
+
+    def __enter__(self) -> None:
+        while self._is_held:
+            STAGE.world.sleep(0.01)
+        self._is_held = True
+
+    def __exit__(self, *_: object) -> None:
+        self._is_held = False
 
 
 class _DateTime(datetime.datetime):
@@ -92,7 +119,7 @@ def _sync_to_async(function: Callable[..., Any], **_: Any) -> Callable[..., Any]
 
 
 def _connection(conn_id: str) -> Connection:
-    extra = json.dumps({"gateway": STAGE.api.gateway})
+    extra = json.dumps({"gateway": STAGE.api.gateway, **STAGE.budget.extra})
     return Connection(conn_id=conn_id, conn_type="flux", host=STAGE.api.base, password=KEY, extra=extra)
 
 
@@ -138,6 +165,7 @@ def _stand_ins() -> list[tuple[Any, Any]]:
     return [
         (time, clock),
         (random, dice),
+        (threading, SimpleNamespace(Lock=_Lock)),
         (uuid, SimpleNamespace(uuid4=lambda: uuid.UUID(int=STAGE.world.rng.getrandbits(128)))),
         (datetime, _datetime_module()),
         (datetime.datetime, _DateTime),

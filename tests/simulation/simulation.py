@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from airflow.sdk.execution_time import context as airflow_context
 
 from tests.simulation.api import Api
+from tests.simulation.budgets import PRICE, make_budget
 from tests.simulation.invariants import ENDS, Invariants
 from tests.simulation.life import Airflow, TaskInstance
 from tests.simulation.plans import Plan, make_dangers, make_habits, make_plan, make_weather
@@ -52,14 +53,17 @@ def _run(world: World) -> None:
     rng = world.rng
     until = START + rng.choice((60.0, 200.0, 600.0))
     plan = make_plan(rng, HAS_STATE)
+    plan.budget = make_budget(world.seed)
     dangers, weather = make_dangers(world, until), make_weather(world, until)
     fates = rng.choice(((0.0, 0.0), (0.0, 0.0), (0.2, 0.0), (0.0, 0.2)))
     api = Api(world, weather, rng.choice(("cometapi", "bfl")), rng.choice((1, 2, 24, 24)), fates)
+    if plan.budget.credits is not None:
+        api.price = PRICE - 0.5
     storage = Storage(world, dangers, weather)
     airflow = Airflow(world, dangers, storage, make_habits(rng, HAS_STATE))
     invariants = Invariants(world, plan, api, storage, airflow)
     airflow.invariants = invariants
-    STAGE.set(world, dangers, api, storage, airflow.log)
+    STAGE.set(world, dangers, api, storage, airflow.log, plan.budget)
     world.say("plan", repr(plan))
     world.say("plan", f"{airflow.habits} {weather.rates} {weather.kinds} {weather.spells} {fates} {dangers}")
     _begin(airflow, plan)

@@ -44,7 +44,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "receipts": {"client", "exceptions", "identity", "metrics", "redaction", "results", "storage"},
     "images": {"arguments", "client", "exceptions", "identity", "receipts", "redaction", "results", "storage"}
     | {"returned_image"},
-    "hooks": {"arguments", "client", "exceptions", "failures", "get_provider_info", "images", "returned_image"},
+    "spending": {"arguments", "client", "exceptions", "storage"},
+    "hooks": {
+        "arguments",
+        "client",
+        "exceptions",
+        "failures",
+        "get_provider_info",
+        "images",
+        "returned_image",
+        "spending",
+    },
     "triggers": {"client", "exceptions", "failures", "hooks", "images", "results", "storage"},
     "execution": {"arguments", "best_effort", "client", "exceptions", "images", "redaction", "results", "storage"}
     | {"failures", "hooks", "identity", "metrics", "receipts", "triggers"},

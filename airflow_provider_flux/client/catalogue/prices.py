@@ -166,7 +166,7 @@ def to_usd(credits: float) -> float:
 
 def format_cost(credits: float) -> str:
     """Return an amount of credits for people: ``"2.5 credits ($0.025)"``."""
-    return f"{credits:g} {'credit' if credits == 1 else 'credits'} ({format_usd(credits)})"
+    return f"{round(credits, 6):.15g} {'credit' if credits == 1 else 'credits'} ({format_usd(credits)})"
 
 
 def format_usd(credits: float) -> str:
