@@ -14,7 +14,7 @@ from airflow_provider_flux.costs.report import Totals
 HEIGHT = 100
 """Height of the drawing, in units of its own."""
 _STEP, _BAR = 10, 8
-_MOST_DAYS = 92
+_FEWEST_DAYS, _MOST_DAYS = 30, 92
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,12 @@ def chart_of(days: Mapping[str, Totals]) -> Chart | None:
     known = {day: totals for name, totals in days.items() if (day := _date(name)) is not None}
     if not known:
         return None
-    unit = "day" if (max(known) - min(known)).days < _MOST_DAYS else "month"
-    sums = {name: Totals() for name in _names(min(known), max(known), unit)}
+    first, last = min(known), max(known)
+    unit = "day" if (last - first).days < _MOST_DAYS else "month"
+    if unit == "day":
+        # A day alone would be one wide block.
+        first = min(first, last - datetime.timedelta(_FEWEST_DAYS - 1))
+    sums = {name: Totals() for name in _names(first, last, unit)}
     for day, totals in known.items():
         sums[_name(day, unit)].merge(totals)
     top = max((totals.credits for totals in sums.values()), default=Decimal(0))

@@ -20,7 +20,14 @@ from airflow_provider_flux.costs.records import CostRecord
 from airflow_provider_flux.costs.report import DIMENSIONS, Totals, make_report
 from airflow_provider_flux.gallery.cost_chart import chart_of
 from airflow_provider_flux.identity import TaskIdentity
-from airflow_provider_flux.receipts.receipt import MAX_REPLACED, Receipt, UnusedJob, new_claim, read_receipt
+from airflow_provider_flux.receipts.receipt import (
+    MAX_REPLACED,
+    Receipt,
+    ReceiptState,
+    UnusedJob,
+    new_claim,
+    read_receipt,
+)
 
 RUN, OTHER = TaskIdentity("dag", "generate", "run-1"), TaskIdentity("dag", "generate", "run-2")
 JOB = Job("job", "flux-dev", cost=2.5, submitted_at=1.8e9)
@@ -75,7 +82,7 @@ def test_duplicates_are_lost_and_moderated_jobs_are_withheld() -> None:
 
 
 @pytest.mark.parametrize("state", ["failed", "intent"])
-def test_failed_jobs_and_submits_in_progress_cost_nothing(state: str) -> None:
+def test_failed_jobs_and_submits_in_progress_cost_nothing(state: ReceiptState) -> None:
     claim = new_claim(60) if state == "intent" else None
     assert kinds(replace(STORED, state=state, claim=claim, job=None if claim else JOB)) == {}
 
@@ -122,7 +129,8 @@ def test_a_name_cannot_add_lines_to_the_table() -> None:
     ("first", "last", "bars", "unit"),
     [
         ("2026-11-01", "2026-11-30", 30, "day"),
-        ("2026-11-01", "2026-11-01", 1, "day"),
+        ("2026-11-01", "2026-11-01", 30, "day"),
+        ("2026-10-01", "2026-11-30", 61, "day"),
         ("2025-11-30", "2026-11-01", 13, "month"),
     ],
 )
