@@ -82,6 +82,7 @@ def test_the_commands_of_airflow_load_late() -> None:
     code = """
 import sys
 import airflow.cli.cli_parser
+import airflow_provider_flux
 before = set(sys.modules)
 import airflow_provider_flux.cli.definition as definition
 definition.airflow_commands()
