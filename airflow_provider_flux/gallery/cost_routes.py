@@ -24,10 +24,11 @@ async def costs(request: Request, user: GetUserDep, which: SearchDep) -> HTMLRes
     def respond() -> HTMLResponse:
         dag_ids = search.readable(user)
         which_images = _costs_search(which).to_filter()
+        # Before the sums: a run that is read between two of them must not make the page look complete.
+        progress = index.search(dag_ids, which_images, 1).progress
         by = {name: read_report(dag_ids, which_images, [name]) for name in ("day", "dag", "model")}
         # Of one of them: all three have the same sums.
         total = by["dag"].total
-        progress = index.search(dag_ids, which_images, 1).progress
         return pages.render(
             "costs.html",
             request,

@@ -158,6 +158,11 @@ class GalleryImage:
         return self._text("billing")
 
     @property
+    def hint(self) -> str | None:
+        """A sentence that says what the reader can do about it; None if the task states none."""
+        return self._text("hint")
+
+    @property
     def retry(self) -> str | None:
         """A sentence that says what a retry of the failed task does; None if the task states none."""
         return self._text("retry")
