@@ -171,7 +171,9 @@ class Submission:
         receipt = self.receipts.read()
         if receipt is None or receipt.state != "failed" or receipt.fingerprint != fingerprint(self.model, self.request):
             return None
-        return receipt if receipt.paid_job.id in receipt.moderated_jobs(self.run) else None
+        # A receipt without a job is that of a submit that was refused after it, for want of budget, say.
+        is_moderated = receipt.job is not None and receipt.job.id in receipt.moderated_jobs(self.run)
+        return receipt if is_moderated else None
 
     def preview(self) -> Receipt | None:
         """Return the receipt of the image or job that :meth:`attempt` would return now; None: it would submit one.

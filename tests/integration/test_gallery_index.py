@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.models.xcom import XComModel
 from airflow.sdk.bases.xcom import BaseXCom
 from airflow.utils.db import initdb
+from airflow.utils.session import create_session
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import delete
 
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.failures import FAILURE_KEY
@@ -49,7 +52,10 @@ def image(name: str, **fields: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _database() -> None:
+    """Prepare the database, without what DAGs of other tests in this process left."""
     initdb()
+    with create_session() as session:
+        session.execute(delete(XComModel))
 
 
 @pytest.fixture(autouse=True)
