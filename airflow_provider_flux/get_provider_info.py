@@ -100,6 +100,7 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "task-decorators": [{"name": "flux", "class-name": "airflow_provider_flux.decorators.flux.flux_task"}],
         "extra-links": ["airflow_provider_flux.links.flux.FluxImageLink"],
+        "cli": ["airflow_provider_flux.cli.definition.airflow_commands"],
         "config": CONFIG,
         "connection-types": [
             {

@@ -1,6 +1,6 @@
 """The metrics that the operators emit through Airflow (to StatsD or OpenTelemetry, as Airflow is configured).
 
-Each metric has the tags ``model`` and ``gateway``; plain StatsD ignores tags.
+Each metric has the tags ``model``, ``gateway`` and ``dag_id``; plain StatsD ignores tags.
 """
 
 from __future__ import annotations
@@ -18,18 +18,21 @@ if TYPE_CHECKING:
 _guarded = best_effort("emit metrics")
 
 
-def tags(model: str, gateway: str) -> dict[str, str]:
-    """Return the tags of a metric."""
-    return {"model": model, "gateway": gateway}
+def tags(model: str, gateway: str, dag_id: str | None) -> dict[str, str]:
+    """Return the tags of a metric.
+
+    :param dag_id: The task's DAG; None outside of a task.
+    """
+    return {"model": model, "gateway": gateway, **({} if dag_id is None else {"dag_id": dag_id})}
 
 
-def tags_of(model: Any, hook: FluxHook) -> dict[str, str]:
+def tags_of(model: Any, hook: FluxHook, dag_id: str | None) -> dict[str, str]:
     """Return the tags of a request through ``hook``, also if its connection cannot be used."""
     try:
         gateway = hook.endpoint.gateway
     except Exception:  # it must not hide what is counted
         gateway = "unknown"
-    return tags(str(model or "unknown"), gateway)
+    return tags(str(model or "unknown"), gateway, dag_id)
 
 
 @_guarded

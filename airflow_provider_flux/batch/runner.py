@@ -101,7 +101,7 @@ class BatchRunner:
 
     async def _run_item(self, item: BatchItem, pipeline: ItemPipeline) -> None:
         """Run one item and record its outcome, whatever it is."""
-        tags = metrics.tags(item.model, self._batch.hook.endpoint.gateway)
+        tags = metrics.tags(item.model, self._batch.hook.endpoint.gateway, self._batch.run.dag_id)
         try:
             image = await pipeline.run(item)
         except NotSubmittedError as error:

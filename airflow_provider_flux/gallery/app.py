@@ -17,7 +17,7 @@ from fastapi.responses import FileResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.base import BaseHTTPMiddleware
 
-from airflow_provider_flux.gallery import download_routes, image_routes, page_routes, pages, reading
+from airflow_provider_flux.gallery import cost_routes, download_routes, image_routes, page_routes, pages, reading
 from airflow_provider_flux.gallery.security import MAY_READ_DAG, add_headers
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,8 @@ def create_app() -> FastAPI:
     routes: dict[str, Any] = {
         "/": page_routes.browse,
         "/compare": page_routes.compare,
+        "/costs": cost_routes.costs,
+        "/costs.csv": cost_routes.costs_csv,
         "/images.zip": download_routes.found_zip,
         "/images.csv": download_routes.found_csv,
         "/static/{name}": static_file,

@@ -82,7 +82,8 @@ class Indexer:
         self._lock = threading.Lock()
         self._runs, self._receipts = Background(), Background()
         self._last_check = float("-inf")
-        self._progress = Progress(0, 0)
+        # Not complete before the first pass has counted the runs.
+        self._progress = Progress(0, 1)
 
     def refresh(self, budget: float) -> Progress:
         """Bring the index up to date as far as possible in ``budget`` seconds; the rest continues in the background."""

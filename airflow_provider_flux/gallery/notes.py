@@ -43,8 +43,8 @@ class TaskNote:
     :param map_indexes: Its mapped instances that the note is about; empty for a task that is not mapped.
     :param state: Airflow's state of the task; ``"unreadable"`` if its result could not be read; None: not started.
     :param text: The sentence, which begins with the task's name.
-    :param failure: What a failed task says of its failure: ``problem``, ``billing``, ``retry``; None if it says
-        nothing, or if the note is about several instances.
+    :param failure: What a failed task says of its failure: ``problem``, ``billing``, ``hint``, ``retry``; None if
+        it says nothing, or if the note is about several instances.
     """
 
     task_id: str

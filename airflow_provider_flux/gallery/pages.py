@@ -80,7 +80,7 @@ def images_page(request: Request, selection: Selection, found: Contents, *, page
         refresh_seconds=None if found.is_finished else refresh_seconds(),
         total=len(images),
         stored=stored,
-        totals=_totals(images),
+        totals=_totals(found.images),
         first=(page - 1) * PAGE_SIZE + 1,
         page=page,
         last_page=last_page,
@@ -188,7 +188,14 @@ def _here(selection: Selection, addresses: Addresses) -> str:
     return addresses.run(*run)
 
 
-def _totals(images: Iterable[GalleryImage]) -> str | None:
-    """Return what the run paid for the images: ``"132.5 cr ($1.325)"``; None if that is unknown."""
+def _totals(images: Sequence[GalleryImage]) -> str | None:
+    """Return what the run paid: ``"132.5 cr ($1.325) · 3 reused · 1 without an image (2.5 cr)"``; None if unknown."""
     costs = [cost for image in images if (cost := image.numeric("cost")) is not None]
-    return f"{sum(costs):,.10g} cr ({format_usd(sum(costs))})" if costs else None
+    reused = sum(bool(image.fields.get("reused")) and not image.numeric("cost") for image in images)
+    lost = [cost for image in images if image.state in ("failed", "moderated") and (cost := image.numeric("cost"))]
+    parts = [
+        f"{sum(costs):,.10g} cr ({format_usd(sum(costs))})" if costs else "",
+        f"{reused:,} reused" if reused else "",
+        f"{len(lost):,} without an image ({sum(lost):,.10g} cr)" if lost else "",
+    ]
+    return " · ".join(filter(None, parts)) or None

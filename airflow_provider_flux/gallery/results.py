@@ -16,6 +16,7 @@ from airflow_provider_flux.client.jobs import unix_time
 
 _MAX_NUMBER = 2**53
 """Largest number that is shown: a plausible value, and exact as a float."""
+_PAYMENT_FIELDS = ("cost", "cost_usd", "reused", "paid_by")
 _FAILURE_FIELDS = ("state", "error", "class", "billing", "hint", "retry")
 STATES = ("stored", "waiting", "not stored", "moderated", "failed", "not submitted")
 """What :attr:`GalleryImage.state` can be."""
@@ -157,6 +158,11 @@ class GalleryImage:
         return self._text("billing")
 
     @property
+    def hint(self) -> str | None:
+        """A sentence that says what the reader can do about it; None if the task states none."""
+        return self._text("hint")
+
+    @property
     def retry(self) -> str | None:
         """A sentence that says what a retry of the failed task does; None if the task states none."""
         return self._text("retry")
@@ -290,6 +296,9 @@ def deduplicate_jobs(images: Iterable[GalleryImage]) -> list[GalleryImage]:
 def _merge(one: GalleryImage, other: GalleryImage) -> GalleryImage:
     old, new = sorted((one, other), key=lambda image: (image.uri is not None, image.returned_at))
     known = {name: value for name, value in new.fields.items() if value is not None}
+    if new.fields.get("reused") and not old.fields.get("reused") and old.numeric("cost") is not None:
+        # One task of the run paid for what the other one reuses.
+        known = {name: value for name, value in known.items() if name not in _PAYMENT_FIELDS}
     # A task that failed to copy an image says nothing about the image that is stored.
     earlier = {name: value for name, value in old.fields.items() if new.uri is None or name not in _FAILURE_FIELDS}
     return replace(new, fields={**earlier, **known}, planned_uri=new.planned_uri or old.planned_uri)

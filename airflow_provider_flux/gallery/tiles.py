@@ -89,9 +89,7 @@ def tile_of(
         alt=prompt or f"{image.model or 'FLUX'} image by {task}",
         state=image.state,
         state_icon=_STATE_ICONS.get(image.state, "none"),
-        problem=f"Not stored by {task}: {image.problem}"
-        if image.problem
-        else f"Submitted by {task}. The image is not stored.",
+        problem=f"{task}: {image.problem}" if image.problem else f"Submitted by {task}. The image is not stored.",
         summary=tuple(filter(None, (image.model, pixels, short_cost(image)))),
         facts={
             "Model": image.model,

@@ -183,6 +183,8 @@ def copy_stored_image(
         with contextlib.suppress(FluxReceiptError):
             receipt = SidecarReceiptStore(source).read() or receipt
         receipts = SidecarReceiptStore(target)
-        is_readable, _ = readable_receipt(receipts, image.job)
+        is_readable, present = readable_receipt(receipts, image.job)
         receipt = replace(receipt, state="submitted", job=copied.job, claim=None)
+        if present is not None and not present.is_of(image.job):
+            receipt = replace(receipt, replaced=[*receipt.replaced, *present.jobs_to_keep()])
         return _store_with_receipt(target, path, copied, receipts, receipt if is_readable else None)

@@ -49,6 +49,8 @@ class FluxBaseOperator(TemplatedOperator):
     """Credits of further jobs that are billed to the task and not used."""
     _destination: str | None = None
     """Where the image is to be stored."""
+    _run_dag_id: str | None = None
+    """The DAG of the running task, for metrics."""
     _image_uris: Sequence[str] = ()
     """The images that the task stored, for lineage."""
 
@@ -69,12 +71,13 @@ class FluxBaseOperator(TemplatedOperator):
 
     @property
     def _metric_tags(self) -> dict[str, str]:
-        return metrics.tags_of(self._requested_model, self._hook)
+        return metrics.tags_of(self._requested_model, self._hook, self._run_dag_id)
 
     @contextmanager
     def _errors(self, context: Context) -> Iterator[None]:
         """Count, record and log a FLUX error of the block, and raise it as Airflow should handle it."""
         self._is_running = True
+        self._run_dag_id = context["ti"].dag_id
         try:
             with airflow_errors(self._retry_sentence):
                 try:

@@ -52,6 +52,14 @@ class FluxPlugin(AirflowPlugin):
             "url_route": "flux",
         },
         {
+            "name": "FLUX Costs",
+            "href": f"{BASE}/costs",
+            **ICONS,
+            "destination": "nav",
+            "category": "browse",
+            "url_route": "flux_costs",
+        },
+        {
             "name": "Images",
             **ICONS,
             "href": f"{BASE}/dags/{{DAG_ID}}/runs/{{RUN_ID}}",

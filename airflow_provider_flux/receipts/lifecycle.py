@@ -147,7 +147,9 @@ def record_expected(receipts: ReceiptStore, job: Job, run: TaskIdentity, uri: st
         if not is_first and present is not None:
             check_not_replaced(present, job, uri)
         is_first = False
-        return Receipt("submitted", f"job {job.id}", job.model, run=run, job=job).with_state("submitted")
+        replaced = [] if present is None else present.jobs_to_keep()
+        receipt = Receipt("submitted", f"job {job.id}", job.model, run=run, job=job, replaced=replaced)
+        return receipt.with_state("submitted")
 
     try:
         update(receipts, change)

@@ -33,6 +33,8 @@ Source: http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia
 """
 
 ReceiptState = Literal["intent", "submitted", "stored", "failed", "expired"]
+MAX_REPLACED = 1000
+"""Most jobs of replaced images that a receipt keeps: some 300 kB."""
 PAID_STATES: tuple[ReceiptState, ...] = ("submitted", "stored")
 """States of a receipt whose image need not be paid for again."""
 
@@ -136,6 +138,7 @@ class Receipt:
     :param claim: Which process may submit, and until when; None if none may.
     :param duplicates: Further jobs that were accepted for this image and may be billed, but are not used.
     :param moderated: The ids of those of them whose image output moderation withheld.
+    :param replaced: Billed jobs of other images that were stored in this place before, the latest ones.
     """
 
     state: ReceiptState
@@ -152,6 +155,7 @@ class Receipt:
     claim: Annotated[Claim | None, _reader(_read_claim)] = None
     duplicates: list[Annotated[UnusedJob, _reader(_read_unused_job)]] = field(default_factory=list)
     moderated: list[str] = field(default_factory=list)
+    replaced: list[Annotated[UnusedJob, _reader(_read_unused_job)]] = field(default_factory=list)
 
     @property
     def is_being_submitted(self) -> bool:
@@ -209,6 +213,17 @@ class Receipt:
         jobs = self.moderated_jobs(run)
         return sum(unused.job.cost or 0.0 for unused in self.duplicates if unused.job.id in jobs)
 
+    def jobs_to_keep(self) -> list[UnusedJob]:
+        """Return the billed jobs that the receipt of another image keeps when it replaces this one.
+
+        So what a place has cost is known, although it holds the last image only.
+        """
+        jobs = [*self.replaced, *(unused for unused in self.duplicates if unused.job.id not in self.moderated)]
+        if self.job is not None and self.state in (*PAID_STATES, "expired"):
+            settled = None if self.image is None else self.image.cost
+            jobs.append(UnusedJob(self.job if settled is None else replace(self.job, cost=settled), self.run))
+        return jobs[-MAX_REPLACED:]
+
     def with_moderated(self) -> Receipt:
         """Return the receipt after output moderation of its job, with another seed unless the request names one."""
         job = self.paid_job
@@ -245,6 +260,7 @@ class Receipt:
             "claim": self.claim and {"id": self.claim.id, "until": self.claim.until},
             "duplicates": [unused.to_dict() for unused in self.duplicates],
             "moderated": self.moderated,
+            **({"replaced": [replaced.to_dict() for replaced in self.replaced]} if self.replaced else {}),
         }
         return json.dumps(document, indent=1, ensure_ascii=False)
 

@@ -24,7 +24,7 @@ from airflow_provider_flux.exceptions import (
 )
 from airflow_provider_flux.identity import TaskIdentity
 from airflow_provider_flux.receipts.lifecycle import HeldClaim, record_stored, record_submitted
-from airflow_provider_flux.receipts.receipt import PAID_STATES, Receipt, ReceiptState
+from airflow_provider_flux.receipts.receipt import PAID_STATES, Receipt, ReceiptState, UnusedJob
 from airflow_provider_flux.receipts.recipe import fingerprint
 from airflow_provider_flux.receipts.stores import ReceiptConflictError
 from airflow_provider_flux.redaction import redact
@@ -171,7 +171,9 @@ class Submission:
         receipt = self.receipts.read()
         if receipt is None or receipt.state != "failed" or receipt.fingerprint != fingerprint(self.model, self.request):
             return None
-        return receipt if receipt.paid_job.id in receipt.moderated_jobs(self.run) else None
+        # A receipt without a job is that of a submit that was refused after it, for want of budget, say.
+        is_moderated = receipt.job is not None and receipt.job.id in receipt.moderated_jobs(self.run)
+        return receipt if is_moderated else None
 
     def preview(self) -> Receipt | None:
         """Return the receipt of the image or job that :meth:`attempt` would return now; None: it would submit one.
@@ -313,6 +315,7 @@ class Submission:
             orphans=orphans + is_orphan,
             duplicates=[] if earlier is None else earlier.duplicates,
             moderated=[] if earlier is None else earlier.moderated,
+            replaced=_jobs_to_keep(earlier, replaces),
         )
         claim = HeldClaim(self.receipts, intent, submitter.endpoint.submit_timeout)
         self._take(claim)
@@ -325,7 +328,7 @@ class Submission:
         cost = "" if job.cost is None else f": {format_cost(job.cost)}"
         self._log("Submitted job %s to %s%s.", job.id, self.model, cost)
         used = self._record(submitted)
-        metrics.submitted(metrics.tags(self.model, submitter.endpoint.gateway))
+        metrics.submitted(metrics.tags(self.model, submitter.endpoint.gateway, self.run.dag_id))
         return used
 
     def _take(self, claim: HeldClaim) -> None:
@@ -389,3 +392,9 @@ class Submission:
                 log.error("%s The job id was not saved: a retry cannot find this job and would pay again.", error)
                 time.sleep(attempt)
         return submitted
+
+
+def _jobs_to_keep(earlier: Receipt | None, replaces: Receipt | None) -> list[UnusedJob]:
+    if replaces is not None:
+        return replaces.jobs_to_keep()
+    return [] if earlier is None else earlier.replaced

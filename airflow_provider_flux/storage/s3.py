@@ -97,7 +97,7 @@ def _new_hook(aws_conn_id: str | None, verify: bool | str | None, extra_args: di
     return S3Hook(aws_conn_id=aws_conn_id, verify=verify, extra_args=extra_args, transfer_config_args=dict(_WHOLE))
 
 
-def _connected_hook(aws_conn_id: str | None, verify: bool | str | None) -> S3Hook:
+def connected_hook(aws_conn_id: str | None, verify: bool | str | None = None) -> S3Hook:
     """Return a hook with its own client, for many threads; the connection's configuration takes precedence."""
     from botocore.config import Config
 
@@ -121,7 +121,7 @@ def _kept_hook(aws_conn_id: str | None, verify: bool | str | None) -> S3Hook:
 
 @lru_cache(maxsize=16)
 def _hook_of(aws_conn_id: str | None, verify: bool | str | None, _identity: Any, _age: int) -> S3Hook:
-    return _connected_hook(aws_conn_id, verify)
+    return connected_hook(aws_conn_id, verify)
 
 
 class S3Store(ImageStore):
@@ -178,7 +178,7 @@ class S3Store(ImageStore):
     def _hook(self) -> S3Hook:
         if self._keep_client:
             return _kept_hook(self._aws_conn_id, self._verify)
-        return self._shared_hook or _connected_hook(self._aws_conn_id, self._verify)
+        return self._shared_hook or connected_hook(self._aws_conn_id, self._verify)
 
     def _writer(self, extra_args: dict[str, Any]) -> S3Hook:
         hook = _new_hook(self._aws_conn_id, self._verify, extra_args)

@@ -220,4 +220,6 @@ def test_every_example_is_tested_here() -> None:
     elsewhere = {"approval"}  # e2e/test_approval.py: nobody answers dag.test()
     elsewhere |= {"daily_hero_mail", "daily_hero_slack", "csv_products", "llm_prompt", "vision_check"}  # the recipes
     tested = elsewhere | {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
-    assert {path.stem for path in DAGS_FOLDER.glob("*.py") if not path.stem.startswith("readme_")} <= tested
+    assert {
+        path.stem for path in DAGS_FOLDER.glob("*.py") if not path.stem.startswith(("readme_", "snippet_"))
+    } <= tested

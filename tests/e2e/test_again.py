@@ -65,7 +65,8 @@ def test_dagrun_timeout_run_clear_and_backfill_submit_once(stack: Stack) -> None
     backfill = Run(stack, "e2e_daily", daily.api.backfill("e2e_daily", date))
     assert backfill.id != daily.id
     assert backfill.wait() == "success"
-    assert backfill.result("daily") == {**again, "cost": 0, "cost_usd": 0}
+    own = {"task_instance": {**again["task_instance"], "run_id": backfill.id}}
+    assert backfill.result("daily") == {**again, "cost": 0, "cost_usd": 0, **own}
     check_image(stack, first)
     assert len(jobs_of(stack, "daily")) == 1
 

@@ -221,7 +221,7 @@ def test_batch_page_shows_prompts_and_failed_requests(gallery: Gallery) -> None:
     run = f"/flux/dags/e2e_gallery_batch/runs/{quote(run_id, safe='')}"
     page = gallery.get(run)
     assert "3 images" in text_of(page)
-    assert "Not stored by batch: FluxModeratedError" in text_of(page)
+    assert "batch: FluxModeratedError" in text_of(page)
     assert gallery.get(f"{run}/tasks/batch/-1/images/2/recipe").json()["prompt"] == "A fig"
     assert gallery.get(f"{run}/tasks/batch/-1/images/2/thumbnail").status_code == 200
     assert gallery.get(f"{run}/tasks/batch/-1/images/1").status_code == 404

@@ -14,7 +14,7 @@ from tests.servers.seaweed import SeaweedFS
 pytestmark = pytest.mark.e2e
 
 
-def test_results_in_object_storage_are_shown(s3: SeaweedFS, tmp_path: Path) -> None:
+def test_results_in_object_storage_are_shown(_seaweed: SeaweedFS, tmp_path: Path) -> None:
     folder = tmp_path / "xcoms"
     settings = {
         "AIRFLOW__CORE__XCOM_BACKEND": "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend",
@@ -22,7 +22,7 @@ def test_results_in_object_storage_are_shown(s3: SeaweedFS, tmp_path: Path) -> N
         "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD": "0",
         "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_COMPRESSION": "gzip",
     }
-    with running_stack(tmp_path, s3, **settings) as stack:
+    with running_stack(tmp_path, _seaweed, **settings) as stack:
         stack.flux.settings(duration=0)
         api = stack.airflow.api
         api.wait_for_dag("e2e_gallery")
@@ -31,7 +31,7 @@ def test_results_in_object_storage_are_shown(s3: SeaweedFS, tmp_path: Path) -> N
         page = gallery.get("")
         assert "of 53" in re.sub(r"\s+", " ", page.text)
         assert gallery.get("/tasks/generate/0/images/0").headers["Content-Type"] == "image/jpeg"
-        assert gallery.get("/tasks/moderated/-1").text.count('class="card"') == 1
+        assert "was moderated" in gallery.get("/tasks/moderated/-1").text
         for file in folder.rglob("generate/*.gz"):
             file.unlink()
         assert "XComObjectStorageBackend" in gallery.get("/tasks/generate/{MAP_INDEX}").text

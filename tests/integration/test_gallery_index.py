@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.models.xcom import XComModel
 from airflow.sdk.bases.xcom import BaseXCom
 from airflow.utils.db import initdb
+from airflow.utils.session import create_session
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import delete
 
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.failures import FAILURE_KEY
@@ -49,7 +52,10 @@ def image(name: str, **fields: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _database() -> None:
+    """Prepare the database, without what DAGs of other tests in this process left."""
     initdb()
+    with create_session() as session:
+        session.execute(delete(XComModel))
 
 
 @pytest.fixture(autouse=True)
@@ -178,6 +184,7 @@ def test_a_request_waits_for_the_index_only_briefly(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(contents, "load", load_slowly)
     indexer = Indexer()
+    assert not indexer.refresh(0).is_complete  # although it has not even counted the runs
     first = indexer.refresh(0.4)
     assert 0 < first.done < first.total == 3
     assert search(DAGS, ImageFilter(), 10).images[0].image.job_id == "j2"

@@ -57,7 +57,8 @@ def test_image_and_cost_are_counted_once(
     told, _ = run(generate(output_uri=uri))
     names = {name: (value, tags) for name, value, tags in stats.sent}
     gateway = flux.stats()["jobs"][0]["dialect"]
-    tags = {"model": "flux-pro-1.1", "gateway": gateway}
+    tags = {"model": "flux-pro-1.1", "gateway": gateway, "dag_id": "dag"}
+    assert all(sent == tags for _, _, sent in stats.sent)
     assert list(names) == ["flux.submitted", "flux.ready", "flux.cost", "flux.duration", "flux.wait"]
     assert names["flux.cost"] == (4, tags)
     assert names["flux.duration"][0].total_seconds() == pytest.approx(told["duration"], abs=1e-3)
@@ -95,6 +96,7 @@ def test_upload_counts_the_cost_of_an_unawaited_job(
     run(FluxToS3Operator(task_id="upload", generation=generation, s3_key="s3://flux/pear.jpeg"))
     names = [name for name, *_ in stats.sent]
     assert names == ["flux.submitted", "flux.ready", "flux.cost", "flux.duration", "flux.wait"]
+    assert {tags["dag_id"] for *_, tags in stats.sent} == {"dag"}
     stats.sent.clear()
     waited, _ = run(generate(seed=1))
     run(FluxToS3Operator(task_id="upload", generation=waited, s3_key="s3://flux/fig.jpeg"))
@@ -115,7 +117,7 @@ def test_failures_are_counted_by_reason(
     with pytest.raises((FluxError, AirflowSkipException)):
         run(generate(**arguments))
     name, _, tags = stats.sent[-1]
-    assert (name, tags["reason"], tags["model"]) == ("flux.failed", reason, "flux-pro-1.1")
+    assert (name, tags["reason"], tags["model"], tags["dag_id"]) == ("flux.failed", reason, "flux-pro-1.1", "dag")
 
 
 def test_metrics_error_does_not_fail_the_task(

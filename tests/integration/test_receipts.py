@@ -455,11 +455,11 @@ def test_abandoned_job_is_logged_only_when_the_task_ends(
     )
     real = FluxHook.wait
 
-    def wait(*arguments: Any) -> Any:
+    def wait(*arguments: Any, **options: Any) -> Any:
         if ended:
             raise Killed
         operator.on_kill()
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(FluxHook, "wait", wait)
     if ended:

@@ -12,7 +12,7 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -61,24 +61,33 @@ class AirflowStack:
         env: Mapping[str, str] | None = None,
         parallelism: int = 4,
         users: Mapping[str, str] | None = None,
+        path: str = "",
+        more_components: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """:param users: Name -> role ("" for none), one of them ``admin``; without, everybody is an admin."""
+        """Prepare the stack.
+
+        :param users: Name -> role ("" for none), one of them ``admin``; without, everybody is an admin.
+        :param path: The path that Airflow is served from, such as ``/airflow``.
+        :param more_components: Name -> command of processes that are started with the others.
+        """
         self.folder = folder.resolve()
         port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{port}{path}"
         self.users = dict(users or {})
         self.passwords = {name: f"{name}-{secrets.token_hex(8)}" for name in self.users}
         self.api = self.api_of("admin") if users else AirflowApi(self.url)
         self.env = {
             **_clean_environment(),
-            **_settings(self.folder, dags_folder.resolve(), port, parallelism, self.users),
+            **_settings(self.folder, dags_folder.resolve(), self.url, port, parallelism, self.users),
             **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(conn) for name, conn in (connections or {}).items()},
             **(env or {}),
         }
+        own = {name: [sys.executable, "-m", "airflow", *command] for name, command in COMMANDS.items()}
         self.processes = {
-            name: ChildProcess([sys.executable, "-m", "airflow", *command], log=self.log(name), env=self._env_of(name))
-            for name, command in COMMANDS.items()
+            name: ChildProcess(command, log=self.log(name), env=self._env_of(name))
+            for name, command in {**own, **(more_components or {})}.items()
         }
+        self._components = (*COMPONENTS, *(more_components or ()))
         self._stopping = threading.Event()
         self._kept = set(KEPT)
         self._kept_lock = threading.Lock()
@@ -103,11 +112,11 @@ class AirflowStack:
         for name in ("home", "logs", "plugins"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "passwords.json").write_text(json.dumps(self.passwords))
-        self._migrate()
+        self.run_command("db-migrate", ["-m", "airflow", "db", "migrate"])
         started = datetime.now(UTC)
-        for name in COMPONENTS:  # side by side: most of the time goes into imports
+        for name in self._components:  # side by side: most of the time goes into imports
             self.processes[name].start()
-        self._wait_until_healthy(COMPONENTS, started)
+        self._wait_until_healthy(self._components, started)
         self._watch.start()
         return self
 
@@ -169,17 +178,16 @@ class AirflowStack:
         measured = {key: value for key, value in os.environ.items() if key.startswith("COVERAGE_PROCESS")}
         return {**self.env, **measured} if name == "api-server" else self.env
 
-    def _migrate(self) -> None:
-        migration = ChildProcess(
-            [sys.executable, "-m", "airflow", "db", "migrate"], log=self.log("db-migrate"), env=self.env
-        )
-        migration.start()
+    def run_command(self, name: str, command: Sequence[str]) -> None:
+        """Run a Python module or script, with its arguments, to its end in Airflow's environment."""
+        process = ChildProcess([sys.executable, *command], log=self.log(name), env=self.env)
+        process.start()
         try:
-            wait_for(lambda: migration.returncode is not None, timeout=300, what="airflow db migrate")
-            if migration.returncode:
-                raise ServerError(f"airflow db migrate failed\n{tail(migration.log)}")
+            wait_for(lambda: process.returncode is not None, timeout=300, what=name)
+            if process.returncode:
+                raise ServerError(f"{name} failed\n{tail(process.log)}")
         finally:
-            migration.stop()
+            process.stop()
 
     def _wait_until_healthy(self, names: Iterable[str], started: datetime) -> None:
         names = list(names)
@@ -206,8 +214,9 @@ def _clean_environment() -> dict[str, str]:
     return env
 
 
-def _settings(folder: Path, dags_folder: Path, port: int, parallelism: int, users: Mapping[str, str]) -> dict[str, str]:
-    url = f"http://127.0.0.1:{port}"
+def _settings(
+    folder: Path, dags_folder: Path, url: str, port: int, parallelism: int, users: Mapping[str, str]
+) -> dict[str, str]:
     settings: dict[str, Any] = {
         "CORE__DAGS_FOLDER": dags_folder,
         "CORE__PLUGINS_FOLDER": folder / "plugins",

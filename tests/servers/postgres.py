@@ -38,7 +38,7 @@ class PostgreSQL:
         self.folder = Path(tempfile.mkdtemp(prefix="flux-postgres-"))
         self._port = free_port()
         # SIGINT is its fast shutdown; without fsync, since nothing is kept.
-        options = ["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=50"]
+        options = ["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300"]
         command = [str(self._bin / "postgres"), "-D", str(self._data), "-p", str(self._port), "-k", str(self.folder)]
         self._process = ChildProcess(self._as_user([*command, *options]), log=Path(f"{self.folder}.log"))
 
@@ -54,20 +54,25 @@ class PostgreSQL:
             initdb = [str(self._bin / "initdb"), "-D", str(self._data), "-U", USER, "--auth=trust", "-E", "UTF8"]
             done = subprocess.run(self._as_user([*initdb, "--locale=C.UTF-8"]), capture_output=True, text=True, cwd="/")
             assert done.returncode == 0, done.stderr
-            self._process.start()
-            wait_for(self._is_ready, timeout=60, what="PostgreSQL")
+            self.start()
         except BaseException:
-            self.stop()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-    def stop(self) -> None:
-        self._process.stop(signal.SIGINT, grace=20)
         shutil.rmtree(self.folder, ignore_errors=True)
         Path(f"{self.folder}.log").unlink(missing_ok=True)
+
+    def start(self) -> None:
+        """Return when it accepts connections."""
+        self._process.start()
+        wait_for(self._is_ready, timeout=60, what="PostgreSQL")
+
+    def stop(self) -> None:
+        """Shut down at once; the data remain."""
+        self._process.stop(signal.SIGINT, grace=20)
 
     @property
     def _data(self) -> Path:

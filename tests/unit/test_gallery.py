@@ -19,6 +19,8 @@ from fastapi import Request
 from fastapi.testclient import TestClient
 
 from airflow_provider_flux.client.jobs import Job
+from airflow_provider_flux.exceptions import FluxAuthenticationError
+from airflow_provider_flux.failures import failure_record
 from airflow_provider_flux.gallery import app, image_routes, pages, queries, thumbnails, tiles
 from airflow_provider_flux.gallery.addresses import Addresses, ImageKey
 from airflow_provider_flux.gallery.contents import Contents
@@ -29,6 +31,7 @@ from airflow_provider_flux.gallery.results import (
     GalleryImage,
     TaskResult,
     deduplicate_jobs,
+    failed_image,
     images_in,
     read_manifest,
     read_result,
@@ -214,6 +217,27 @@ def test_heading_counts_the_images(total: int, page: int, is_finished: bool, hea
     assert re.findall(r'class="counts".*?>\s*(.*?)\s*</p>', bytes(html).decode(), re.DOTALL)[0] == heading
     # Only an unfinished page refreshes itself.
     assert (b"refresh-seconds" in bytes(html)) is not is_finished
+
+
+def test_a_failed_task_says_what_to_do() -> None:
+    record = failure_record(FluxAuthenticationError("No."), retry="", model="flux-dev", uri=None, cost=0)
+    failed = failed_image(TaskResult("task", -1, record, BEGIN))
+    assert failed is not None
+    status = TaskStatus("task", -1, "failed", is_flux=True)
+    contents = Contents([status], images([STORED]), task_notes([status], {("task", -1): failed}))
+    request = Request({"type": "http", "root_path": "/flux"})
+    html = bytes(pages.images_page(request, Selection("dag", "run"), contents, page=1).body).decode()
+    assert "Nothing was billed. Check the API key in the Airflow connection." in html
+
+
+def test_the_heading_counts_what_is_not_stored() -> None:
+    request = Request({"type": "http", "root_path": "/flux"})
+    status = TaskStatus("task", -1, "success", is_flux=True)
+    missing = {**STORED, "status": "Pending"}
+    del missing["uri"]
+    contents = Contents([status], images([STORED] * 48 + [missing]), [])
+    html = bytes(pages.images_page(request, Selection("dag", "run"), contents, page=1).body).decode()
+    assert "Images 1 to 48 of 49, 1 not stored" in html
 
 
 def test_an_unexpected_error_gives_a_page_with_security_headers() -> None:

@@ -75,7 +75,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "transfers": {"arguments", "client", "exceptions", "failures", "images", "metrics", "receipts", "results"}
     | {"execution", "hooks", "identity", "links", "operators", "storage", "triggers"},
     "decorators": {"exceptions", "execution", "operators"},
-    "gallery": {"client", "exceptions", "failures", "identity", "images", "links", "receipts", "results", "storage"},
+    "costs": {"client", "exceptions", "identity", "receipts", "storage"},
+    "gallery": {"client", "exceptions", "failures", "identity", "images", "links", "receipts", "results", "storage"}
+    | {"costs"},
+    "cli": {"client", "costs", "exceptions", "gallery", "hooks"},
+    "__main__": {"cli"},
     "plugins": {"gallery", "gallery_urls", "links"},
 }
 # Under TYPE_CHECKING also these: what a caller passes in has a type, though its room is above.

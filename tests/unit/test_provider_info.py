@@ -24,7 +24,11 @@ INFO = get_provider_info()
 @pytest.mark.parametrize("schema", ["provider_info.schema.json", "provider.yaml.schema.json"])
 def test_description_matches_the_schemas_of_airflow(schema: str) -> None:
     definition: dict[str, Any] = json.loads((Path(airflow.__file__).parent / schema).read_text())
-    jsonschema.validate(INFO, definition)
+    # Before Airflow 3.3, commands are in neither schema: the one that Airflow applies at start-up ignores them.
+    is_source_form = schema == "provider.yaml.schema.json"
+    info = {name: value for name, value in INFO.items() if name in definition["properties"] or not is_source_form}
+    assert INFO.keys() - info.keys() <= {"cli"}
+    jsonschema.validate(info, definition)
 
 
 def test_name_and_version_match_the_package() -> None:

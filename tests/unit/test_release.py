@@ -50,7 +50,7 @@ def test_every_supported_python_is_tested() -> None:
     classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
     supported = [found[1] for text in classifiers if (found := re.fullmatch(r".*Python :: (3\.\d+)", text))]
     matrix = yaml.safe_load(WORKFLOWS["ci"].read_text())["jobs"]["check"]["strategy"]["matrix"]
-    assert matrix == {"python": supported, "airflow": ["newest", "lowest"]}
+    assert matrix == {"python": supported, "airflow": ["newest", "3.2", "lowest"]}
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS)

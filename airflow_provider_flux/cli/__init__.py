@@ -1,0 +1,1 @@
+"""The commands ``costs``, ``models`` and ``credits``: for ``python -m airflow_provider_flux`` and ``airflow flux``."""
