@@ -227,7 +227,7 @@ class PathStore(ImageStore):
         if (there and there.version) != (expected and expected.version):
             raise SidecarConflictError(f"{self.uri}.json was written by another process.")
 
-    def _write_whole(self, target: str, write: Callable[[str], None]) -> None:
+    def _write_whole(self, target: str, write: Callable[[str], object]) -> None:
         """Let ``write`` create a file, so that ``target`` is never incomplete."""
         if self._is_object_store:
             write(target)

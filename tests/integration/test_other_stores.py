@@ -1,4 +1,4 @@
-"""The contract of a store, on each kind that this machine can run: files, a real S3 server, Azure's own emulator."""
+"""The contract of a store, on files and on servers that speak S3, Azure's and Google's protocol."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ import logging
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("adlfs", reason="adlfs is not installed")
+pytest.importorskip("gcsfs", reason="gcsfs is not installed")
+
+from airflow.sdk.io import attach
+from gcsfs.core import GCSFileSystem
+from google.auth.exceptions import RefreshError
 
 from airflow_provider_flux.emulator import FluxEmulator
 from airflow_provider_flux.exceptions import FluxStoreConfigurationError
@@ -24,6 +30,7 @@ from airflow_provider_flux.storage import open_store
 from airflow_provider_flux.storage.base import Sidecar, SidecarConflictError
 from tests.integration.running import run
 from tests.servers.azurite import Azurite, AzuriteUnavailableError
+from tests.servers.gcs import FakeGcs
 
 RECIPE: dict[str, Any] = {"model": "flux-dev", "prompt": "a red kite", "width": 256, "height": 256}
 WRITERS = 12
@@ -49,12 +56,33 @@ def azure(_azurite: Azurite, monkeypatch: pytest.MonkeyPatch) -> Azurite:
     return _azurite
 
 
-@pytest.fixture(params=["file", "s3", "azure"])
+@pytest.fixture(scope="module")
+def _gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeGcs]:
+    with FakeGcs(tmp_path_factory.mktemp("gcs")) as server:
+        attach("gs", conn_id="gcs_default", fs=filesystem_at(server.endpoint_url))
+        yield server
+
+
+@pytest.fixture
+def gcs(_gcs: FakeGcs) -> FakeGcs:
+    """Connect gcs_default to fake-gcs-server; empty the bucket first."""
+    _gcs.empty()
+    return _gcs
+
+
+def filesystem_at(endpoint_url: str) -> GCSFileSystem:
+    """Return the filesystem as Airflow's provider for Google makes it, but without credentials."""
+    return GCSFileSystem(endpoint_url=endpoint_url, token="anon", project="flux")
+
+
+@pytest.fixture(params=["file", "s3", "azure", "gcs"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "file":
         return f"file://{tmp_path}"
-    server = request.getfixturevalue(request.param)
-    return f"s3://{server.bucket}/x" if request.param == "s3" else f"abfs://azure_default@{server.container}/x"
+    request.getfixturevalue(request.param)
+    return {"s3": "s3://flux/x", "azure": "abfs://azure_default@flux/x", "gcs": "gs://gcs_default@flux/x"}[
+        request.param
+    ]
 
 
 def generate(folder: str, run_id: str = "run-1", **arguments: Any) -> dict[str, Any]:
@@ -88,7 +116,7 @@ def test_concurrent_runs_pay_once(folder: str, flux_connection: FluxEmulator) ->
 
 def test_batch_writes_a_manifest(folder: str, flux_connection: FluxEmulator) -> None:
     def batch() -> Any:
-        prompts = ["one kite", "two kites", "three kites"]
+        prompts: list[str | dict[str, Any]] = ["one kite", "two kites", "three kites"]
         parameters = {"width": 256, "height": 256}
         operator = FluxGenerateBatchOperator(
             task_id="batch", requests=prompts, model="flux-dev", parameters=parameters, output_uri=f"{folder}/"
@@ -149,6 +177,14 @@ def test_azure_has_content_types_and_metadata(azure: Azurite, flux_connection: F
     assert "sig=" in FluxHook().presigned_url(image)
 
 
+def test_google_has_content_types_and_metadata(gcs: FakeGcs, flux_connection: FluxEmulator) -> None:
+    image = generate("gs://gcs_default@flux/x")
+    stored = gcs.head("x/hero.jpeg")
+    assert stored["contentType"] == "image/jpeg"
+    assert (stored["metadata"]["job-id"], stored["metadata"]["sha256"]) == (image["id"], image["sha256"])
+    assert gcs.head("x/hero.jpeg.json")["contentType"] == "application/json"
+
+
 def test_azure_requests_are_not_logged(
     azure: Azurite, flux_connection: FluxEmulator, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -182,3 +218,59 @@ def test_unusable_azure_fails_before_submit(
     assert any(isinstance(error, FluxStoreConfigurationError) for error in causes)
     assert "hush" not in str(caught.value)
     assert flux_connection.stats()["submits"] == 0
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A Google Cloud Storage that refuses whatever is asked, with the status of its server."""
+
+    def do_GET(self) -> None:
+        body = b'{"error": {"message": "caller has no access"}}'
+        self.send_response(self.server.status)  # type: ignore[attr-defined]
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log nothing."""
+
+
+@pytest.fixture(params=[401, 403])
+def refused(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A connection whose requests are all refused."""
+    conn_id = f"refused_{request.param}"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        server.status = request.param  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        attach("gs", conn_id=conn_id, fs=filesystem_at(f"http://127.0.0.1:{server.server_port}"))
+        yield conn_id
+        server.shutdown()
+
+
+def check_fails_before_submit(uri: str, said: str, flux_connection: FluxEmulator) -> None:
+    operator = FluxGenerateOperator(task_id="hero", output_uri=uri, **RECIPE)
+    with pytest.raises(FluxStoreConfigurationError, match=said):
+        run(operator)
+    assert flux_connection.stats()["submits"] == 0
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("gs://gcs_default@typo/x.png", "There is no bucket 'typo'"),
+        ("gs://nobody@flux/x.png", "pip install apache-airflow-providers-google gcsfs"),
+    ],
+    ids=["bucket", "package"],
+)
+def test_unusable_google_fails_before_submit(gcs: FakeGcs, flux_connection: FluxEmulator, uri: str, said: str) -> None:
+    check_fails_before_submit(uri, said, flux_connection)
+
+
+def test_refusal_of_google_fails_before_submit(refused: str, flux_connection: FluxEmulator) -> None:
+    said = "refuses the connection's credentials or permissions"
+    check_fails_before_submit(f"gs://{refused}@flux/x.png", said, flux_connection)
+
+
+def test_refused_key_of_google_is_no_outage(gcs: FakeGcs) -> None:
+    store = open_store("gs://gcs_default@flux/x.png", None)
+    assert "invalid_grant" in str(store.misconfiguration(RefreshError("invalid_grant")))
+    assert store.misconfiguration(RefreshError("unavailable", retryable=True)) is None
