@@ -61,7 +61,7 @@ clean: ## Remove everything that the targets create
 	rm -rf .venv .venv-* .demo demo-output docs/_build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(TESTED)/.installed: EXTRAS := $(if $(filter lowest,$(AIRFLOW)),dev,dev$(COMMA)dev-ai)
-$(NEWEST)/.installed: EXTRAS := dev,dev-ai,docs
+$(NEWEST)/.installed: EXTRAS := dev,dev-ai,dev-stores,docs
 $(DEPLOY)/.installed: EXTRAS := deploy
 $(TESTED)/.installed: tests/constraints/$(AIRFLOW).txt pyproject.toml
 $(NEWEST)/.installed: tests/constraints/newest.txt pyproject.toml

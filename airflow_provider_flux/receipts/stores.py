@@ -74,8 +74,9 @@ class SidecarReceiptStore:
             if self._has_written(data):
                 return
             job_id = None if receipt.job is None else receipt.job.id
+            of_job = f" of job {job_id}" if job_id else ""
             raise FluxStoreError(
-                f"The receipt {self.location} of job {job_id} cannot be written ({type(error).__name__}: {error}).",
+                f"The receipt {self.location}{of_job} cannot be written ({type(error).__name__}: {error}).",
                 job_id=job_id,
                 billing=FluxError.billing_note(job_id) if job_id else None,
             ) from error

@@ -8,7 +8,7 @@ from airflow_provider_flux.exceptions import FluxStoreConfigurationError
 from airflow_provider_flux.storage.base import ImageStore
 from airflow_provider_flux.storage.path import PathStore
 from airflow_provider_flux.storage.s3 import S3Store
-from airflow_provider_flux.storage.uris import read_uri
+from airflow_provider_flux.storage.uris import has_secret, read_uri
 
 __all__ = ["ImageStore", "open_store"]
 
@@ -22,14 +22,20 @@ def open_store(uri: str, aws_conn_id: str | None, **s3_arguments: Any) -> ImageS
     :param s3_arguments: Further arguments of :class:`S3Store`.
     :raises FluxStoreConfigurationError: if the URI cannot name an image.
     """
+    if has_secret(uri):
+        # It is not quoted: results and logs show where an image is stored.
+        raise FluxStoreConfigurationError(
+            "A URI of a store holds credentials (a password before its '@', or a signature such as '?sig='); put them "
+            "into an Airflow connection, and name that instead: scheme://conn_id@bucket/name.png."
+        )
     try:
         place = read_uri(uri)
     except ValueError as error:
         raise FluxStoreConfigurationError(f"{uri!r} is not a URI ({error}).") from None
-    if ":" in (place.conn_id or ""):
-        # A URI with credentials is not quoted: results and logs show where an image is stored.
+    if place.is_azures_own:
         raise FluxStoreConfigurationError(
-            f"A {place.scheme}:// URI holds credentials before its '@'; name an Airflow connection there instead."
+            f"{uri!r} names an Azure account. Airflow reads what is before the '@' as a connection: write "
+            f"{place.scheme}://CONN_ID@CONTAINER/{place.key}, with the account in the connection."
         )
     is_local = place.scheme in ("file", "local")
     if is_local and place.host not in ("", "localhost"):

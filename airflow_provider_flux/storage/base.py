@@ -33,8 +33,23 @@ class SidecarConflictError(Exception):
     """The sidecar is not the one to be replaced: another process wrote it in between."""
 
 
-_MISSING = {"AirflowException", "DefaultCredentialsError", "ClientAuthenticationError", "AuthenticationException"}
+_MISSING = {
+    "AirflowException",
+    "AirflowNotFoundException",
+    "DefaultCredentialsError",
+    "RefreshError",
+    "ClientAuthenticationError",
+    "AuthenticationException",
+}
 """Errors of Airflow (about a connection) and of Google's, Azure's and SSH's libraries, by name: their modules vary."""
+
+
+def is_refusal(error: Exception) -> bool:
+    """Return whether a store refuses the credentials or the permissions, in the words of any filesystem."""
+    status = next((getattr(error, name) for name in ("status_code", "code", "status") if hasattr(error, name)), None)
+    # gcsfs has no class of its own for it.
+    is_forbidden = isinstance(error, PermissionError) or (type(error) is OSError and str(error).startswith("Forbidden"))
+    return is_forbidden or status in (401, 403)
 
 
 class ImageStore(abc.ABC):
@@ -52,6 +67,8 @@ class ImageStore(abc.ABC):
 
         What is missing (a connection, credentials, a library) is no outage: a retry does not bring it.
         """
+        if getattr(error, "retryable", False):  # Google's RefreshError says so if its server is down
+            return None
         names = {cls.__name__ for cls in type(error).__mro__}
         if isinstance(error, (ImportError, ValueError, TypeError, NotImplementedError)) or names & _MISSING:
             return f"{type(error).__name__}: {error}".rstrip(".")
@@ -113,7 +130,7 @@ class ImageStore(abc.ABC):
         """
         raise FluxStoreConfigurationError(
             f"{self.uri}.json cannot be written safely by several processes: this store has no conditional writes. Use "
-            f"S3, or a local file."
+            f"S3, Azure Blob Storage, Google Cloud Storage, or a local file."
         )
 
     @abc.abstractmethod
@@ -121,6 +138,6 @@ class ImageStore(abc.ABC):
         """Write the sidecar atomically, and return it.
 
         :param replaces: The sidecar that it replaces; None: none exists yet.
-        :raises SidecarConflictError: if another sidecar exists now; nothing was written. For S3 and local files, the
-            write itself is conditional; other stores are read right before it.
+        :raises SidecarConflictError: if another sidecar exists now; nothing was written. For S3, Azure,
+            Google and local files, the write itself is conditional; other stores are read right before it.
         """

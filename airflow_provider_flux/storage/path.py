@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import io
+import logging
 import os
 import shutil
 import tempfile
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow_provider_flux.exceptions import FluxStoreConfigurationError, FluxStoreError
-from airflow_provider_flux.storage.base import ImageStore, Sidecar, SidecarConflictError
+from airflow_provider_flux.storage.base import ImageStore, Sidecar, SidecarConflictError, is_refusal
+from airflow_provider_flux.storage.filesystems import filesystem_of, packages_of
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
 
+log = logging.getLogger(__name__)
 
 _OBJECT_STORES = frozenset(
     ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "wasb", "wasbs", "oss", "oci", "tos", "obs", "cosn")
@@ -33,6 +36,8 @@ _LARGEST_NOTE = 4 * 1024 * 1024
 """Bytes of a sidecar that are compared; receipts are far smaller."""
 _LOCK_TIMEOUT = 10.0
 """Seconds to wait for the lock of a folder, which is held briefly."""
+_warned: set[tuple[str, str]] = set()
+"""Protocols, each with its bucket, about whose unconditional writes the log says enough."""
 
 
 class PathStore(ImageStore):
@@ -44,6 +49,7 @@ class PathStore(ImageStore):
     def __init__(self, path: ObjectStoragePath) -> None:
         self.uri = str(path)
         self._path = path
+        self._filesystem = filesystem_of(path.protocol)
 
     @property
     def _is_local(self) -> bool:
@@ -67,7 +73,19 @@ class PathStore(ImageStore):
                 raise FluxStoreConfigurationError(f"{self.uri} cannot be opened ({problem}).") from error
             raise FluxStoreError(f"{self.uri} cannot be reached ({type(error).__name__}: {error}).") from error
         if self._path.protocol in _OBJECT_STORES:
-            self._check_bucket(fs, self._path.path.lstrip("/").partition("/")[0])
+            self._check_bucket(fs, self._bucket)
+
+    @property
+    def _bucket(self) -> str:
+        return self._path.path.lstrip("/").partition("/")[0]
+
+    def misconfiguration(self, error: Exception) -> str | None:
+        """Return what is wrong with the configuration, with the packages to install if one is missing."""
+        problem = super().misconfiguration(error)
+        is_unknown = isinstance(error, ImportError) or "No filesystem registered" in str(error)
+        if problem and is_unknown and (packages := packages_of(self._path.protocol)):
+            return f"{problem}; {self._path.protocol}:// needs these packages: pip install {packages}"
+        return problem
 
     def _check_bucket(self, fs: Any, bucket: str) -> None:
         try:
@@ -75,9 +93,21 @@ class PathStore(ImageStore):
         except FileNotFoundError as error:
             raise FluxStoreConfigurationError(f"There is no bucket {bucket!r} (for {self.uri}).") from error
         except Exception as error:
-            if problem := self.misconfiguration(error):
+            if is_refusal(error):
+                # Who may only use objects is refused the look at the bucket.
+                self._check_permission()
+            elif problem := self.misconfiguration(error):
                 raise FluxStoreConfigurationError(f"{self.uri} cannot be opened ({problem}).") from error
-            # Who may only put objects is refused the look at the bucket; that says nothing about the put.
+
+    def _check_permission(self) -> None:
+        try:
+            self.read_sidecar(1)
+        except Exception as error:
+            if is_refusal(error):
+                raise FluxStoreConfigurationError(
+                    f"{self.uri} cannot be used: the store refuses the connection's credentials or permissions "
+                    f"({type(error).__name__}: {str(error).strip().rstrip('.')})."
+                ) from error
 
     def _check_local(self, target: Path) -> None:
         if target.is_dir():
@@ -110,7 +140,10 @@ class PathStore(ImageStore):
         if self._is_local:
             _replace(Path(self._path.path), path)
         else:
-            self._write_whole(self._path.path, lambda target: self._path.fs.put_file(str(path), target))
+            self._write_whole(self._path.path, lambda target: self._put_file(path, target, content_type, metadata))
+
+    def _put_file(self, path: Path, target: str, content_type: str, metadata: dict[str, str]) -> None:
+        self._filesystem.put_file(self._path.fs, str(path), target, content_type, metadata)
 
     def get(self, file: BinaryIO) -> None:
         with self._path.open("rb") as stored:
@@ -142,23 +175,39 @@ class PathStore(ImageStore):
 
     def read_sidecar(self, max_bytes: int) -> Sidecar | None:
         try:
-            with self._path.fs.open(f"{self._path.path}.json", "rb") as stored:
-                return Sidecar.of(stored.read(max_bytes))
+            return self._filesystem.read_note(self._path.fs, f"{self._path.path}.json", max_bytes)
         except FileNotFoundError:
             return None
 
     def write_sidecar(self, data: bytes, replaces: Sidecar | None) -> Sidecar:
-        if not self._is_local:
-            # Few remote filesystems have conditional writes, and none shows them here.
-            self._check_unchanged(replaces)
-            self._write_whole(f"{self._path.path}.json", lambda target: self._path.fs.pipe_file(target, data))
-            return Sidecar.of(data)
-        return self._write_locked(data, replaces)
+        if self._is_local:
+            return self._write_locked(data, replaces)
+        if self._filesystem.has_conditional_writes:
+            return self._write_note(f"{self._path.path}.json", data, replaces)
+        self._warn_of_unconditional_writes()
+        self._check_unchanged(replaces)
+        self._write_whole(f"{self._path.path}.json", lambda target: self._write_note(target, data, replaces))
+        return Sidecar.of(data)
+
+    def _write_note(self, target: str, data: bytes, replaces: Sidecar | None) -> Sidecar:
+        return self._filesystem.write_note(self._path.fs, target, data, replaces)
+
+    def _warn_of_unconditional_writes(self) -> None:
+        place = (self._path.protocol, self._bucket if self._is_object_store else "")
+        if place not in _warned:
+            _warned.add(place)
+            log.warning(
+                "%s://%s has no conditional writes here. Receipts are written after a look: two tasks that submit the "
+                "same recipe for the same place at the same moment can both pay.",
+                *place,
+            )
 
     def replace_sidecar(self, data: bytes, replaces: Sidecar | None) -> Sidecar:
-        if not self._is_local:
-            return super().replace_sidecar(data, replaces)
-        return self._write_locked(data, replaces, needs_lock=True)
+        if self._is_local:
+            return self._write_locked(data, replaces, needs_lock=True)
+        if self._filesystem.has_conditional_writes:
+            return self._write_note(f"{self._path.path}.json", data, replaces)
+        return super().replace_sidecar(data, replaces)
 
     def _write_locked(self, data: bytes, replaces: Sidecar | None, needs_lock: bool = False) -> Sidecar:
         target = Path(f"{self._path.path}.json")
@@ -178,7 +227,7 @@ class PathStore(ImageStore):
         if (there and there.version) != (expected and expected.version):
             raise SidecarConflictError(f"{self.uri}.json was written by another process.")
 
-    def _write_whole(self, target: str, write: Callable[[str], None]) -> None:
+    def _write_whole(self, target: str, write: Callable[[str], object]) -> None:
         """Let ``write`` create a file, so that ``target`` is never incomplete."""
         if self._is_object_store:
             write(target)

@@ -9,6 +9,10 @@ from urllib.parse import urlsplit
 # RFC 3986 without query and fragment: in a key, '?' and '#' are letters like others.
 _URI = re.compile(r"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):)?(?://(?P<host>[^/]*))?(?P<path>.*)", re.DOTALL)
 
+# A signature of Azure, AWS or Google among the parameters of a URL, or a password before the host.
+_SECRET = re.compile(r"[?&](?:sig|(?:X-\w+-)?Signature|X-\w+-Security-Token)=|//[^/@]*:[^/]*@", re.IGNORECASE)
+_AZURE_ACCOUNT = re.compile(r"[^.]+\.(?:dfs|blob)\.[a-z0-9.-]+", re.IGNORECASE)
+
 
 @dataclass(frozen=True, slots=True)
 class PlaceUri:
@@ -29,6 +33,16 @@ class PlaceUri:
     def key(self) -> str:
         """The path as object stores have it, without the slash in front."""
         return self.path[1:] if self.path.startswith("/") else self.path
+
+    @property
+    def is_azures_own(self) -> bool:
+        """Whether it is of the form ``abfs://container@account.dfs.core.windows.net/x.png``, with no connection."""
+        return self.scheme != "s3" and _AZURE_ACCOUNT.fullmatch(self.host) is not None
+
+
+def has_secret(uri: str) -> bool:
+    """Return whether a URI contains a password or a signature, so that it must not be quoted."""
+    return _SECRET.search(uri) is not None
 
 
 def read_uri(uri: str) -> PlaceUri:
