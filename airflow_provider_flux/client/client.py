@@ -17,7 +17,6 @@ from urllib.parse import urljoin, urlsplit
 
 import httpcore  # httpx's own dependency; its network interface is where an address can be checked and kept
 import httpx
-from httpx_aiohttp import HttpxAiohttpClient
 
 from airflow_provider_flux import __version__
 from airflow_provider_flux.client.api_response import ApiResponse
@@ -472,11 +471,18 @@ def _submit_backoff(attempt: int) -> float:
     return min(MAX_SUBMIT_BACKOFF, 2.0 ** min(attempt, 4)) * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
 
 
-class _AiohttpClient(HttpxAiohttpClient):
-    def _init_proxy_transport(self, proxy: httpx.Proxy, *args: Any, **kwargs: Any) -> httpx.AsyncBaseTransport:
-        if proxy.url.scheme.startswith("socks"):  # not supported by aiohttp
-            return httpx.AsyncClient._init_proxy_transport(self, proxy, *args, **kwargs)
-        return super()._init_proxy_transport(proxy, *args, **kwargs)
+@functools.cache
+def _aiohttp_client() -> type[httpx.AsyncClient]:
+    """Return the class of the async HTTP client; importing aiohttp takes up to 0.2 s, and only polling needs it."""
+    from httpx_aiohttp import HttpxAiohttpClient
+
+    class AiohttpClient(HttpxAiohttpClient):
+        def _init_proxy_transport(self, proxy: httpx.Proxy, *args: Any, **kwargs: Any) -> httpx.AsyncBaseTransport:
+            if proxy.url.scheme.startswith("socks"):  # not supported by aiohttp
+                return httpx.AsyncClient._init_proxy_transport(self, proxy, *args, **kwargs)
+            return super()._init_proxy_transport(proxy, *args, **kwargs)
+
+    return AiohttpClient
 
 
 class AsyncFluxClient:
@@ -490,7 +496,7 @@ class AsyncFluxClient:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         with _proxy_errors():
-            self._http = _AiohttpClient(**_client_options(endpoint))
+            self._http = _aiohttp_client()(**_client_options(endpoint))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -558,8 +564,9 @@ _shared_clients: dict[tuple[asyncio.AbstractEventLoop, Endpoint], _SharedClient]
 @contextlib.asynccontextmanager
 async def shared_client(endpoint: Endpoint) -> AsyncIterator[AsyncFluxClient]:
     """Share one AsyncFluxClient per event loop and endpoint, so that a thousand triggers open one pool."""
-    # Building the TLS context reads files, which would block all other triggers on this loop.
+    # Building the TLS context reads files, and so does an import: both would block all other triggers on this loop.
     await asyncio.to_thread(ssl_context)
+    await asyncio.to_thread(_aiohttp_client)
     key = (asyncio.get_running_loop(), endpoint)
     shared = _shared_clients.get(key)
     if shared is None:

@@ -110,6 +110,15 @@ def test_the_plugin_that_every_component_imports_loads_no_web_framework() -> Non
     assert loaded_by(base + f"import {NAME}.plugins.flux_plugin") - loaded_by(base) == set()
 
 
+def test_the_client_of_one_task_loads_no_aiohttp() -> None:
+    client = f"""
+from {NAME}.client.client import FluxClient
+from {NAME}.client.gateways import Endpoint
+FluxClient(Endpoint("https://api.bfl.ai", "key"))
+"""
+    assert not {"aiohttp", "httpx_aiohttp"} & (loaded_by(client) - loaded_by(""))
+
+
 class Import(NamedTuple):
     """One module that a file imports, at its top or within a function.
 
