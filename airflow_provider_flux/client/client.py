@@ -193,7 +193,7 @@ def _request_error(error: Exception) -> FluxError:
 def _at_host(error: Exception) -> str:
     # httpx raises RuntimeError if the error does not belong to a request.
     with contextlib.suppress(RuntimeError, AttributeError):
-        return f" at {error.request.url.host}"  # type: ignore[attr-defined] # only httpx.RequestError has it
+        return f" at {error.request.url.netloc.decode()}"  # type: ignore[attr-defined] # only httpx.RequestError has it
     return ""
 
 
