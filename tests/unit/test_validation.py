@@ -142,7 +142,9 @@ def test_model_that_generates_video_is_refused(model: str) -> None:
 
 def test_model_that_a_gateway_no_longer_offers_is_refused_there_only() -> None:
     assert build_request("flux-pro", {"prompt": "x"}, COMETAPI)
-    assert refusal("flux-pro", {"prompt": "x"}, BFL) == "flux-pro is not available at bfl, only at cometapi."
+    assert refusal("flux-pro", {"prompt": "x"}, BFL) == (
+        "flux-pro is not available at bfl, only at cometapi; choose another model, or a connection to cometapi."
+    )
 
 
 @pytest.mark.parametrize(

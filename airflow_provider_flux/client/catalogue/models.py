@@ -212,9 +212,12 @@ def check_model(model: Any) -> str:
 
 
 def check_available(model: str, gateway: str) -> None:
-    """Refuse a model that ``gateway`` does not offer any more.
+    """Refuse a model that ``gateway`` does not offer.
 
     :raises FluxBadRequestError: naming the gateways that offer it.
     """
     if model in MODELS and gateway not in (offered := MODELS[model].gateways):
-        raise FluxBadRequestError(f"{model} is not available at {gateway}, only at {', '.join(offered)}.")
+        only = " or ".join(offered)
+        raise FluxBadRequestError(
+            f"{model} is not available at {gateway}, only at {only}; choose another model, or a connection to {only}."
+        )
