@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_flux.client.catalogue import models as client
+from airflow_provider_flux.client.catalogue.prices import PRICES, PerMegapixel, PerResolution
 from airflow_provider_flux.client.gateways import BFL, COMETAPI
 from airflow_provider_flux.emulator import dialects
 from airflow_provider_flux.emulator import models as emulator
@@ -119,6 +120,19 @@ def test_client_and_emulator_catalogues_agree(gateway: str) -> None:
     assert lines == [], "\n".join(["correct one of them, or add it to INTENDED with a reason:", *lines])
     outdated = [pattern for pattern in INTENDED if not any(is_intended(key, pattern) for key in differences)]
     assert outdated == [], "no longer different: delete it from INTENDED"
+
+
+@pytest.mark.parametrize("model", PRICES)
+def test_the_emulator_charges_the_published_price(model: str) -> None:
+    price, emulated = PRICES[model], emulator.MODELS[model]
+    if isinstance(price, PerResolution):
+        # Of a resolution without a published price, the emulator's is a guess.
+        charged = {resolution: emulated.tiers.get(resolution, emulated.price) for resolution in price.credits}
+        assert charged == price.credits
+    elif isinstance(price, PerMegapixel):
+        assert (emulated.price, emulated.per_mp) == (price.first, price.further)
+    else:
+        assert (emulated.price, emulated.per_mp) == (price.credits_of({}, None), 0)
 
 
 def test_no_model_takes_a_parameter_that_it_names_an_alternative_for() -> None:
