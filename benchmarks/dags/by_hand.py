@@ -6,7 +6,8 @@ from typing import Any
 
 from airflow.sdk import DAG, task
 
-from benchmarks.dag_parts import COUNT, IMAGE, prompts
+from benchmarks.mapping import COUNT, prompts
+from benchmarks.request import IMAGE
 
 
 @task

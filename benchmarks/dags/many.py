@@ -1,4 +1,4 @@
-"""The DAGs that the benchmarks run."""
+"""Many images with our operators."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ import contextlib
 from airflow.sdk import DAG
 
 from airflow_provider_flux.operators.flux import FluxGenerateOperator
-from benchmarks.dag_parts import COUNT, IMAGE, prompts
-
-PLACE = "s3://flux/{{ run_id }}/"
-
-with DAG("bench_one", schedule=None):
-    FluxGenerateOperator(task_id="work", prompt="a kite", output_uri=PLACE, **IMAGE)
+from benchmarks.mapping import COUNT, prompts
+from benchmarks.request import IMAGE, PLACE
 
 with DAG("bench_mapped", schedule=None, params=COUNT):
     FluxGenerateOperator.partial(task_id="work", output_uri=PLACE, **IMAGE).expand(prompt=prompts())

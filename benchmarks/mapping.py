@@ -1,4 +1,4 @@
-"""What the benchmarks' DAGs share, ours and those without us."""
+"""What the DAGs with many images share, ours and those without us."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 from airflow.sdk import Param, task
 
-IMAGE: dict[str, Any] = {"model": "flux-dev", "width": 256, "height": 256}
 COUNT = {"count": Param(1, type="integer")}
 
 
