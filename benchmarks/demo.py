@@ -19,7 +19,7 @@ def main() -> None:
     seconds = [_demo() for _ in range(ROUNDS)]
     report(
         "Demo",
-        f"Each of {ROUNDS} runs starts all servers, runs the quickstart DAG, downloads its images and stops everything.",
+        f"Each of {ROUNDS} runs starts all servers, runs the quickstart DAG, downloads its images and stops all.",
         ["seconds", "median"],
         [[", ".join(f"{each:.1f}" for each in seconds), f"{median(seconds):.1f}"]],
         goal("make demo, installed", median(seconds), GOAL, unit=" s"),
