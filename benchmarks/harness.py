@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-ORDER = ("Waiting", "Batch", "One image", "Polling", "Capture", "Import", "Growth", "Gallery")
+ORDER = ("Waiting", "Batch", "One image", "Polling", "Capture", "Import", "Growth", "Gallery", "Demo")
 PACKAGES = ("apache-airflow", "apache-airflow-providers-http", "apache-airflow-providers-amazon", "httpx", "aiohttp")
 
 
