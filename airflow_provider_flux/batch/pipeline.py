@@ -157,7 +157,10 @@ class ItemPipeline:
             return receipt
 
     def _find_existing(self, item: BatchItem) -> Receipt | None:
-        return self.batch.submission(item).find_existing()
+        receipts = self.batch.receipts(item)
+        # Whether an image is stored is checked anyway; a job may have ended since its receipt was read.
+        is_stored = self.ledger.paid_states[item.index] == "stored"
+        return self.batch.submission(item).find_existing(receipts.recall() if is_stored else receipts.read())
 
     async def _submit(self, item: BatchItem, in_flight: contextlib.ExitStack) -> Receipt:
         """Submit the request; if another process is submitting it, wait for that job instead.
@@ -257,8 +260,9 @@ class ItemPipeline:
     def _download_and_store(self, item: BatchItem, result: Result) -> ImageResult:
         options = self.batch.options
         try:
-            with failure_recorded(self.batch.receipts(item), options.on_expired, seed=result.seed):
-                return download_and_store(self.batch.hook.get_conn(), result, self.batch.store(item), options.max_bytes)
+            receipts, store = self.batch.receipts(item), self.batch.store(item)
+            with failure_recorded(receipts, options.on_expired, seed=result.seed):
+                return download_and_store(self.batch.hook.get_conn(), result, store, options.max_bytes, receipts)
         finally:
             # After the image, whose URL expires.
             self.batch.hook.settle(result.job, result.cost)
