@@ -179,12 +179,17 @@ class ItemPipeline:
             # A refused request (HTTP 429) keeps its turn, and so its place before later ones.
             async with self.pools.submit_turns:
                 self.policy.raise_if_stopped()
-                submission = await run_in_pool(self.pools.submits, self.batch.submission, item)
+                submission = await self._prepare(item)
                 attempt = await self.limiter.submit(functools.partial(self._send, item, submission, held))
                 held.callback(self.limiter.release)
             if not isinstance(attempt, InSubmission):
                 in_flight.enter_context(held.pop_all())
             return attempt
+
+    async def _prepare(self, item: BatchItem) -> Submission:
+        if item.has_input_images:
+            return await run_in_pool(self.pools.submits, self.batch.submission, item)
+        return self.batch.submission(item)
 
     async def _send(
         self, item: BatchItem, submission: Submission, held: contextlib.ExitStack

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
-from airflow_provider_flux import __version__
 from airflow_provider_flux.exceptions import FluxImageExistsError, FluxStoreConfigurationError, FluxStoreError
 from airflow_provider_flux.storage.base import ImageStore, Sidecar, SidecarConflictError
 
@@ -39,7 +38,7 @@ _PAGE = 1000
 _WHOLE = {"use_threads": False, "multipart_threshold": 1024**3}
 # Arguments of an upload in parts, which a single request does not take.
 _OF_PARTS = frozenset(("ChecksumType", "MpuObjectSize"))
-USER_AGENT = f"airflow-provider-flux/{__version__}"
+_USER_AGENT = "airflow-provider-flux"
 _LONGEST_KEY = 1024
 _LIFE = 300
 """Seconds for which a client is kept: the permissions of its credentials can change."""
@@ -104,7 +103,7 @@ def connected_hook(aws_conn_id: str | None, verify: bool | str | None = None) ->
 
     hook = S3Hook(aws_conn_id=aws_conn_id, verify=verify)
     # botocore composes its own description of itself anew for each request, which takes a tenth of the request's time.
-    config = Config(max_pool_connections=CONNECTIONS, user_agent=USER_AGENT).merge(hook.config)
+    config = Config(max_pool_connections=CONNECTIONS, user_agent=_USER_AGENT).merge(hook.config)
     hook.conn = hook.get_client_type(region_name=hook.region_name, config=config)
     return hook
 
@@ -341,11 +340,11 @@ class S3Store(ImageStore):
         from botocore.exceptions import BotoCoreError, ClientError
 
         folder = self.key[: self.key.rfind("/") + 1]
-        pages = self._hook.get_conn().get_paginator("list_objects_v2")
-        listing = pages.paginate(Bucket=self.bucket, Prefix=folder, Delimiter="/")
+        listing = self._hook.get_conn().get_paginator("list_objects_v2")
+        pages = listing.paginate(Bucket=self.bucket, Prefix=folder, Delimiter="/", PaginationConfig={"PageSize": _PAGE})
         names: set[str] = set()
         try:
-            for page in islice(listing, max(1, limit // _PAGE)):
+            for page in islice(pages, max(1, limit // _PAGE)):
                 names.update(item["Key"].removeprefix(folder) for item in page.get("Contents", ()))
                 if not page.get("IsTruncated"):
                     return frozenset(names)
