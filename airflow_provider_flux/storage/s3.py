@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
+from airflow_provider_flux import __version__
 from airflow_provider_flux.exceptions import FluxImageExistsError, FluxStoreConfigurationError, FluxStoreError
 from airflow_provider_flux.storage.base import ImageStore, Sidecar, SidecarConflictError
 
@@ -38,8 +39,8 @@ _PAGE = 1000
 _WHOLE = {"use_threads": False, "multipart_threshold": 1024**3}
 # Arguments of an upload in parts, which a single request does not take.
 _OF_PARTS = frozenset(("ChecksumType", "MpuObjectSize"))
-_USER_AGENT = "airflow-provider-flux"
 _LONGEST_KEY = 1024
+_USER_AGENT = f"airflow-provider-flux/{__version__}"
 _LIFE = 300
 """Seconds for which a client is kept: the permissions of its credentials can change."""
 
@@ -99,13 +100,25 @@ def job_in(head: dict[str, Any]) -> str | None:
 def connected_hook(aws_conn_id: str | None, verify: bool | str | None = None) -> S3Hook:
     """Return a hook with its own client, for many threads; the connection's configuration takes precedence."""
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-    from botocore.config import Config
 
     hook = S3Hook(aws_conn_id=aws_conn_id, verify=verify)
-    # Without a name of ours, botocore composes one for each request, which takes a tenth of its time.
-    config = Config(max_pool_connections=CONNECTIONS, user_agent=_USER_AGENT).merge(hook.config)
-    hook.conn = hook.get_client_type(region_name=hook.region_name, config=config)
+    hook.conn = _new_client(hook, {"max_pool_connections": CONNECTIONS})
     return hook
+
+
+def _new_client(hook: S3Hook, defaults: dict[str, Any]) -> Any:
+    """Return a client of the hook's connection, whose configuration takes precedence over ``defaults``."""
+    from botocore.config import Config
+
+    # Not hook.get_client_type(): for the user agent, it searches the call stack for an operator, which reads the
+    # source of every function on it and takes longer than all else about the client. Without a user agent of ours,
+    # botocore composes one for each request, which takes a tenth of the request's time.
+    return hook.get_session(region_name=hook.region_name).client(
+        "s3",
+        endpoint_url=hook.conn_config.get_service_endpoint_url("s3"),
+        config=Config(user_agent=_USER_AGENT, **defaults).merge(hook.config),
+        verify=hook.verify,
+    )
 
 
 def _kept_hook(aws_conn_id: str | None, verify: bool | str | None) -> S3Hook:
@@ -354,11 +367,8 @@ class S3Store(ImageStore):
         return None
 
     def presigned_url(self, expires: int) -> str:
-        from botocore.config import Config
-
         # The signature of a client that does not name its version may be one that newer regions refuse.
-        config = Config(signature_version="s3v4").merge(self._hook.config)
-        client = self._hook.get_client_type(region_name=self._hook.region_name, config=config)
+        client = _new_client(self._hook, {"signature_version": "s3v4"})
         arguments = {"Bucket": self.bucket, "Key": self.key}
         url: str = client.generate_presigned_url("get_object", Params=arguments, ExpiresIn=expires)
         return url

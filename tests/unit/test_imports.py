@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "returned_image": {"arguments", "exceptions"},
     "gallery_urls": {"identity", "returned_image"},
     "links": {"best_effort", "gallery_urls", "identity"},
-    "storage": {"exceptions"},
+    "storage": {"__init__", "exceptions"},
     "client": {"__init__", "arguments", "exceptions"},
     "results": {"client", "exceptions", "identity"},
     "metrics": {"best_effort", "client", "results"},
