@@ -43,14 +43,6 @@ def main() -> None:
         ["by", "images", "images per second", "workers' CPU", "of ours", "Airflow's CPU", "of ours", "worker held"],
         rows,
         goal("Workers' CPU of an image of 200", cpu["bench_batch"] * 1000, 18, unit=" ms", obstacle=BATCH_OBSTACLE),
-        # 18 ms, where the @task takes the 506 ms that it took when the goal was set.
-        goal(
-            "Workers' CPU of the mapped @task over ours",
-            cpu["bench_mapped_by_hand"] / cpu["bench_batch"],
-            28,
-            least=True,
-            obstacle=BATCH_OBSTACLE,
-        ),
         goal("Throughput, of the ceiling", rates["bench_batch"] / ceiling * 100, 95, least=True, unit=" %"),
         goal(
             "Airflow's CPU of the mapped @task over ours",
