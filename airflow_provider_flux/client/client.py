@@ -227,14 +227,18 @@ class FluxClient:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self._http = self._open()
+        # On a fresh connection each: the server may close a kept-alive one just as a paid request is sent, and then it
+        # is unknown whether it was accepted.
+        self._submits = self._open({"Connection": "close"})
         with _proxy_errors():
             self._delivery = _DeliveryClient(endpoint)
         self._logged_warnings: set[str] = set()
         self._is_delivery_checked = False
 
-    def _open(self) -> httpx.Client:
+    def _open(self, headers: dict[str, str] | None = None) -> httpx.Client:
+        options = _client_options(self.endpoint)
         with _proxy_errors():
-            return httpx.Client(**_client_options(self.endpoint))
+            return httpx.Client(**{**options, "headers": {**options["headers"], **(headers or {})}})
 
     def __enter__(self) -> FluxClient:
         return self
@@ -245,6 +249,7 @@ class FluxClient:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+        self._submits.close()
         self._delivery.close()
 
     def submit(
@@ -312,13 +317,10 @@ class FluxClient:
 
     def _submit_once(self, model: str, body: dict[str, Any]) -> Job:
         try:
-            # On a fresh connection: the server may close a kept-alive one just as the request is sent, and then it is
-            # unknown whether it was accepted.
             url, deadline = self.endpoint.submit_url(model), time.monotonic() + self.endpoint.submit_timeout
             with (
                 requests_not_logged(),
-                self._open() as http,
-                http.stream("POST", url, json=body, headers=self.endpoint.auth_headers) as response,
+                self._submits.stream("POST", url, json=body, headers=self.endpoint.auth_headers) as response,
             ):
                 content = _read_limited(_until(deadline, response.iter_bytes()))
         except (*_NOT_SENT_ERRORS, *_INVALID_ADDRESS_ERRORS) as error:
