@@ -33,8 +33,8 @@ MAX_BACKOFF = 30.0
 """Longest delay in seconds between two failed polls; a Retry-After may ask for up to twice as much."""
 BASE_HOST_AFTER_FAILURES = 3
 """Consecutive failed polls after which every second one goes to the API's base host instead of the job's own."""
-WAKE_UP_INTERVAL = 0.1
-"""Seconds between the times at which an event loop wakes up to poll many jobs."""
+WAKE_UP_INTERVAL = 0.05
+"""Seconds between the times at which an event loop wakes up to poll many jobs; longer ones block it for longer."""
 PROGRESS_LOG_AT = (30.0, 120.0, 300.0, 1800.0)
 """Seconds of waiting after which a line reports the job's status."""
 
@@ -226,7 +226,7 @@ class Poller:
 def coalesced(delay: float, now: float) -> float:
     """Return slightly more than ``delay`` seconds, so that polls due at about the same time wake an event loop once.
 
-    With many jobs, that takes a fifth of the CPU time.
+    With many jobs, that saves CPU time.
 
     :param now: Unix time in seconds.
     """
