@@ -518,9 +518,12 @@ class AsyncFluxClient:
             return read_result(await self._get(request), job)
 
     async def _get(self, request: httpx.Request) -> ApiResponse:
+        # A poll goes to the transport itself, without httpx's authentication flow, redirects and cookies: with a
+        # thousand waits, they take a third of a triggerer's CPU time.
+        transport = self._http._transport_for_url(request.url)
         try:
             with requests_not_logged():
-                async with contextlib.aclosing(await self._http.send(request, stream=True)) as response:
+                async with contextlib.aclosing(await transport.handle_async_request(request)) as response:
                     body = bytearray()
                     async for chunk in response.aiter_bytes():
                         _append_limited(body, chunk)
@@ -529,6 +532,8 @@ class AsyncFluxClient:
             raise
         except Exception as error:
             # The transport does not map all of aiohttp's errors; each of them is a failed poll.
+            if isinstance(error, httpx.RequestError):
+                error.request = request
             raise _request_error(error) from error
 
     async def wait(self, job: Job, deadline: float, interval: float | None = None, quiet: bool = False) -> Result:
