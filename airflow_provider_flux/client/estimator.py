@@ -30,7 +30,7 @@ _SHORTEST_AGE, _RATIO, _CELLS = 0.05, 1.25, 65
 _MEMORY = 35
 # Without data: a log-logistic distribution, in which half or twice the typical duration is unsurprising and an older
 # job becomes ready at a constant rate of its age. It has the weight of half a job.
-_PRIOR_SHAPE, _PRIOR_WEIGHT = 2.5, 0.5
+_PRIOR_SHAPE, _PRIOR_WEIGHT = 2.0, 0.5
 
 
 class DurationEstimator:

@@ -181,7 +181,7 @@ class Poller:
     def _learn_ready(self, age: float) -> None:
         """Add the job's duration to the estimate: it became ready between the previous poll and this one."""
         if self._last_unfinished_age is not None and self.job.submitted_at is not None:
-            duration = max((self._last_unfinished_age + age) / 2, 0.75 * age)
+            duration = max((self._last_unfinished_age + age) / 2, 0.7 * age)
             self._estimator.add_ready(duration, self._pending_age)
 
     def _failure(self, result: Result) -> FluxError:
