@@ -61,8 +61,14 @@ def _section(cls: type[FluxError]) -> str:
 
 - **Billed?** {_billed(cls)}
 - **Retried?** {_sentence(retried)}
-- **What to do:** {cls.hint or ADVICE[cls.__name__]}
+- **What to do:** {cls.hint or _advice(cls)}
 """
+
+
+def _advice(cls: type[FluxError]) -> str:
+    if cls.__name__ not in ADVICE:
+        raise LookupError(f"{cls.__name__} has no hint: give it one, or say what to do in ADVICE of {__file__}.")
+    return ADVICE[cls.__name__]
 
 
 def _summary(cls: type[FluxError]) -> str:

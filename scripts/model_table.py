@@ -19,7 +19,7 @@ def table() -> str:
     """Return the table: one row for all models with the same parameters."""
     rows: dict[str, list[str]] = {}
     for name, model in MODELS.items():
-        cells = f"{_cell(model)} | [{model.checked_on}]({model.source})"
+        cells = f"{_cell(model)} | [{model.source.checked_on}]({model.source.url})"
         rows.setdefault(cells, []).append(f"`{name}`")
     lines = ["| model | parameters | checked on, source |", "|---|---|---|"]
     lines += [f"| {', '.join(names)} | {cells} |" for cells, names in rows.items()]

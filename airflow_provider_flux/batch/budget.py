@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from airflow_provider_flux.client.catalogue.prices import estimate
+from airflow_provider_flux.client.catalogue.prices import PRICED_FIELDS, estimate
 from airflow_provider_flux.client.catalogue.validation import ALL_PARAMETERS
 from airflow_provider_flux.exceptions import (
     FluxContentModeratedError,
@@ -26,13 +26,13 @@ class PriceKey(NamedTuple):
     """What the price of an image depends on: images with the same key have the same price.
 
     :param model: The model.
-    :param size: The fields that set the size.
+    :param priced: The values of ``PRICED_FIELDS``.
     :param input_images: Number of input images.
     :param list_price: The published price in credits; None if it is unknown.
     """
 
     model: str
-    size: tuple[str, ...]
+    priced: tuple[str, ...]
     input_images: int
     list_price: float | None
 
@@ -56,9 +56,9 @@ def price_key(model: str | None, request: Mapping[str, Any], input_megapixels: f
         if name in ALL_PARAMETERS and ALL_PARAMETERS[name].type in ("image", "images")
     ]
     number = sum(len(value) if isinstance(value, list) else 1 for value in images)
-    size = tuple(str(request.get(name)) for name in ("width", "height", "aspect_ratio", "resolution"))
+    priced = tuple(str(request.get(name)) for name in PRICED_FIELDS)
     estimated = None if model is None else estimate(model, request, input_megapixels)
-    return PriceKey(str(model), size, number, None if estimated is None else estimated.credits)
+    return PriceKey(str(model), priced, number, None if estimated is None else estimated.credits)
 
 
 class Budget:

@@ -86,6 +86,13 @@ class Report:
     groups: dict[tuple[str, ...], Totals] = field(default_factory=dict)
     total: Totals = field(default_factory=Totals)
 
+    def grouped(self, name: str) -> dict[str, Totals]:
+        """Return the totals by one of the dimensions, in alphabetical order of its values."""
+        position, groups = self.by.index(name), dict[str, Totals]()
+        for group, totals in self.groups.items():
+            groups.setdefault(group[position], Totals()).merge(totals)
+        return dict(sorted(groups.items()))
+
 
 @dataclass(frozen=True, slots=True)
 class Period:

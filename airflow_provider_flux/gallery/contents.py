@@ -33,11 +33,13 @@ class Contents:
     :param statuses: Their states; empty if there are none.
     :param images: Their images, and jobs and failures without one.
     :param notes: One on each task without an image, and on what could not be read.
+    :param is_complete: Whether everything could be read.
     """
 
     statuses: Sequence[TaskStatus]
     images: Sequence[GalleryImage]
     notes: Sequence[TaskNote]
+    is_complete: bool = True
 
     @property
     def is_finished(self) -> bool:
@@ -121,7 +123,8 @@ def _combine(selection: Selection, rows: _Rows, manifests: Sequence[_Manifest]) 
         if (status.task_id, status.map_index) in failures
         or ((status.task_id, status.map_index) not in covered and (status.is_flux or selection.is_part))
     ]
-    return Contents(rows.statuses, deduplicate_jobs(images), [*notes, *task_notes(noted, failures)])
+    # So far, the notes are on what could not be read.
+    return Contents(rows.statuses, deduplicate_jobs(images), [*notes, *task_notes(noted, failures)], not notes)
 
 
 def _missing_images(rows: _Rows) -> dict[tuple[str, int], GalleryImage]:

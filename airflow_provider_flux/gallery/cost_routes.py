@@ -17,6 +17,8 @@ from airflow_provider_flux.gallery.cost_chart import chart_of
 from airflow_provider_flux.gallery.costs import read_report
 from airflow_provider_flux.gallery.search import Search, SearchDep
 
+_TABLES = ("day", "dag", "model")
+
 
 async def costs(request: Request, user: GetUserDep, which: SearchDep) -> HTMLResponse:
     """Show what the images of the DAGs that the user may read cost."""
@@ -26,18 +28,17 @@ async def costs(request: Request, user: GetUserDep, which: SearchDep) -> HTMLRes
         which_images = _costs_search(which).to_filter()
         # Before the sums: a run that is read between two of them must not make the page look complete.
         progress = index.search(dag_ids, which_images, 1).progress
-        by = {name: read_report(dag_ids, which_images, [name]) for name in ("day", "dag", "model")}
-        # Of one of them: all three have the same sums.
-        total = by["dag"].total
+        # Read once: a run that is read meanwhile must not make the tables differ.
+        report = read_report(dag_ids, which_images, _TABLES)
         return pages.render(
             "costs.html",
             request,
             search=which,
             query=_costs_search(which).query,
             has_search=not _costs_search(which).is_empty,
-            total=_row("Total", total),
-            chart=chart_of({day: totals for (day,), totals in by["day"].groups.items()}),
-            tables={name: _rows(report) for name, report in by.items()},
+            total=_row("Total", report.total),
+            chart=chart_of(report.grouped("day")),
+            tables={name: _rows(name, report.grouped(name)) for name in _TABLES},
             dag_ids=dag_ids,
             models=index.models(dag_ids),
             progress=None if progress.is_complete else progress,
@@ -50,7 +51,8 @@ async def costs_csv(user: GetUserDep, which: SearchDep) -> Response:
     """Return a line for each day, DAG and model."""
 
     def read() -> Report:
-        return read_report(search.readable(user), _costs_search(which).to_filter(), ["day", "dag", "model"])
+        search.require_complete_index()
+        return read_report(search.readable(user), _costs_search(which).to_filter(), _TABLES)
 
     headers = {"Content-Disposition": 'attachment; filename="flux-costs.csv"'}
     return Response(to_csv(await run_in_threadpool(read)), media_type="text/csv", headers=headers)
@@ -61,14 +63,10 @@ def _costs_search(which: Search) -> Search:
     return replace(which, state="", q="", tz="")
 
 
-def _rows(report: Report) -> list[dict[str, Any]]:
+def _rows(table: str, totals: dict[str, Totals]) -> list[dict[str, Any]]:
     """Return the rows of a table: the latest day first, else what cost most."""
-    groups = [(name, totals) for (name,), totals in report.groups.items()]
-    if report.by == ("day",):
-        groups.reverse()
-    else:
-        groups.sort(key=lambda group: -group[1].credits)
-    return [_row(name, totals) for name, totals in groups]
+    names = reversed(totals) if table == "day" else sorted(totals, key=lambda name: -totals[name].credits)
+    return [_row(name, totals[name]) for name in names]
 
 
 def _row(name: str, totals: Totals) -> dict[str, Any]:

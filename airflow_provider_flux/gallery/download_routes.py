@@ -71,6 +71,7 @@ async def _found(user: GetUserDep, which: Search, keys: KeysDep) -> list[Entry]:
     if keys:
         await run_in_threadpool(check_access, keys, user)
         return [Entry(key, await find_image(key)) for key in keys]
+    await run_in_threadpool(search.require_complete_index)
     found = await run_in_threadpool(search.find, user, which, _MAX_FOUND, 0)
     return [Entry(pages.key_of_indexed(one), one.image, one.prompt) for one in found.images]
 

@@ -21,12 +21,12 @@ from airflow_provider_flux.gallery.thumbnails import cache_folder
 
 log = logging.getLogger(__name__)
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _BUSY_TIMEOUT_SECONDS = 10.0
 _SCHEMA = """
 create table runs (
     dag_id text not null, run_id text not null, dag_run_id integer not null, version text not null,
-    last_active_at real not null, is_finished integer not null,
+    last_active_at real not null, is_finished integer not null, retry_at real,
     primary key (dag_id, run_id)
 ) without rowid;
 create unique index runs_order on runs (last_active_at desc, dag_id, run_id);
@@ -145,9 +145,10 @@ def _discard(path: Path, reason: str) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def read_versions(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
-    """Return the version of each indexed run, by DAG and run."""
-    return {(row["dag_id"], row["run_id"]): row["version"] for row in connection.execute("select * from runs")}
+def read_versions(connection: sqlite3.Connection, now: float) -> dict[tuple[str, str], str]:
+    """Return the version of each indexed run, by DAG and run; an empty one if the run is to be read again."""
+    rows = connection.execute("select *, coalesce(retry_at < ?, false) is_due from runs", [now])
+    return {(row["dag_id"], row["run_id"]): "" if row["is_due"] else row["version"] for row in rows}
 
 
 def unfinished_runs(connection: sqlite3.Connection) -> dict[int, tuple[str, str]]:
@@ -174,12 +175,25 @@ def remove_runs(connection: sqlite3.Connection, runs: Iterable[tuple[str, str]])
         connection.executemany(f"delete from {table} where dag_id = ? and run_id = ?", runs)
 
 
-def replace_run(connection: sqlite3.Connection, run: RunVersion, images: Sequence[GalleryImage]) -> None:
-    """Write a run and its images in place of what the index has of it."""
+def replace_run(
+    connection: sqlite3.Connection, run: RunVersion, images: Sequence[GalleryImage], retry_at: float | None
+) -> None:
+    """Write a run and its images in place of what the index has of it.
+
+    :param retry_at: Unix time from which the run is to be read again; None if all of it was read.
+    """
     remove_runs(connection, [(run.dag_id, run.run_id)])
     connection.execute(
-        "insert into runs values (?, ?, ?, ?, ?, ?)",
-        [run.dag_id, run.run_id, run.dag_run_id, run.version, run.last_active_at.timestamp(), run.is_finished],
+        "insert into runs values (?, ?, ?, ?, ?, ?, ?)",
+        [
+            run.dag_id,
+            run.run_id,
+            run.dag_run_id,
+            run.version,
+            run.last_active_at.timestamp(),
+            run.is_finished,
+            retry_at,
+        ],
     )
     rows = (_image_row(run, position, image) for position, image in enumerate(images))
     connection.executemany(f"insert into images values ({', '.join('?' * 22)})", rows)

@@ -29,7 +29,8 @@ CHECK_SECONDS = 2.0
 FULL_CHECK_SECONDS = 60.0
 """After it, a request looks for changes of all runs, such as those that were deleted."""
 _RECEIPTS_AT_ONCE = 16
-_RECEIPT_RETRY_SECONDS = 600.0
+_RETRY_SECONDS = 600.0
+"""After it, what could not be read is read again: a manifest, a result, a receipt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ class Background:
     def _run(self, function: Callable[[], None]) -> None:
         try:
             function()
+        except reading.ShutdownError:
+            log.debug("The process is ending; the next one goes on with the index.")
         except Exception:
             log.exception("The gallery could not bring its index up to date.")
 
@@ -107,7 +110,7 @@ class Indexer:
             age = time.time() - index_file.read_fact(connection, "full_check")
             newest = int(index_file.read_fact(connection, "newest_dag_run"))
             unfinished = index_file.unfinished_runs(connection)
-            known = index_file.read_versions(connection)
+            known = index_file.read_versions(connection, time.time())
         newest_now = queries.newest_dag_run_id()
         # A smaller number than before: the database was reset.
         is_full = is_full or not 0 <= age < FULL_CHECK_SECONDS or newest_now < newest
@@ -134,22 +137,23 @@ class Indexer:
 
 def _index_run(run: RunVersion) -> None:
     try:
-        images = asyncio.run(contents.load(Selection(run.dag_id, run.run_id))).images
+        found = asyncio.run(contents.load(Selection(run.dag_id, run.run_id)))
+        images, is_complete = found.images, found.is_complete
+    except reading.ShutdownError:
+        raise
     except Exception:
         # One odd run must not hide the others; its page shows the error.
         log.exception("The gallery could not index run %r of DAG %r.", run.run_id, run.dag_id)
-        images = []
+        images, is_complete = [], False
     with index_file.connect() as connection:
-        index_file.replace_run(connection, run, images)
+        index_file.replace_run(connection, run, images, None if is_complete else time.time() + _RETRY_SECONDS)
 
 
 def update_receipts() -> None:
     """Read the receipts of images whose prompt is unknown, a few at a time."""
     while True:
         with index_file.connect() as connection:
-            images = index_file.images_without_receipt(
-                connection, _RECEIPTS_AT_ONCE, time.time() - _RECEIPT_RETRY_SECONDS
-            )
+            images = index_file.images_without_receipt(connection, _RECEIPTS_AT_ONCE, time.time() - _RETRY_SECONDS)
         if not images:
             return
         calls = {reading.submit_to_pool(reading.read_image_receipt, image): image for image in images}
@@ -173,6 +177,6 @@ def _facts(call: Future[Receipt | None]) -> ReceiptFacts:
 _indexer = Indexer()
 
 
-def refresh() -> Progress:
-    """Bring the index up to date as far as possible in the time that a request may take."""
-    return _indexer.refresh(BUDGET_SECONDS)
+def refresh(budget: float = BUDGET_SECONDS) -> Progress:
+    """Bring the index up to date as far as possible in ``budget`` seconds."""
+    return _indexer.refresh(budget)

@@ -54,23 +54,33 @@ class UnreadableError(Exception):
     """A file could not be read; the message is shown to the user of the gallery."""
 
 
+class ShutdownError(Exception):
+    """The process is ending: nothing more is read."""
+
+
 async def run_in_pool(function: Callable[..., T], *arguments: Any) -> T:
     """Run ``function`` in the gallery's thread pool.
 
     :raises UnreadableError: if it takes longer than ``TIMEOUT_SECONDS``.
+    :raises ShutdownError: if the process is ending.
     """
-    loop = asyncio.get_running_loop()
-    call = loop.run_in_executor(_pool, functools.partial(function, *arguments))
+    call = submit_to_pool(function, *arguments)
     try:
-        return await asyncio.wait_for(call, TIMEOUT_SECONDS)
+        return await asyncio.wait_for(asyncio.wrap_future(call), TIMEOUT_SECONDS)
     except TimeoutError:
         log.warning("The store did not respond: %s took more than %g s.", function.__name__, TIMEOUT_SECONDS)
         raise UnreadableError(f"The store did not respond within {TIMEOUT_SECONDS:g} s.") from None
 
 
 def submit_to_pool(function: Callable[..., T], *arguments: Any) -> Future[T]:
-    """Run ``function`` in the gallery's thread pool, for a thread that has no event loop."""
-    return _pool.submit(function, *arguments)
+    """Run ``function`` in the gallery's thread pool, for a thread that has no event loop.
+
+    :raises ShutdownError: if the process is ending.
+    """
+    try:
+        return _pool.submit(function, *arguments)
+    except RuntimeError as error:
+        raise ShutdownError("The process is ending.") from error
 
 
 def read_image(image: GalleryImage) -> bytes:

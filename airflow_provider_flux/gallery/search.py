@@ -10,12 +10,13 @@ from urllib.parse import urlencode
 
 from fastapi import Depends, HTTPException
 
-from airflow_provider_flux.gallery import index
+from airflow_provider_flux.gallery import index, indexing
 from airflow_provider_flux.gallery.index import ImageFilter, ImagePage
 from airflow_provider_flux.gallery.results import STATES
 from airflow_provider_flux.gallery.security import readable_dag_ids
 
 _FIRST_YEAR, _LAST_YEAR = 1970, 9000
+_FILE_BUDGET_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,20 @@ SearchDep = Annotated[Search, Depends(Search)]
 def find(user: Any, which: Search, limit: int, offset: int) -> ImagePage:
     """Return the images that the search finds in the DAGs that the user may read."""
     return index.search(readable(user), which.to_filter(), limit, offset)
+
+
+def require_complete_index() -> None:
+    """Bring the index up to date, for a file whose reader could not see that something is missing.
+
+    :raises HTTPException: if that takes too long.
+    """
+    progress = indexing.refresh(_FILE_BUDGET_SECONDS)
+    if not progress.is_complete:
+        raise HTTPException(
+            503,
+            f"The gallery has read {progress.done:,} of {progress.total:,} runs, so the file would be incomplete."
+            " Try again in a minute.",
+        )
 
 
 def readable(user: Any) -> list[str]:

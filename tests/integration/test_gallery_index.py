@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,21 +18,24 @@ from airflow.models.xcom import XComModel
 from airflow.sdk.bases.xcom import BaseXCom
 from airflow.utils.db import initdb
 from airflow.utils.session import create_session
+from fastapi import HTTPException
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete
 
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.failures import FAILURE_KEY
-from airflow_provider_flux.gallery import backends, contents, index, index_file, indexing
+from airflow_provider_flux.gallery import backends, contents, index, index_file, indexing, reading
 from airflow_provider_flux.gallery.index import ImageFilter, search
-from airflow_provider_flux.gallery.indexing import Indexer, update_receipts
+from airflow_provider_flux.gallery.indexing import Background, Indexer, update_receipts
 from airflow_provider_flux.gallery.queries import Selection
+from airflow_provider_flux.gallery.search import require_complete_index
 from airflow_provider_flux.receipts.receipt import Receipt
 from tests.airflow_data import BEGIN, add_run, add_task, delete_run, set_run_state
 
 DAGS = ("index_a", "index_b")
 STORED = {"model": "flux-dev", "status": "Ready", "sha256": "a" * 64, "cost": 2.5}
+MANIFEST = b'{"index": 0, "id": "j", "model": "flux-dev", "state": "stored"}\n'
 RUNS: list[int] = []
 """The runs of the test that is running."""
 FAILURE: dict[str, Any] = {
@@ -62,7 +67,7 @@ def _database() -> None:
 def _index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Give each test an index and runs of its own, which are up to date in every search."""
     monkeypatch.setattr(index_file, "cache_folder", lambda: tmp_path)
-    monkeypatch.setattr(indexing, "refresh", lambda: indexing.Progress(0, 0))
+    monkeypatch.setattr(indexing, "refresh", lambda budget=0: indexing.Progress(0, 0))
     yield
     while RUNS:
         delete_run(RUNS.pop())
@@ -143,6 +148,48 @@ def test_prompts_come_from_receipts_and_are_kept(tmp_path: Path) -> None:
     assert found(text="FIG") == ["j"]
     page = search(DAGS, ImageFilter(), 10)
     assert (page.images[0].prompt, page.totals.reused_cost) == ("A fig", 2)
+
+
+@pytest.fixture
+def batch(tmp_path: Path) -> Path:
+    """Add a run with a batch, and return where its manifest is."""
+    path = tmp_path / "manifest.jsonl"
+    path.write_bytes(MANIFEST)
+    result = {"manifest": path.as_uri(), "manifest_sha256": hashlib.sha256(MANIFEST).hexdigest(), "counts": {}}
+    add_task(new_run(), "batch", {"return_value": result})
+    reading._cached_manifest.cache_clear()
+    return path
+
+
+def test_a_run_that_could_not_be_read_is_read_again(batch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch.unlink()
+    assert found() == []
+    batch.write_bytes(MANIFEST)
+    assert found() == []  # It may be gone for good, so not every pass reads it.
+    later = time.time() + indexing._RETRY_SECONDS + 60
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert found() == ["j"]
+
+
+def test_a_file_that_would_be_incomplete_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_complete_index()
+    monkeypatch.setattr(indexing, "refresh", lambda budget: indexing.Progress(1, 3))
+    with pytest.raises(HTTPException, match="1 of 3 runs"):
+        require_complete_index()
+
+
+def test_a_process_that_ends_leaves_the_rest_to_the_next(
+    batch: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = new_run(run_id="with_receipt")
+    add_task(run, "t", image("k", uri=batch.with_name("k.png").as_uri(), cost=0, reused=True))
+    with monkeypatch.context() as ending:
+        ending.setattr(reading, "_pool", ThreadPoolExecutor())
+        reading._pool.shutdown()
+        for function in (lambda: Indexer().update_runs(is_full=True), update_receipts):
+            Background()._run(function)
+    assert caplog.messages == []
+    assert sorted(found()) == ["j", "k"]
 
 
 def test_the_page_of_a_group_has_its_tasks_only() -> None:

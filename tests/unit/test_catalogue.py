@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_flux.client.catalogue import models as client
+from airflow_provider_flux.client.catalogue.prices import PRICES, PerMegapixel, PerResolution
 from airflow_provider_flux.client.gateways import BFL, COMETAPI
 from airflow_provider_flux.emulator import dialects
 from airflow_provider_flux.emulator import models as emulator
@@ -98,17 +99,44 @@ def is_intended(difference: tuple[str, str, str], pattern: tuple[str, str, str])
     return all(fnmatchcase(part, wanted) for part, wanted in zip(difference, pattern, strict=True))
 
 
+def test_both_catalogues_have_the_same_models_and_parameters() -> None:
+    ours, theirs = (
+        {*models, *(f"{name}: {field}" for name, model in models.items() for field in model.parameters)}
+        for models in (client.MODELS, emulator.MODELS)
+    )
+    assert sorted(ours - theirs) == [], "missing in emulator/models.py"
+    assert sorted(theirs - ours) == [], "missing in client/catalogue/"
+
+
 @pytest.mark.parametrize("gateway", [COMETAPI, BFL])
 def test_client_and_emulator_catalogues_agree(gateway: str) -> None:
     ours, theirs = facts_of_client(gateway), facts_of_emulator(gateway)
-    differences = [key for key in ours.keys() | theirs.keys() if ours.get(key, "absent") != theirs.get(key, "absent")]
-    unintended = [key for key in differences if not any(is_intended(key, pattern) for pattern in INTENDED)]
-    assert {key: (ours.get(key, "absent"), theirs.get(key, "absent")) for key in unintended} == {}
+    differences = [key for key in ours.keys() & theirs.keys() if ours[key] != theirs[key]]
+    lines = [
+        f"{' '.join(filter(None, key))}: {ours[key]!r} in client/catalogue/, {theirs[key]!r} in emulator/models.py"
+        for key in sorted(differences)
+        if not any(is_intended(key, pattern) for pattern in INTENDED)
+    ]
+    assert lines == [], "\n".join(["correct one of them, or add it to INTENDED with a reason:", *lines])
     outdated = [pattern for pattern in INTENDED if not any(is_intended(key, pattern) for key in differences)]
-    assert outdated == []
+    assert outdated == [], "no longer different: delete it from INTENDED"
+
+
+@pytest.mark.parametrize("model", PRICES)
+def test_the_emulator_charges_the_published_price(model: str) -> None:
+    price, emulated = PRICES[model], emulator.MODELS[model]
+    if isinstance(price, PerResolution):
+        # Of a resolution without a published price, the emulator's is a guess.
+        charged = {resolution: emulated.tiers.get(resolution, emulated.price) for resolution in price.credits}
+        assert charged == price.credits
+    elif isinstance(price, PerMegapixel):
+        assert (emulated.price, emulated.per_mp) == (price.first, price.further)
+    else:
+        assert (emulated.price, emulated.per_mp) == (price.credits_of({}, None), 0)
 
 
 def test_no_model_takes_a_parameter_that_it_names_an_alternative_for() -> None:
     for name, model in client.MODELS.items():
         assert not model.alternatives.keys() & model.parameters.keys(), name
-        assert set(emulator.MODELS[name].refuses) <= model.alternatives.keys(), name
+        refused = emulator.MODELS[name].refuses if name in emulator.MODELS else ()
+        assert set(refused) <= model.alternatives.keys(), name

@@ -12,6 +12,7 @@ import pytest
 from airflow_provider_flux.client.catalogue.models import MODELS
 from airflow_provider_flux.client.catalogue.schema import Model, Parameter
 from airflow_provider_flux.client.gateways import BFL
+from airflow_provider_flux.emulator import models as emulator
 from scripts import check_catalogue
 from scripts.check_catalogue import client_catalogue, drift, emulator_catalogue, main, read_document
 
@@ -87,13 +88,16 @@ def test_every_planted_difference_is_one_line(monkeypatch: pytest.MonkeyPatch) -
     ]
 
 
-@pytest.mark.parametrize("catalogue", [client_catalogue, emulator_catalogue])
+OFFERED = [name for name, model in MODELS.items() if BFL in model.gateways]
+EMULATED = [name for name, model in emulator.MODELS.items() if BFL in model.dialects]
+
+
+@pytest.mark.parametrize(("catalogue", "offered"), [(client_catalogue, OFFERED), (emulator_catalogue, EMULATED)])
 def test_both_catalogues_are_compared_with_the_models_of_one_vendor(
-    catalogue: Callable[[], check_catalogue.Catalogue],
+    catalogue: Callable[[], check_catalogue.Catalogue], offered: list[str]
 ) -> None:
     found = list(drift(read_document(document()), catalogue()))
     assert "flux-tools/edit-v1 is missing in the catalogue" in found
-    offered = [name for name, model in MODELS.items() if BFL in model.gateways]
     assert sorted(line.split()[0] for line in found) == sorted([*offered, "flux-tools/edit-v1"])
 
 

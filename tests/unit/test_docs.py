@@ -36,7 +36,7 @@ for_each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.rel
 @pytest.mark.parametrize(("page", "name"), TABLES)
 def test_generated_table_is_up_to_date(page: str, name: str) -> None:
     text = (DOCS / page).read_text()
-    assert with_table(text, name, TABLES[page, name]()) == text, "run `make docs`"
+    assert with_table(text, name, TABLES[page, name]()) == text, f"run `make docs`, which writes it into docs/{page}"
 
 
 def test_table_contains_every_model_and_parameter() -> None:
@@ -55,6 +55,11 @@ def test_list_of_errors_names_no_class_that_is_gone() -> None:
     names = {cls.__name__ for cls in error_list.classes()}
     assert {*error_list.POLICIES, *error_list.ADVICE, *error_list.BILLED} <= names
     assert [cls.__name__ for cls in error_list.classes() if cls.hint and cls.__name__ in error_list.ADVICE] == []
+
+
+def test_every_error_says_what_to_do() -> None:
+    silent = [cls.__name__ for cls in error_list.classes() if not cls.hint and cls.__name__ not in error_list.ADVICE]
+    assert silent == [], "set the hint of the class in exceptions.py, or its ADVICE in scripts/error_list.py"
 
 
 @for_each_page
@@ -106,7 +111,8 @@ def test_every_page_is_in_the_navigation() -> None:
 )
 def test_every_argument_is_on_the_page(cls: type, page: str) -> None:
     names = set(cls.__init__.__annotations__) - {"kwargs", "unknown", "return"}  # type: ignore[misc]
-    assert names <= set(re.findall(r"`(\w+)`", (DOCS / page).read_text()))
+    missing = names - set(re.findall(r"`(\w+)`", (DOCS / page).read_text()))
+    assert missing == set(), f"add these arguments to the table in docs/{page}"
 
 
 def _parse_shell(text: str) -> None:

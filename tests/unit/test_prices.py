@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
-from airflow_provider_flux.client.catalogue.prices import PRICES, Estimate, estimate, format_cost
+from airflow_provider_flux.client.catalogue.prices import PRICED_FIELDS, PRICES, Estimate, estimate, format_cost
 
 FULL_HD = {"width": 1920, "height": 1080}
 
@@ -58,7 +59,38 @@ def test_input_megapixels_are_billed_with_flux_2_only() -> None:
 
 
 def test_every_price_names_its_source() -> None:
-    assert [name for name, price in PRICES.items() if "2026" not in price.source] == []
+    undated = [name for name, price in PRICES.items() if not re.search(r"\(\w+ 20\d\d\)", price.source)]
+    assert undated == [], "a source ends with its month, such as (November 2026)"
+
+
+class Read(dict[str, Any]):
+    """A request that records which of its fields a price reads."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        super().__init__(fields)
+        self.names: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return super().get(name, default)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.get(name)
+
+    def __contains__(self, name: object) -> bool:
+        self.names.add(str(name))
+        return super().__contains__(name)
+
+
+@pytest.mark.parametrize("model", PRICES)
+def test_a_batch_tells_requests_of_different_prices_apart(model: str) -> None:
+    """A batch learns what a request costs from others with the same priced fields and number of input images."""
+    requests = [Read({"prompt": "a pear", **size}) for size in ({}, FULL_HD)]
+    for request in requests:
+        estimate(model, request, 0)
+    names = {name for request in requests for name in request.names if not name.startswith(("input_image", "images"))}
+    missing = names - {*PRICED_FIELDS}
+    assert missing == set(), "add these fields to PRICED_FIELDS in client/catalogue/prices.py"
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import UserList
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_flux.client.catalogue.constraints import largest_size
-from airflow_provider_flux.client.catalogue.models import accepts, output_format
+from airflow_provider_flux.client.catalogue.constraints import clamp, largest_size, validate_value
+from airflow_provider_flux.client.catalogue.models import MODELS, accepts, output_format
 from airflow_provider_flux.client.catalogue.notices import notices
+from airflow_provider_flux.client.catalogue.schema import Parameter
 from airflow_provider_flux.client.catalogue.validation import build_request, unknown_fields
 from airflow_provider_flux.client.gateways import BFL, COMETAPI
 from airflow_provider_flux.exceptions import FluxBadRequestError
@@ -139,7 +142,9 @@ def test_model_that_generates_video_is_refused(model: str) -> None:
 
 def test_model_that_a_gateway_no_longer_offers_is_refused_there_only() -> None:
     assert build_request("flux-pro", {"prompt": "x"}, COMETAPI)
-    assert refusal("flux-pro", {"prompt": "x"}, BFL) == "flux-pro is not available at bfl, only at cometapi."
+    assert refusal("flux-pro", {"prompt": "x"}, BFL) == (
+        "flux-pro is not available at bfl, only at cometapi; choose another model, or a connection to cometapi."
+    )
 
 
 @pytest.mark.parametrize(
@@ -300,26 +305,41 @@ def test_unknown_field_warning_names_no_values() -> None:
     assert unknown_fields("flux-dev", {"sparkle": "secret"}) == ["unknown parameter 'sparkle'"]
 
 
+SIDES = [Parameter("integer", 64), Parameter("integer", 64, 2040, 16), Parameter("integer", 60, 4096, 32)]
+
+
 @given(
     st.integers(64, 100_000),
     st.integers(64, 100_000),
     st.sampled_from([1024**2, 2048**2]),
+    st.sampled_from(SIDES),
 )
-def test_largest_size_fits_and_keeps_the_shape(width: int, height: int, pixels: int) -> None:
-    fits = largest_size(width, height, pixels, 64)
+def test_largest_size_fits_and_keeps_the_shape(width: int, height: int, pixels: int, side: Parameter) -> None:
+    fits = largest_size(width, height, pixels, side)
     assert fits[0] * fits[1] <= pixels
-    assert min(fits) >= 64
-    if 1 / 4 < width / height < 4:
+    assert [validate_value(side, length) for length in fits] == [*fits]
+    if 1 / 4 < width / height < 4 and side.maximum is None:
         assert fits[0] / fits[1] == pytest.approx(width / height, rel=0.05)
 
 
+@given(st.integers(-5000, 5000), st.sampled_from(SIDES))
+def test_nearest_number_is_valid(number: int, side: Parameter) -> None:
+    nearest = clamp(side, number)
+    assert validate_value(side, nearest) == nearest
+
+
+@pytest.mark.parametrize("sides", [None, *SIDES])
 @given(st.integers(1, 5000), st.integers(1, 5000))
-def test_suggested_size_is_valid(width: int, height: int) -> None:
+def test_suggested_size_is_valid(sides: Parameter | None, width: int, height: int) -> None:
+    model = "flux-tools/outpainting-v1"
+    entry = MODELS[model]
+    limited = entry.parameters if sides is None else {**entry.parameters, "width": sides, "height": sides}
     body = {"prompt": "x", "input_image": BASE64, "width": width, "height": height}
-    try:
-        build_request("flux-tools/outpainting-v1", body)
-    except FluxBadRequestError as error:
-        if pair := re.search(r"shape is (\d+) x (\d+)", str(error)):
-            body |= {"width": pair[1], "height": pair[2]}
-        body |= dict(re.findall(r"(width|height) must [^;]*; the nearest is (\d+)", str(error)))
-        build_request("flux-tools/outpainting-v1", body)
+    with patch.dict(MODELS, {model: replace(entry, parameters=limited)}):
+        try:
+            build_request(model, body)
+        except FluxBadRequestError as error:
+            if pair := re.search(r"shape is (\d+) x (\d+)", str(error)):
+                body |= {"width": pair[1], "height": pair[2]}
+            body |= dict(re.findall(r"(width|height) must [^;]*; the nearest is (\d+)", str(error)))
+            build_request(model, body)

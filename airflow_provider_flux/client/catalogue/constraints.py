@@ -55,8 +55,10 @@ def clamp(parameter: Parameter, number: float) -> float:
     minimum = -math.inf if parameter.minimum is None else parameter.minimum
     maximum = math.inf if parameter.maximum is None else parameter.maximum
     number = min(max(number, minimum), maximum)
-    step = parameter.multiple_of
-    return number if step is None else (number + step // 2) // step * step
+    if (step := parameter.multiple_of) is None:
+        return number
+    nearest = (number + step // 2) // step * step
+    return nearest - step if nearest > maximum else nearest + step if nearest < minimum else nearest
 
 
 def parse_integer(value: Any) -> int:
@@ -260,7 +262,7 @@ def size_problem(model: Model, fields: Mapping[str, Any]) -> str | None:
         return None
     if min(width, height) <= 0 or width * height <= model.max_pixels:
         return None
-    valid = largest_size(width, height, model.max_pixels, int(model.parameters["width"].minimum or 1))
+    valid = largest_size(width, height, model.max_pixels, model.parameters["width"])
     return (
         f"width and height must make at most {format_megapixels(model.max_pixels)} megapixels, not {width} x {height}; "
         f"the largest of this shape is {valid[0]} x {valid[1]}"
@@ -272,18 +274,22 @@ def format_megapixels(pixels: int) -> str:
     return f"{pixels / 1024**2:g}"
 
 
-def largest_size(width: int, height: int, max_pixels: int, minimum: int) -> tuple[int, int]:
+def largest_size(width: int, height: int, max_pixels: int, side: Parameter) -> tuple[int, int]:
     """Return the largest size of about this shape that has at most ``max_pixels``.
 
     The exact shape is kept where that costs at most a tenth of the pixels.
+
+    :param side: What each of width and height takes.
     """
     if height > width:
-        return largest_size(height, width, max_pixels, minimum)[::-1]
+        return largest_size(height, width, max_pixels, side)[::-1]
+    step = side.multiple_of or 1
+    minimum, maximum = math.ceil((side.minimum or 1) / step) * step, int(side.maximum or max_pixels)
     scale = math.sqrt(max_pixels / (width * height))
-    short = max(minimum, math.floor(height * scale))
-    long = min(math.ceil(width * scale), max_pixels // short)
+    short = max(minimum, math.floor(height * scale) // step * step)
+    long = min(math.ceil(width * scale), max_pixels // short, maximum) // step * step
     divisor = math.gcd(width, height)
-    unit = (width // divisor, height // divisor)
-    factor = math.isqrt(max_pixels // (unit[0] * unit[1]))
+    unit = (width // divisor * step, height // divisor * step)
+    factor = min(math.isqrt(max_pixels // (unit[0] * unit[1])), maximum // unit[0])
     exact = (unit[0] * factor, unit[1] * factor)
     return exact if exact[1] >= minimum and exact[0] * exact[1] >= 0.9 * long * short else (long, short)

@@ -33,13 +33,13 @@ from airflow_provider_flux.client.catalogue.fields import (
     sides,
 )
 from airflow_provider_flux.client.catalogue.flux_tools import FLUX_TOOLS
-from airflow_provider_flux.client.catalogue.schema import BASE64, URL, InputLimits, Model, Parameter
+from airflow_provider_flux.client.catalogue.schema import BASE64, URL, InputLimits, Model, Parameter, Source
 from airflow_provider_flux.client.gateways import COMETAPI
 from airflow_provider_flux.exceptions import FluxBadRequestError
 
-_COMETAPI_PAGE = "https://apidoc.cometapi.com/api/image/flux/flux-generate-image"
-_KLEIN_PAGE = "https://ai-sdk.dev/providers/ai-sdk-providers/black-forest-labs"
-_FLUX_3_PAGE = "https://docs.bfl.ai/flux_3/flux3_image_overview"
+_COMETAPI_PAGE = Source("https://apidoc.cometapi.com/api/image/flux/flux-generate-image", "2026-11-25")
+_KLEIN_PAGE = Source("https://ai-sdk.dev/providers/ai-sdk-providers/black-forest-labs", "2026-11-25")
+_FLUX_3_PAGE = Source("https://docs.bfl.ai/flux_3/flux3_image_overview", "2026-11-25")
 # CometAPI's page documents a URL, but CometAPI forwards requests to an API that takes base64, so both are valid there.
 _IMAGE_PROMPT = replace(IMAGE, overrides={COMETAPI: {"encodings": (URL, BASE64)}})
 _UPSAMPLING = {"prompt_upsampling": FLAG}
@@ -128,11 +128,11 @@ def _text_to_image(parameters: dict[str, Parameter], typical_seconds: float, **o
     return Model({**parameters, **COMMON}, typical_seconds, _TEXT_OR_IMAGE, **options)
 
 
-def _flux_2(parameters: dict[str, Parameter], typical_seconds: float) -> Model:
-    return Model({**parameters, **COMMON}, typical_seconds, resized_above=FOUR_MEGAPIXELS)
+def _flux_2(parameters: dict[str, Parameter], typical_seconds: float, **options: Any) -> Model:
+    return Model({**parameters, **COMMON}, typical_seconds, **{"resized_above": FOUR_MEGAPIXELS, **options})
 
 
-def _flux_3(parameters: dict[str, Parameter], typical_seconds: float, source: str, **options: Any) -> Model:
+def _flux_3(parameters: dict[str, Parameter], typical_seconds: float, source: Source, **options: Any) -> Model:
     return Model(parameters, typical_seconds, inputs=InputLimits(16 * 1024**2), source=source, **options)
 
 
@@ -212,9 +212,12 @@ def check_model(model: Any) -> str:
 
 
 def check_available(model: str, gateway: str) -> None:
-    """Refuse a model that ``gateway`` does not offer any more.
+    """Refuse a model that ``gateway`` does not offer.
 
     :raises FluxBadRequestError: naming the gateways that offer it.
     """
     if model in MODELS and gateway not in (offered := MODELS[model].gateways):
-        raise FluxBadRequestError(f"{model} is not available at {gateway}, only at {', '.join(offered)}.")
+        only = " or ".join(offered)
+        raise FluxBadRequestError(
+            f"{model} is not available at {gateway}, only at {only}; choose another model, or a connection to {only}."
+        )

@@ -5,7 +5,7 @@ one; what it charges for a credit is in its own price list, which no document th
 estimate predicts ``cost`` at both gateways, and the invoice at Black Forest Labs only.
 
 What is not published is unknown, never guessed: other models, other resolutions, the size of an image that follows an
-input image.
+input image. Last compared with their sources on 2026-11-25.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-CHECKED_ON = "2026-11-25"
-"""Day on which the prices were last compared with their sources."""
+PRICED_FIELDS = ("width", "height", "aspect_ratio", "resolution")
+"""The fields of a request that may change its price, besides the input images."""
 USD_PER_CREDIT = 0.01
 """Source: https://github.com/black-forest-labs/skills (SKILL.md)"""
 _MEGAPIXEL = 1024 * 1024

@@ -13,7 +13,21 @@ from airflow_provider_flux.client.gateways import BFL, COMETAPI
 
 ParameterType = Literal["integer", "number", "boolean", "text", "choice", "ratio", "url", "image", "images"]
 URL, BASE64 = "url", "base64"
-OPENAPI = "https://api.bfl.ai/openapi.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The document that an entry follows.
+
+    :param url: Its address.
+    :param checked_on: The ISO date on which all entries that follow it were last compared with it.
+    """
+
+    url: str
+    checked_on: str
+
+
+OPENAPI = Source("https://api.bfl.ai/openapi.json", "2026-11-25")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +106,7 @@ class Model:
     :param alternatives: Fields of other models that this one does not take -> what to use instead.
     :param gateways: Where the model is available.
     :param deprecated_since: The ISO date since which its vendor calls it deprecated.
-    :param checked_on: The ISO date on which the entry was last compared with ``source``.
-    :param source: URL of the document that the entry follows.
+    :param source: The document that the entry follows, and when they were last compared.
     """
 
     parameters: Mapping[str, Parameter]
@@ -106,8 +119,7 @@ class Model:
     alternatives: Mapping[str, str] = field(default_factory=dict)
     gateways: tuple[str, ...] = (COMETAPI, BFL)
     deprecated_since: str | None = None
-    checked_on: str = "2026-11-25"
-    source: str = OPENAPI
+    source: Source = OPENAPI
 
     def parameters_for(self, gateway: str, fields: Mapping[str, Any] | None = None) -> dict[str, Parameter]:
         """Return the request fields as ``gateway`` documents them for a request with ``fields``."""
