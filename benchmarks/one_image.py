@@ -35,12 +35,12 @@ DEFERRED = Case("FluxGenerateOperator, deferred", "bench_one", 15.0)
 DEFERRED_BY_HAND = Case("@task with requests and sleep", "bench_one_by_hand", 15.0)
 CASES = (GRACE, GRACE_BY_HAND, DEFERRED, DEFERRED_BY_HAND)
 ROUNDS = 7
-SEEN = 12
+SEEN = 24
 """Jobs that the triggerer has seen before: as any that runs for a while, it knows how long they take."""
 
 
 def main() -> None:
-    with running(duration=DEFERRED.duration, parallelism=SEEN) as stack:
+    with running(duration=DEFERRED.duration, parallelism=SEEN // 2) as stack:
         stack.run("bench_mapped", count=SEEN)
         rounds = [{case: _measure(stack, case) for case in CASES} for _ in range(ROUNDS)]
     took = {case: Took(*map(median, zip(*(each[case] for each in rounds), strict=True))) for case in CASES}
@@ -56,6 +56,9 @@ def main() -> None:
         goal("CPU, ready before deferring, over by hand", took[GRACE].cpu / took[GRACE_BY_HAND].cpu, 1.15, unit=" x"),
         goal("CPU, deferred, over by hand", took[DEFERRED].cpu / took[DEFERRED_BY_HAND].cpu, 1.5, unit=" x"),
         goal("Ready to task done, deferred", took[DEFERRED].done, 1.5, unit=" s"),
+        f"Of that, Airflow takes {took[DEFERRED].done - took[DEFERRED].stored:.1f} s once the image is stored: its "
+        "triggerer passes events on once a second, then the scheduler starts the second leg. The rest is the poll, "
+        "the download and the store.",
     )
 
 
