@@ -5,7 +5,7 @@
     FluxError
     ├── FluxBadRequestError             the request is invalid
     ├── FluxAuthenticationError         the API key is invalid
-    ├── FluxCreditsError                the account has no credits left
+    ├── FluxCreditsError                the account or its key has no credits left
     ├── FluxBudgetError                 a budget over runs cannot be kept: its ledger or the price is unknown
     │   └── FluxBudgetReachedError      the submit could exceed a budget over runs
     ├── FluxConfigurationError          the API cannot be used with this connection and environment
@@ -55,6 +55,8 @@ class FluxError(Exception):
 
     retryable: bool = False
     """Whether the same action can succeed later."""
+    concerns_account: ClassVar[bool] = False
+    """Whether every other request fails alike, since the account, the key or the connection is the cause."""
     is_logged: bool = False
     """Whether the complete error is already in the log."""
     hint: ClassVar[str] = ""
@@ -108,13 +110,15 @@ class FluxBadRequestError(FluxError):
 class FluxAuthenticationError(FluxError):
     """The API key is missing, invalid or not authorised (HTTP 401, 403)."""
 
+    concerns_account = True
     hint = "Check the API key in the Airflow connection."
 
 
 class FluxCreditsError(FluxError):
-    """The account has no credits left (HTTP 402, or an equivalent response of a gateway)."""
+    """The account or its key has no credits left (HTTP 402, or an equivalent response of a gateway)."""
 
-    hint = "Top up the account."
+    concerns_account = True
+    hint = "Top up the account, or raise the limit of the key."
 
 
 class FluxBudgetError(FluxError):
@@ -135,6 +139,7 @@ class FluxConfigurationError(FluxError):
     A web page or a redirect responds, the connection is invalid, or a proxy or a certificate is misconfigured.
     """
 
+    concerns_account = True
     hint = "Check the Airflow connection and the environment that the task runs in."
 
 
@@ -145,6 +150,7 @@ class FluxRateLimitError(FluxError):
     """
 
     retryable = True
+    concerns_account = True
 
 
 class FluxServiceError(FluxError):

@@ -8,24 +8,13 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_flux.batch.budget import MaxCostError, NotSubmittedError
 from airflow_provider_flux.batch.manifest import counts_text
-from airflow_provider_flux.exceptions import (
-    FluxAuthenticationError,
-    FluxBatchError,
-    FluxBudgetReachedError,
-    FluxConfigurationError,
-    FluxCreditsError,
-    FluxError,
-    FluxModeratedError,
-    FluxRateLimitError,
-)
+from airflow_provider_flux.exceptions import FluxBatchError, FluxBudgetReachedError, FluxError, FluxModeratedError
 
 if TYPE_CHECKING:
     from airflow_provider_flux.batch.options import BatchOptions
 
 log = logging.getLogger(__name__)
 
-ACCOUNT_ERRORS = (FluxAuthenticationError, FluxConfigurationError, FluxCreditsError, FluxRateLimitError)
-"""Errors that do not depend on the request: every other submit would fail with the same one."""
 _MAX_REASONS_LISTED = 3
 """Maximum number of different errors in the message of a failed batch."""
 
@@ -70,7 +59,7 @@ class FailurePolicy:
         log.warning("Request %d: %s", index, error.message)
         self._missing += 1
         self._errors.append(error)
-        if isinstance(error, ACCOUNT_ERRORS):
+        if error.concerns_account:
             self._stop(error.message.rstrip("."))
         if self._options.max_failures is not None and len(self._errors) > self._options.max_failures:
             self._stop(f"{len(self._errors)} requests have failed")
@@ -95,7 +84,7 @@ class FailurePolicy:
             return None
         images = "image is" if counts["requested"] == 1 else "images are"
         missing = f"{self._missing} of {counts['requested']} {images} missing ({counts_text(counts)})"
-        same = Counter(f"{type(error).__name__} ({error.message})" for error in self._errors)
+        same = Counter(f"{type(error).__name__} ({_advised(error)})" for error in self._errors)
         reasons = [f"{number} x {reason}" for reason, number in same.most_common(_MAX_REASONS_LISTED)]
         reasons += self._reasons
         error = FluxBatchError(f"{missing}: {'; '.join(reasons)}.", billing=billing, faults=[f"{missing}.", *reasons])
@@ -106,3 +95,7 @@ class FailurePolicy:
         if not self._stop_reason:
             log.warning("Submitting stopped: %s. Jobs in flight are completed and stored.", reason)
             self._stop_reason = reason
+
+
+def _advised(error: FluxError) -> str:
+    return f"{error.message} {error.hint}".strip()

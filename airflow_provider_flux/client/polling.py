@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from airflow_provider_flux.client.estimator import MIN_POLL_INTERVAL, DurationEstimator
 from airflow_provider_flux.client.jobs import Job
-from airflow_provider_flux.client.responses import PENDING_STATUSES, JobState, Result
+from airflow_provider_flux.client.responses import JobState, Result, is_known_status
 from airflow_provider_flux.exceptions import (
     FluxContentModeratedError,
     FluxError,
@@ -192,7 +192,7 @@ class Poller:
         return error(f"Job {self.job.id} was moderated ({result.status}{reason}).", job_id=self.job.id)
 
     def _log_unknown_status(self, status: str) -> None:
-        if status.lower() not in PENDING_STATUSES and status not in self._unknown_statuses:
+        if not is_known_status(status) and status not in self._unknown_statuses:
             self._unknown_statuses.add(status)
             log.info("Job %s returned the unknown status %r; treated as pending.", self.job.id, status)
 

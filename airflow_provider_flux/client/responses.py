@@ -45,35 +45,18 @@ class JobState(enum.Enum):
     NOT_FOUND = "not found"
 
 
-_FINAL_STATUSES = {
-    "ready": JobState.READY,
-    "success": JobState.READY,
-    "succeeded": JobState.READY,
-    "completed": JobState.READY,
-    "error": JobState.FAILED,
-    "failed": JobState.FAILED,
-    "failure": JobState.FAILED,
-    "canceled": JobState.FAILED,
-    "cancelled": JobState.FAILED,
-    "task not found": JobState.NOT_FOUND,
-    "content moderated": JobState.CONTENT_MODERATED,
+_STATUS_WORDS = {
+    JobState.PENDING: (
+        *("pending", "queued", "processing", "reasoning", "generating", "starting", "submitted", "in_progress"),
+        *("task-queued", "task-processing"),
+    ),
+    JobState.READY: ("ready", "success", "succeeded", "completed"),
+    JobState.FAILED: ("error", "failed", "failure", "canceled", "cancelled"),
+    JobState.NOT_FOUND: ("task not found",),
+    JobState.CONTENT_MODERATED: ("content moderated",),
 }
-
-PENDING_STATUSES = frozenset(
-    {
-        "pending",
-        "queued",
-        "processing",
-        "reasoning",
-        "generating",
-        "task-queued",
-        "task-processing",
-        "starting",
-        "submitted",
-        "in_progress",
-    }
-)
-"""Known words for a pending job; any other is logged."""
+"""The status words of a job, in any case. An unknown word means that the job is pending, and is logged."""
+_STATES = {word.lower(): state for state, words in _STATUS_WORDS.items() for word in words}
 
 _WITHOUT_IMAGE = (JobState.FAILED, JobState.MODERATED, JobState.CONTENT_MODERATED)
 
@@ -89,7 +72,7 @@ _NO_CREDITS = re.compile(
     r"|exceeded your current quota|pre_consume_token_quota_failed|billing_hard_limit_reached",
     re.IGNORECASE,
 )
-"""What gateways send in place of HTTP 402."""
+"""What gateways send in place of HTTP 402, for the account or for the key's own limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +188,7 @@ def parse_result(body: Mapping[str, Any], job: Job) -> Result:
     """Return the state of a job from its JSON, which has a ``status``."""
     status = str(body["status"]).strip()
     word = status.lower()
-    state = _FINAL_STATUSES.get(word, JobState.MODERATED if "moderated" in word else JobState.PENDING)
+    state = _STATES.get(word, JobState.MODERATED if "moderated" in word else JobState.PENDING)
     result, data = _mapping(body.get("result")), _mapping(body.get("data"))
     return Result(
         job=job,
@@ -218,6 +201,11 @@ def parse_result(body: Mapping[str, Any], job: Job) -> Result:
         duration=_first_number(result.get("duration"), data.get("duration")),
         reason=failure_reason(body, result) if state in _WITHOUT_IMAGE else "",
     )
+
+
+def is_known_status(status: str) -> bool:
+    """Return whether a status is one of the known words."""
+    return status.lower() in _STATES
 
 
 def _is_about_job(job: Job, result: Result, body: Mapping[str, Any], status_code: int) -> bool:
@@ -238,7 +226,7 @@ def _refusal(response: ApiResponse, body: Any) -> FluxError:
     code, cause, retry_after = response.status_code, describe_response(response), response.retry_after
     error_codes = _error_codes(body)
     if code == 402 or (code >= 400 and _is_out_of_credits(code, error_codes, cause)):
-        return FluxCreditsError(f"The FLUX account has no credits left ({cause}).")
+        return FluxCreditsError(f"The FLUX account or its key has no credits left ({cause}).")
     # CometAPI sends HTTP 5xx for malformed requests and for models that it cannot serve.
     if code >= 500 and error_codes & {"invalid_request", "model_not_found"}:
         return FluxBadRequestError(f"The API refused the request ({cause}).")

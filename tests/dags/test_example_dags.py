@@ -202,7 +202,10 @@ def test_daily_content(
     with pytest.raises(AssertionError):
         run_dag(DAGS_FOLDER / "daily_content.py")
     called = Version(airflow.__version__) >= Version("3.3")  # dag.test() of 3.1 calls no callback
-    assert not called or "image_of_the_day has failed: The FLUX account has no credits left" in capsys.readouterr().out
+    assert (
+        not called
+        or "image_of_the_day has failed: The FLUX account or its key has no credits left" in capsys.readouterr().out
+    )
 
 
 def test_daily_content_s_policy_tells_outcomes_apart() -> None:

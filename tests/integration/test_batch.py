@@ -430,13 +430,19 @@ def test_the_cost_of_a_lost_image_is_reported(flux: FluxEmulator, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "fault", [{"http": 402}, {"http": 401}, {"html": "<html>Welcome</html>"}, {"redirect": "https://example.org/"}]
+    ("fault", "advice"),
+    [
+        ({"http": 402}, "Top up the account"),
+        ({"http": 401}, "Check the API key"),
+        ({"html": "<html>Welcome</html>"}, "Check the Airflow connection"),
+        ({"redirect": "https://example.org/"}, "Check the Airflow connection"),
+    ],
 )
 def test_an_account_error_stops_submitting(
-    flux_connection: FluxEmulator, tmp_path: Path, fault: dict[str, Any]
+    flux_connection: FluxEmulator, tmp_path: Path, fault: dict[str, Any], advice: str
 ) -> None:
     flux_connection.fault(on="submit", times=None, **fault)
-    with pytest.raises(errors.FluxBatchError) as caught:
+    with pytest.raises(errors.FluxBatchError, match=advice) as caught:
         run(tmp_path, [f"pear {number}" for number in range(60)])
     assert isinstance(caught.value, AirflowFailException)
     assert flux_connection.stats()["submit_requests"] <= SUBMITS

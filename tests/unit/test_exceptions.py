@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 
 import pytest
@@ -10,33 +11,23 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_flux import exceptions as errors
 from airflow_provider_flux.client.catalogue.validation import build_request
-from airflow_provider_flux.exceptions import FluxReceiptError
 from airflow_provider_flux.failures import airflow_errors, retry_sentence
+from scripts import error_list
 
 AGAIN = "A retry buys again."
-PERMANENT = [
-    errors.FluxBadRequestError,
-    errors.FluxAuthenticationError,
-    errors.FluxCreditsError,
-    errors.FluxConfigurationError,
-    errors.FluxModeratedError,
-    errors.FluxUnsafeUrlError,
-    errors.FluxStoreConfigurationError,
-    errors.FluxImageExistsError,
-    errors.FluxJobNotFoundError,
-    errors.FluxImageExpiredError,
-    errors.FluxOrphanError,
-    FluxReceiptError,
-]
-TRANSIENT = [
-    errors.FluxRateLimitError,
-    errors.FluxServiceError,
-    errors.FluxUncertainSubmitError,
-    errors.FluxJobFailedError,
-    errors.FluxTimeoutError,
-    errors.FluxBadImageError,
-    errors.FluxStoreError,
-]
+CLASSES = error_list.classes()
+PERMANENT = [cls for cls in CLASSES if not cls.retryable]
+TRANSIENT = [cls for cls in CLASSES if cls.retryable]
+
+
+def test_the_tree_at_the_top_of_the_module_has_every_error_below_its_base() -> None:
+    parents: list[str] = []
+    tree: dict[str, str] = {}
+    for indent, name in re.findall(r"^    ([ │├└─]*)(Flux\w+)", str(errors.__doc__), re.MULTILINE):
+        del parents[len(indent) // 4 :]
+        tree[name] = parents[-1] if parents else "Exception"
+        parents.append(name)
+    assert tree == {cls.__name__: cls.__bases__[0].__name__ for cls in (errors.FluxError, *CLASSES)}
 
 
 @pytest.mark.parametrize("cls", PERMANENT)
@@ -109,7 +100,7 @@ def test_cause_of_an_error_is_hidden(cls: type[errors.FluxError]) -> None:
     assert "in fetch" not in shown
 
 
-@pytest.mark.parametrize("cls", [*PERMANENT, *TRANSIENT])
+@pytest.mark.parametrize("cls", CLASSES)
 def test_error_round_trip_through_an_event(cls: type[errors.FluxError]) -> None:
     error = cls("It broke.", job_id="abc")
     again = errors.error_from_dict(error.to_dict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import pytest
@@ -60,6 +61,13 @@ def test_errors_and_retry_after_delay_the_next_poll() -> None:
     assert poller.delay(595.0) == 5.0  # never beyond the deadline
     poller.on_response(PENDING, 0.0)
     assert poller.delay(0.0) == 1.0
+
+
+def test_an_unknown_status_is_logged_once_and_a_known_one_never(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    words = iter(["QUEUED", "Napping", "Napping", "In_Progress"])
+    run(lambda now: READY if (word := next(words, "")) == "" else result(JobState.PENDING, word))
+    assert caplog.messages == ["Job abc returned the unknown status 'Napping'; treated as pending."]
 
 
 def test_timeout_error_reports_the_last_poll() -> None:

@@ -35,6 +35,7 @@ def comet_error(message: str, code: str = "") -> dict[str, Any]:
     [
         (200, {"id": "abc", "status": "Pending", "result": None}, JobState.PENDING),
         (200, {"id": "abc", "status": "Reasoning"}, JobState.PENDING),
+        (200, {"id": "abc", "status": "Task-Queued"}, JobState.PENDING),
         (200, {"id": "abc", "status": "An unknown word"}, JobState.PENDING),
         (503, {"status": "Pending"}, JobState.PENDING),
         (200, {"status": " ready ", "result": {"sample": "https://d.bfl.ai/x"}}, JobState.READY),
