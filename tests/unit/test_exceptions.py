@@ -27,7 +27,8 @@ def test_the_tree_at_the_top_of_the_module_has_every_error_below_its_base() -> N
         del parents[len(indent) // 4 :]
         tree[name] = parents[-1] if parents else "Exception"
         parents.append(name)
-    assert tree == {cls.__name__: cls.__bases__[0].__name__ for cls in (errors.FluxError, *CLASSES)}
+    every: list[type[errors.FluxError]] = [errors.FluxError, *CLASSES]
+    assert tree == {cls.__name__: cls.__bases__[0].__name__ for cls in every}
 
 
 @pytest.mark.parametrize("cls", PERMANENT)
