@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 
-NAMES = ("polling", "importing", "capture", "waiting", "one_image", "batch", "growth", "gallery")
+NAMES = ("polling", "importing", "capture", "waiting", "one_image", "batch", "growth", "gallery", "demo")
 
 if __name__ == "__main__":
     for name in NAMES:

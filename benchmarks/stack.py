@@ -16,7 +16,7 @@ import psutil
 
 from airflow_provider_flux.emulator import FluxEmulator
 from tests.servers.airflow import AirflowStack
-from tests.servers.process import exit_on_signals
+from tests.servers.process import exit_on_signals, wait_for
 from tests.servers.rest import RUN_ENDED
 from tests.servers.seaweed import SeaweedFS
 
@@ -72,12 +72,22 @@ class Stack:
             tasks = self.tasks(dag_id, run_id)
             held += sum(ti["state"] == "running" for ti in tasks) * (time.monotonic() - looked)
         wall = time.monotonic() - began
+        self._wait_for_idle_workers()
         airflow = self.all_cpu() - airflow - self.idling * wall
         tasks = self.tasks(dag_id, run_id)
         if state != "success":
             logs = [api.task_log(dag_id, run_id, "work", 1, ti["map_index"])[-3000:] for ti in tasks[:1]]
             raise RuntimeError(f"{dag_id} ended as {state}: {logs}")
         return Run(dag_id, run_id, self.cpu() - cpu, airflow, wall, held, tasks)
+
+    def _wait_for_idle_workers(self) -> None:
+        """Wait for the ends of the tasks' processes: only then is their CPU time known."""
+
+        def idle() -> bool:
+            workers = psutil.Process(self.airflow.pids("scheduler")[0]).children()
+            return not any(worker.children() for worker in workers)
+
+        wait_for(idle, timeout=30, what="the ends of the tasks' processes")
 
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         return [ti for ti in self.airflow.api.task_instances(dag_id, run_id) if ti["task_id"] == "work"]

@@ -30,15 +30,18 @@ from tests.servers.rest import ApiError, Json
 from tests.servers.seaweed import SeaweedFS
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+EXAMPLES = CHECKOUT / "dags_examples"
+DAG_ID, DAG_FILE = "flux_quickstart", EXAMPLES / "quickstart.py"
 REAL_API = "https://api.cometapi.com"
+# Airflow's default is 5 s: for that long, a task that has just been deferred cannot be resumed.
+AIRFLOW = {"AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1"}
 
 
 @dataclass
 class Demo:
     """One run of one DAG with its own servers."""
 
-    dag_id: str = "flux_quickstart"
-    dags_folder: Path = CHECKOUT / "dags_examples"
+    dag_id: str = DAG_ID
     work: Path = CHECKOUT / ".demo"
     output: Path = CHECKOUT / "demo-output"
     keep: bool = False
@@ -55,12 +58,15 @@ class Demo:
         with ExitStack() as servers:
             with self.step("FLUX API"):
                 flux = flux_connection(servers)
-            with self.step("SeaweedFS (S3)"):
-                s3 = servers.enter_context(SeaweedFS(self.work / "s3"))
-            with self.step("Airflow (api-server, scheduler, dag-processor, triggerer)"):
+            with self.step("SeaweedFS (S3) and Airflow (api-server, scheduler, dag-processor, triggerer)"):
+                s3 = SeaweedFS(self.work / "s3")
+                servers.callback(s3.stop)
+                s3.launch()
                 connections = {"flux_default": flux, "aws_default": s3.connection()}
-                airflow = AirflowStack(self.work / "airflow", self.dags_folder, connections)
-                servers.enter_context(airflow)
+                airflow = AirflowStack(self.work / "airflow", self.dags_folder(), connections, env=AIRFLOW)
+                servers.callback(airflow.stop, grace=1)
+                airflow.start()
+                s3.wait()
             is_good = self.run_dag(airflow, s3)
             if self.keep:
                 print(f"\nAirflow runs at {airflow.url}; its files are in {self.work}.", flush=True)
@@ -68,7 +74,17 @@ class Demo:
                 with suppress(KeyboardInterrupt):
                     signal.pause()
             self.log("Stopping")
+            s3.process.stop(signal.SIGKILL)  # its goodbyes take seconds, and nobody reads its files any more
         return is_good
+
+    def dags_folder(self) -> Path:
+        """Return the folder of DAGs: all examples for who stays, else the one that runs, since each takes time."""
+        if self.keep:
+            return EXAMPLES
+        folder = self.work / "dags"
+        folder.mkdir()
+        shutil.copy(DAG_FILE, folder)
+        return folder
 
     def run_dag(self, airflow: AirflowStack, s3: SeaweedFS) -> bool:
         airflow.api.wait_for_dag(self.dag_id)
@@ -96,19 +112,22 @@ class Demo:
         # Two tasks may return the same image, such as generate and a copy to S3; it is downloaded once.
         images = {result["uri"]: result for result in results if isinstance(result, dict) and result.get("uri")}
         width = max(map(len, images), default=0)
-        are_intact = [self.download(image, s3, width) for image in images.values()]
+        objects = s3.client()
+        are_intact = [self.download(image, objects, width) for image in images.values()]
         self.write_page(seconds)
         self.gallery_url = f"{airflow.url}/dags/{self.dag_id}/runs/{quote(run_id)}/plugin/flux_run_images"
         if not images:
             print("No task returned an image.")
         return state == "success" and bool(are_intact) and all(are_intact)
 
-    def download(self, image: Json, s3: SeaweedFS, width: int) -> bool:
-        """Download one image and print its line of the table; return whether it matches the hash in the XCom."""
-        uri = urlsplit(image["uri"])
-        body = read(s3, uri.path)
-        receipt = json.loads(read(s3, f"{uri.path}.json"))
-        file = unique(self.output / PurePosixPath(uri.path).name)
+    def download(self, image: Json, objects: Any, width: int) -> bool:
+        """Download one image and print its line of the table; return whether it matches the hash in the XCom.
+
+        :param objects: A boto3 S3 client.
+        """
+        body = read(objects, image["uri"])
+        receipt = json.loads(read(objects, f"{image['uri']}.json"))
+        file = unique(self.output / PurePosixPath(urlsplit(image["uri"]).path).name)
         file.write_bytes(body)
         with Image.open(io.BytesIO(body)) as decoded:
             size = f"{decoded.width}x{decoded.height}"
@@ -156,13 +175,14 @@ def flux_connection(servers: ExitStack) -> Json:
         return {"conn_type": "flux", "host": host, "password": key}
     from airflow_provider_flux.emulator import FluxEmulator
 
-    connection: dict[str, Any] = servers.enter_context(FluxEmulator(process=True, duration=(6, 9))).connection()
+    connection: dict[str, Any] = servers.enter_context(FluxEmulator(process=True, duration=(6, 8))).connection()
     return connection
 
 
-def read(s3: SeaweedFS, path: str) -> bytes:
-    """Return the object at the path of an ``s3://`` URI."""
-    body: bytes = s3.client().get_object(Bucket=s3.bucket, Key=path.lstrip("/"))["Body"].read()
+def read(objects: Any, uri: str) -> bytes:
+    """Return the object at an ``s3://`` URI."""
+    place = urlsplit(uri)
+    body: bytes = objects.get_object(Bucket=place.netloc, Key=place.path.lstrip("/"))["Body"].read()
     return body
 
 

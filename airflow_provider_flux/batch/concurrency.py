@@ -40,6 +40,9 @@ class Concurrency:
     not stored                 ``max_active``                       the store is slow, fewer jobs are submitted
     cost                       ``Budget``: ``max_cost``             the author's decision
     =========================  ===================================  ==================================================
+
+    Pools of ``max_active`` threads take as much CPU and store no more images a second from a store nearby; 24 requests
+    with input images at once take gigabytes.
     """
 
     receipt_reads: ThreadPoolExecutor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_provider_flux.client.catalogue.validation import build_request
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from airflow_provider_flux.hooks.flux import FluxHook
     from airflow_provider_flux.identity import TaskIdentity
     from airflow_provider_flux.storage.base import ImageStore
+
+
+_LISTED_PER_ITEM = 10
+"""Names in the folder for each item of the batch up to which listing them costs less than asking for each receipt."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,28 @@ class Batch:
     folder: ImageStore
     run: TaskIdentity
     options: BatchOptions
+    _receipts: dict[int, SidecarReceiptStore] = field(default_factory=dict, init=False)
 
     def store(self, item: BatchItem) -> ImageStore:
         """Return the place of the item's image."""
         return self.folder.sibling(item.file_name)
 
     def receipts(self, item: BatchItem) -> SidecarReceiptStore:
-        """Return the place of the item's receipt."""
-        return SidecarReceiptStore(self.store(item))
+        """Return the place of the item's receipt, which remembers what this attempt read or wrote last."""
+        return self._receipts.setdefault(item.index, SidecarReceiptStore(self.store(item)))
+
+    def look_up_receipts(self) -> list[BatchItem]:
+        """Return the items that may have a receipt; lists the folder, so that the others need not be looked for."""
+        names = self.folder.names(limit=_LISTED_PER_ITEM * len(self.items))
+        if names is None:
+            return self.items
+        found = []
+        for item in self.items:
+            if f"{item.file_name}.json" in names:
+                found.append(item)
+            else:
+                self._receipts[item.index] = SidecarReceiptStore(self.store(item), is_missing=True)
+        return found
 
     def submission(self, item: BatchItem) -> Submission:
         """Return the item's submission; blocks while input images are read.

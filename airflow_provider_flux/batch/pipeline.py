@@ -157,7 +157,10 @@ class ItemPipeline:
             return receipt
 
     def _find_existing(self, item: BatchItem) -> Receipt | None:
-        return self.batch.submission(item).find_existing()
+        receipts = self.batch.receipts(item)
+        # Whether an image is stored is checked anyway; a job may have ended since its receipt was read.
+        is_stored = self.ledger.paid_states[item.index] == "stored"
+        return self.batch.submission(item).find_existing(receipts.recall() if is_stored else receipts.read())
 
     async def _submit(self, item: BatchItem, in_flight: contextlib.ExitStack) -> Receipt:
         """Submit the request; if another process is submitting it, wait for that job instead.
@@ -176,12 +179,17 @@ class ItemPipeline:
             # A refused request (HTTP 429) keeps its turn, and so its place before later ones.
             async with self.pools.submit_turns:
                 self.policy.raise_if_stopped()
-                submission = await run_in_pool(self.pools.submits, self.batch.submission, item)
+                submission = await self._prepare(item)
                 attempt = await self.limiter.submit(functools.partial(self._send, item, submission, held))
                 held.callback(self.limiter.release)
             if not isinstance(attempt, InSubmission):
                 in_flight.enter_context(held.pop_all())
             return attempt
+
+    async def _prepare(self, item: BatchItem) -> Submission:
+        if item.has_input_images:
+            return await run_in_pool(self.pools.submits, self.batch.submission, item)
+        return self.batch.submission(item)
 
     async def _send(
         self, item: BatchItem, submission: Submission, held: contextlib.ExitStack
@@ -257,8 +265,9 @@ class ItemPipeline:
     def _download_and_store(self, item: BatchItem, result: Result) -> ImageResult:
         options = self.batch.options
         try:
-            with failure_recorded(self.batch.receipts(item), options.on_expired, seed=result.seed):
-                return download_and_store(self.batch.hook.get_conn(), result, self.batch.store(item), options.max_bytes)
+            receipts, store = self.batch.receipts(item), self.batch.store(item)
+            with failure_recorded(receipts, options.on_expired, seed=result.seed):
+                return download_and_store(self.batch.hook.get_conn(), result, store, options.max_bytes, receipts)
         finally:
             # After the image, whose URL expires.
             self.batch.hook.settle(result.job, result.cost)

@@ -100,6 +100,7 @@ def plan_batch(batch: Batch, problems: Iterable[RequestProblem]) -> BatchPlan:
     :param problems: What is invalid in the other requests.
     :raises FluxError: if a store or the API fails, so that the plan is unknown until a retry.
     """
+    batch.look_up_receipts()
     with ThreadPoolExecutor(SUBMITS, "flux-plan") as pool:
         decisions = list(pool.map(lambda item: _decide(batch, item), batch.items))
     refused = [*problems, *(decision for decision in decisions if isinstance(decision, RequestProblem))]

@@ -77,11 +77,12 @@ class BatchRunner:
 
     async def _read_receipts(self, pools: Concurrency) -> None:
         """Read all receipts, and count what earlier attempts of this run have paid."""
-        reads = (run_in_pool(pools.receipt_reads, self._read_receipt, item) for item in self._batch.items)
+        items = await run_in_pool(pools.receipt_reads, self._batch.look_up_receipts)
+        reads = (run_in_pool(pools.receipt_reads, self._read_receipt, item) for item in items)
         stored = []
-        for index, receipt in enumerate(await asyncio.gather(*reads)):
+        for item, receipt in zip(items, await asyncio.gather(*reads), strict=True):
             if receipt is not None:
-                self._ledger.add_earlier(index, receipt)
+                self._ledger.add_earlier(item.index, receipt)
                 if receipt.image is not None and receipt.run.is_same_run(self._batch.run):
                     stored.append((receipt.paid_job, receipt.image.cost))
         # An attempt that ended before it recorded these costs in the budgets left them reserved.

@@ -54,9 +54,11 @@ class ApiResponse:
     def json(self) -> Any:
         """Return the body parsed as JSON; None if it is not JSON."""
         try:
-            text = json.dumps(json.loads(self.body), ensure_ascii=False)
+            value = json.loads(self.body)
+            if self.body.isascii() and b"\\" not in self.body:
+                return value
             # A lone surrogate, such as "\ud83d", is invalid both in a URL and in a log.
-            return json.loads(text.encode(errors="replace"))
+            return json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
         except (ValueError, RecursionError):
             return None
 

@@ -1,78 +1,105 @@
-"""How long a model's jobs take, estimated from those that this process has seen, and so when to poll them.
+"""How long a model's jobs take, learned from every poll in this process, and so when to poll next.
 
-Durations are modelled as log-normal: only the mean and the variance of their logarithms are kept.
+For each age of a job the hazard rate is estimated: of the jobs that were pending at that age, how many became ready
+there (a piecewise exponential survival model). So a response "pending" counts as much as "ready": jobs that take longer
+than all before them change the schedule of every wait while they are still running.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from itertools import pairwise
 
 from airflow_provider_flux.client.catalogue.models import MODELS
 
 TYPICAL_SECONDS = 6.0
 """Expected duration of a job of an unknown model, in seconds."""
-RECENT_SECONDS = 600.0
-"""Jobs within this time count alike: when many start together, the shortest ones are seen first."""
-MIN_WEIGHT = 30
-"""Weight, in jobs, below which earlier jobs are not discounted further."""
 MIN_POLL_INTERVAL, MAX_POLL_INTERVAL = 0.1, 15.0
 """Bounds of the seconds between two polls."""
+MAX_FIRST_POLL_AFTER = 120.0
+"""Longest age in seconds at the first poll: jobs may be far faster than all before, and an image's URL expires."""
+MAX_INTERVAL_SHARE = 0.4
+"""Longest interval between two polls as a share of the job's age, and so of its duration."""
 
-# Without data, half or twice the typical duration is unsurprising. The prior has the weight of half a job.
-_PRIOR_SPREAD, _PRIOR_WEIGHT = 0.8, 0.5
-_MIN_SPREAD = 0.1
-
-
-class Schedule(NamedTuple):
-    """When to poll one job; ages are in seconds since its submit.
-
-    :param first_poll_after: Age at which the first poll is likely enough to find the job ready.
-    :param interval: Seconds between polls from then on.
-    :param slow_down_after: Age that very few jobs reach; from then on the intervals grow.
-    """
-
-    first_poll_after: float
-    interval: float
-    slow_down_after: float
-
-    def interval_at(self, age: float) -> float:
-        """Return the seconds from a poll at ``age`` to the next one."""
-        return min(MAX_POLL_INTERVAL, self.interval * max(1.0, age / self.slow_down_after))
+# A job is polled when one in five of those that were pending at its age is ready. For log-normal durations, that is
+# close to the fewest polls for a given mean delay between ready and noticed.
+_POLL_SHARE = 0.2
+# Ages are divided at fixed ratios, from one at which nothing is ready to more than a day.
+_SHORTEST_AGE, _RATIO, _CELLS = 0.05, 1.25, 65
+# Jobs by which the rate at one age is known; older ones count less and less.
+_MEMORY = 35
+# Without data: a log-logistic distribution, in which half or twice the typical duration is unsurprising and an older
+# job becomes ready at a constant rate of its age. It has the weight of half a job.
+_PRIOR_SHAPE, _PRIOR_WEIGHT = 2.0, 0.5
 
 
 class DurationEstimator:
-    """Estimates how long one model's jobs take, and schedules their polls.
+    """Estimates how long one model's jobs take, and schedules their polls. Ages are in seconds since the submit.
 
-    The first poll comes when one job in seven has finished, the next ones at a third of the spread. For
-    log-normal durations that is close to the minimum number of polls for a given mean delay between ready and
-    noticed, which spaces them by sqrt(2 / (lambda h(t))) for a hazard rate h(t).
+    Threads may share it: an update that is lost only makes the estimate a little less exact.
 
     :param typical_seconds: Expected duration until jobs have been seen.
     """
 
     def __init__(self, typical_seconds: float = TYPICAL_SECONDS) -> None:
-        # Mean and variance of the logarithms, the weight of the jobs behind them, and when the last one was seen.
-        # Replaced as a whole, so that any number of threads may read and write it.
-        self._state = (math.log(typical_seconds), _PRIOR_SPREAD**2, _PRIOR_WEIGHT, 0.0)
+        cumulative = [math.log1p((_age(cell) / typical_seconds) ** _PRIOR_SHAPE) for cell in range(_CELLS + 1)]
+        # For each cell of ages: the jobs that passed it while pending, and those that became ready in it.
+        self._pending = [_PRIOR_WEIGHT] * _CELLS
+        self._ready = [_PRIOR_WEIGHT * (end - start) for start, end in pairwise(cumulative)]
 
-    def add(self, seconds: float, now: float) -> None:
-        """Add the duration of one job.
+    def add_pending(self, since: float, age: float) -> None:
+        """Add that a job is still pending.
 
-        :param seconds: How long the job took.
-        :param now: Unix time in seconds at which it was found ready.
+        :param since: Age up to which that was added before.
+        :param age: Its age now.
         """
-        mean, variance, weight, last_seen = self._state
-        weight = max(min(weight, MIN_WEIGHT), weight * math.exp(-max(0.0, now - last_seen) / RECENT_SECONDS))
-        share, deviation = 1 / (weight + 1), math.log(max(seconds, 0.01)) - mean
-        self._state = (mean + share * deviation, (1 - share) * (variance + share * deviation**2), weight + 1, now)
+        position, end = _position(since), _position(age)
+        while position < end:
+            cell = int(position)
+            if self._pending[cell] > _MEMORY:
+                self._pending[cell] *= 1 - 1 / _MEMORY
+                self._ready[cell] *= 1 - 1 / _MEMORY
+            self._pending[cell] += min(end, cell + 1) - position
+            position = cell + 1
 
-    def schedule(self) -> Schedule:
-        """Return when to poll a job, by what is known now."""
-        mean, variance, *_ = self._state
-        spread = max(_MIN_SPREAD, math.sqrt(variance))
-        interval = max(MIN_POLL_INTERVAL, math.exp(mean) * spread / 3)
-        return Schedule(math.exp(mean - 1.1 * spread), interval, math.exp(mean + 5 * spread))
+    def add_ready(self, age: float, pending_since: float = 0.0) -> None:
+        """Add the duration of a job.
+
+        :param age: Its age when it became ready.
+        :param pending_since: Age up to which :meth:`add_pending` was called for it.
+        """
+        self.add_pending(pending_since, age)
+        self._ready[int(_position(age))] += 1
+
+    def first_poll_after(self) -> float:
+        """Return the age at which the first poll is likely enough to find a job ready."""
+        return min(MAX_FIRST_POLL_AFTER, self._next_poll_age(0.0))
+
+    def interval_at(self, age: float) -> float:
+        """Return the seconds from a poll that finds a job pending at ``age`` to the next one."""
+        interval = self._next_poll_age(age) - age
+        return max(MIN_POLL_INTERVAL, min(interval, MAX_INTERVAL_SHARE * age, MAX_POLL_INTERVAL))
+
+    def _next_poll_age(self, age: float) -> float:
+        """Return the age at which enough of the jobs that are pending at ``age`` are ready."""
+        position, missing = _position(age), -math.log1p(-_POLL_SHARE)
+        while position < _CELLS - 1:
+            cell = int(position)
+            rate = self._ready[cell] / self._pending[cell]
+            expected = rate * (cell + 1 - position)
+            if expected >= missing:
+                return _age(position + missing / rate)
+            position, missing = cell + 1, missing - expected
+        return math.inf
+
+
+def _age(position: float) -> float:
+    return _SHORTEST_AGE * _RATIO**position
+
+
+def _position(age: float) -> float:
+    """Return where ``age`` is: the number of its cell, and how much of that has passed."""
+    return min(_CELLS - 1.0, math.log(max(age, _SHORTEST_AGE) / _SHORTEST_AGE, _RATIO))
 
 
 _MAX_ESTIMATORS = 256

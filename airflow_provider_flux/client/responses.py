@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_flux.client.api_response import ApiResponse
-from airflow_provider_flux.client.catalogue.validation import unknown_fields
 from airflow_provider_flux.client.gateways import Endpoint
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.client.response_text import (
@@ -161,7 +160,7 @@ def _submission_error(response: ApiResponse, body: Any, model: str, endpoint: En
     if code == 404:
         message = f"The API does not know the model {model!r} ({describe_response(response)})."
         return _unknown_model_error(message, model, endpoint)
-    if type(error) is FluxBadRequestError and ("model_not_found" in _error_codes(body) or unknown_fields(model, ())):
+    if type(error) is FluxBadRequestError and ("model_not_found" in _error_codes(body) or _unknown_model(model)):
         return _unknown_model_error(error.message, model, endpoint)
     if type(error) is not FluxServiceError or code in (401, 403, 503):
         return error
@@ -172,9 +171,17 @@ def _submission_error(response: ApiResponse, body: Any, model: str, endpoint: En
 
 def _unknown_model_error(message: str, model: str, endpoint: Endpoint) -> FluxBadRequestError:
     """Add the likely intended model, or the address that the request went to."""
-    unknown = unknown_fields(model, ())
-    hint = f"{unknown[0][:1].upper()}{unknown[0][1:]}." if unknown else f"The request went to {endpoint.base_url}."
+    unknown = _unknown_model(model)
+    hint = f"{unknown[:1].upper()}{unknown[1:]}." if unknown else f"The request went to {endpoint.base_url}."
     return FluxBadRequestError(f"{message} {hint}")
+
+
+def _unknown_model(model: str) -> str:
+    """Return what is said of a model that the catalogue does not have; empty if it has it."""
+    # Imported late, so that a DAG file does not load the catalogue.
+    from airflow_provider_flux.client.catalogue.validation import unknown_fields
+
+    return next(iter(unknown_fields(model, ())), "")
 
 
 def parse_result(body: Mapping[str, Any], job: Job) -> Result:

@@ -5,6 +5,7 @@
   Python, and another prompt would be paid for.
 - Airflow shows rendered fields in its UI and over REST, and hides secrets by the name of a dict's key alone. Fields
   that hold one are therefore shown through :class:`Redacted`.
+- Only the fields that the author set are shown: each one takes Airflow a millisecond, in every leg of a task.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ class TemplatedOperator(BaseOperator):
             for name, before in authored.items()
             if rendering.is_template(before) or (self._comes_mapped and name in self._given)
         )
+        self.template_fields = [name for name in authored if name in self._given or name in self._rendered_whole]
 
     @property
     def _comes_mapped(self) -> bool:

@@ -43,17 +43,22 @@ log = logging.getLogger(__name__)
 
 
 def download_and_store(
-    client: FluxClient, result: Result, store: ImageStore, max_bytes: int = MAX_BYTES
+    client: FluxClient,
+    result: Result,
+    store: ImageStore,
+    max_bytes: int = MAX_BYTES,
+    receipts: SidecarReceiptStore | None = None,
 ) -> ImageResult:
     """Download, verify and store the image of a finished job, unless another process has stored it.
 
     The triggerer and the worker both call it.
 
     :param max_bytes: Largest accepted image, in bytes.
+    :param receipts: The place of the receipt, if this process has written it already.
     :raises FluxBadImageError: if no whole image was delivered.
     :raises FluxStoreError: if the image could not be stored.
     """
-    receipts, job = SidecarReceiptStore(store), result.job
+    receipts, job = receipts or SidecarReceiptStore(store), result.job
     with _billing_of_a_paid_image(result), tempfile.TemporaryDirectory(prefix="flux-") as folder:
         # First of all: the URL expires, and the store may not respond for long.
         path = Path(folder) / "image"
@@ -116,7 +121,7 @@ def _store_with_receipt(
     _warn_of_misleading_name(store, image)
     if receipt is not None:
         receipt = record_image(receipts, replace(receipt, image=image))
-        if receipt is None and (present := receipts.read()) is not None:
+        if receipt is None and (present := readable_receipt(receipts, image.job)[1]) is not None:
             check_not_replaced(present, image.job, store.uri)
         if receipt is not None and receipt.state == "stored" and receipt.image is not None:
             return receipt.image

@@ -29,7 +29,7 @@ from airflow_provider_flux.exceptions import (
 )
 from airflow_provider_flux.identity import TaskIdentity
 from airflow_provider_flux.receipts.receipt import PAID_STATES, Receipt, ReceiptState, new_claim
-from airflow_provider_flux.receipts.stores import ReceiptConflictError, ReceiptStore, update
+from airflow_provider_flux.receipts.stores import ReceiptConflictError, ReceiptStore, SidecarReceiptStore, update
 from airflow_provider_flux.redaction import redact
 
 log = logging.getLogger(__name__)
@@ -121,13 +121,13 @@ def record_submitted(
     return used
 
 
-def readable_receipt(receipts: ReceiptStore, job: Job) -> tuple[bool, Receipt | None]:
-    """Return whether a receipt of ``job`` may be written, and the present receipt.
+def readable_receipt(receipts: SidecarReceiptStore, job: Job) -> tuple[bool, Receipt | None]:
+    """Return whether a receipt of ``job`` may be written, and the present receipt as far as this process knows it.
 
     A document that is not a receipt is kept: the image of a paid job is then stored without one.
     """
     try:
-        return True, receipts.read()
+        return True, receipts.recall()
     except FluxReceiptError as error:
         log.error("%s The file is kept; the image of job %s is stored without a receipt.", error.message, job.id)
         return False, None
@@ -201,7 +201,7 @@ def record_image(receipts: ReceiptStore, receipt: Receipt) -> Receipt | None:
 
     :param receipt: Contains the image.
     :return: The receipt that was written, which is ``stored`` if another process has stored the image meanwhile; None
-        if the receipt belongs to another job now, and is kept unchanged.
+        if the receipt belongs to another job now, or is not a receipt any more, and is kept unchanged.
     """
 
     def change(present: Receipt | None) -> Receipt | None:
@@ -216,7 +216,9 @@ def record_image(receipts: ReceiptStore, receipt: Receipt) -> Receipt | None:
     with contextlib.suppress(ReceiptConflictError):
         receipts.write(receipt)
         return receipt
-    return update(receipts, change)
+    with contextlib.suppress(FluxReceiptError):
+        return update(receipts, change)
+    return None
 
 
 def record_stored(receipts: ReceiptStore, receipt: Receipt) -> None:

@@ -47,14 +47,30 @@ class ReceiptStore(Protocol):
 
 
 class SidecarReceiptStore:
-    """The receipt is a file beside the image (``hero.png`` -> ``hero.png.json``), on every version of Airflow."""
+    """The receipt is a file beside the image (``hero.png`` -> ``hero.png.json``), on every version of Airflow.
 
-    def __init__(self, store: ImageStore) -> None:
+    :param is_missing: Whether the file did not exist a moment ago. It is then not looked for: the first write creates
+        it, on the condition that it still does not exist.
+    """
+
+    def __init__(self, store: ImageStore, is_missing: bool = False) -> None:
         self._store = store
         self._note: Sidecar | None = None
+        self._latest: Receipt | None = None
+        self._is_missing = is_missing
         self.location = f"{store.uri}.json"
 
+    def recall(self) -> Receipt | None:
+        """Return the receipt as this process read or wrote it last; read it if it has done neither.
+
+        Another process may have changed it since: only a conditional write of what follows from it may rely on it.
+        """
+        return self.read() if self._latest is None else self._latest
+
     def read(self) -> Receipt | None:
+        if self._is_missing:
+            return None
+        self._latest = None
         try:
             self._note = self._store.read_sidecar(MAX_BYTES)
         except Exception as error:
@@ -62,24 +78,28 @@ class SidecarReceiptStore:
             raise FluxStoreError(
                 f"The receipt {self.location} cannot be read ({type(error).__name__}: {error})."
             ) from error
-        return None if self._note is None else read_receipt(self._note.data, self.location)
+        if self._note is not None:
+            self._latest = read_receipt(self._note.data, self.location)
+        return self._latest
 
     def write(self, receipt: Receipt) -> None:
         data = receipt.to_json().encode()
+        # From here on, only a read can say what is there, unless this write succeeds.
+        self._is_missing, self._latest = False, None
         try:
             self._note = self._store.write_sidecar(data, self._note)
         except SidecarConflictError as error:
             raise ReceiptConflictError(str(error)) from error
         except Exception as error:
-            if self._has_written(data):
-                return
-            job_id = None if receipt.job is None else receipt.job.id
-            of_job = f" of job {job_id}" if job_id else ""
-            raise FluxStoreError(
-                f"The receipt {self.location}{of_job} cannot be written ({type(error).__name__}: {error}).",
-                job_id=job_id,
-                billing=FluxError.billing_note(job_id) if job_id else None,
-            ) from error
+            if not self._has_written(data):
+                job_id = None if receipt.job is None else receipt.job.id
+                of_job = f" of job {job_id}" if job_id else ""
+                raise FluxStoreError(
+                    f"The receipt {self.location}{of_job} cannot be written ({type(error).__name__}: {error}).",
+                    job_id=job_id,
+                    billing=FluxError.billing_note(job_id) if job_id else None,
+                ) from error
+        self._latest = receipt
 
     def _has_written(self, data: bytes) -> bool:
         """Return whether a failed write took effect nevertheless, because only its response was lost."""

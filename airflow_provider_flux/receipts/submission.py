@@ -155,16 +155,16 @@ class Submission:
         except ReceiptConflictError:
             return InSubmission(0.1)
 
-    def find_existing(self) -> Receipt | None:
+    def find_existing(self, earlier: Receipt | None) -> Receipt | None:
         """Return the receipt of this recipe that this task may reuse; None if it may reuse none.
 
         Its state is ``stored`` if the image is stored, ``submitted`` if its job is paid for; in any other state the
         image is not paid for yet.
 
-        :raises FluxReceiptError: if the document is not a readable receipt.
+        :param earlier: The present receipt.
         :raises FluxError: if a policy forbids paying for the image again.
         """
-        return self._existing(self.receipts.read())
+        return self._existing(earlier)
 
     def find_moderated(self) -> Receipt | None:
         """Return the receipt of this recipe if output moderation withheld the last job that this run submitted."""

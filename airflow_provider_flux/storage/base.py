@@ -86,6 +86,13 @@ class ImageStore(abc.ABC):
     def sibling(self, name: str) -> ImageStore:
         """Return the store of another name in the same folder, with the same connection."""
 
+    def names(self, limit: int) -> frozenset[str] | None:
+        """Return the names of all files in this folder, sidecars among them; None if asking for each is cheaper.
+
+        :param limit: About how many names are worth listing.
+        """
+        return None
+
     def name_problem(self) -> str | None:
         """Return why an image and its sidecar cannot have this name here; None if they can, as far as is known."""
         return None

@@ -400,3 +400,13 @@ def test_triggerer_without_the_ca_file_hands_the_job_back(
 
     (event,) = asyncio.run(events())
     assert event.payload["outcome"] == HANDED_BACK
+
+
+def test_each_paid_request_has_a_connection_of_its_own(serve: Serve) -> None:
+    """A server may close a kept-alive connection as the request is sent, and nobody knows whether it was accepted."""
+    server = serve(api, tls=False)
+    with FluxClient(make_endpoint(server.url, "key")) as client:
+        for _ in range(2):
+            client.get_result(client.submit("flux-dev", KITE))
+    connections = [(method, headers.get("connection")) for method, _, headers in server.requests]
+    assert connections == 2 * [("POST", "close"), ("GET", "keep-alive")]

@@ -268,6 +268,22 @@ def test_invalid_max_bytes_after_submit_loses_no_image(flux_connection: FluxEmul
     assert operator.execute_complete(about, {**job, "outcome": "ready"})["uri"] == uri
 
 
+def test_airflow_shows_the_fields_that_the_author_set_and_no_others() -> None:
+    def later(xcom: Any) -> Any:
+        operator = generate(prompt="a {{ params.fruit }}", seed=None)
+        operator.reuse = "{{ params.reuse }}"
+        return operator
+
+    shown = {"model": "flux-dev", "prompt": "a pear", "seed": None}
+    for make, more in (
+        (lambda xcom: generate(prompt="a {{ params.fruit }}", seed=None), {}),
+        (later, {"reuse": "never"}),
+        (lambda xcom: mapped(model="flux-dev", seed=None).expand(prompt=["a pear"]), {}),
+    ):
+        operator, _ = render(make, fruit="pear", reuse="never")
+        assert _serialize_rendered_fields(operator) == {**shown, **more}
+
+
 SECRET = "s3c"  # shorter than what Airflow masks by its value
 HOOK = {"webhook_url": "https://hooks.example/x", "webhook_secret": SECRET}
 

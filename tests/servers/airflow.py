@@ -14,10 +14,10 @@ import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from airflow import __version__ as airflow_version
 from packaging.version import Version
 
 from tests.servers.process import ChildProcess, ServerError, free_port, stop_all, tail, wait_for
@@ -43,7 +43,7 @@ REPORTED = {
 # Components that old versions of Airflow end by themselves: the scheduler where a task is cleared while it is being
 # scheduled (StaleDataError); before 3.3, the triggerer where a connection is looked up in a thread
 # (apache/airflow#64620).
-KEPT = frozenset({"scheduler", *(["triggerer"] if Version(airflow_version) < Version("3.3") else [])})
+KEPT = frozenset({"scheduler", *(["triggerer"] if Version(version("apache-airflow")) < Version("3.3") else [])})
 # What the user of this machine has configured for himself must not reach the tests, nor a key by accident.
 FOREIGN = ("AIRFLOW_", "AWS_", "COVERAGE_", "FLUX_", "XDG_")
 LOCAL = "127.0.0.1,localhost"
@@ -88,6 +88,8 @@ class AirflowStack:
             for name, command in {**own, **(more_components or {})}.items()
         }
         self._components = (*COMPONENTS, *(more_components or ()))
+        # The api-server starts longest, and asks the database nothing before a request. (FAB's auth manager does.)
+        self._early = () if "AIRFLOW__CORE__AUTH_MANAGER" in self.env else ("api-server",)
         self._stopping = threading.Event()
         self._kept = set(KEPT)
         self._kept_lock = threading.Lock()
@@ -112,19 +114,26 @@ class AirflowStack:
         for name in ("home", "logs", "plugins"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "passwords.json").write_text(json.dumps(self.passwords))
-        self.run_command("db-migrate", ["-m", "airflow", "db", "migrate"])
         started = datetime.now(UTC)
-        for name in self._components:  # side by side: most of the time goes into imports
+        for name in self._early:
             self.processes[name].start()
+        self.run_command("db-migrate", ["-m", "airflow", "db", "migrate"])
+        for name in self._components:  # side by side: most of the time goes into imports
+            if name not in self._early:
+                self.processes[name].start()
         self._wait_until_healthy(self._components, started)
         self._watch.start()
         return self
 
-    def stop(self) -> None:
+    def stop(self, grace: float = 3) -> None:
+        """A triggerer may take ten seconds over its goodbyes.
+
+        :param grace: Seconds after which what is still there is killed.
+        """
         self._stopping.set()
         if self._watch.is_alive():
             self._watch.join()
-        stop_all(self.processes.values(), grace=3)  # a triggerer may take ten seconds over its goodbyes
+        stop_all(self.processes.values(), grace=grace)
 
     def _keep_running(self) -> None:
         """Start a component that has ended by itself again, as a service manager does."""

@@ -72,10 +72,18 @@ class SeaweedFS:
 
     def start(self) -> SeaweedFS:
         """Returns when objects can be written and read, which is later than when the port answers."""
+        self.launch()
+        self.wait()
+        return self
+
+    def launch(self) -> None:
+        """Start it and do not wait."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.process.start()
+
+    def wait(self) -> None:
+        """Returns when objects can be written and read."""
         wait_for(self._is_usable, timeout=60, what="SeaweedFS", processes=[self.process])
-        return self
 
     def stop(self) -> None:
         """Connections are refused from here on; the objects stay in the folder."""

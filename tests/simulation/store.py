@@ -134,6 +134,16 @@ class SimStore(ImageStore):
         other.uri = f"s3://{self.bucket}/{other.key}"
         return other
 
+    def names(self, limit: int) -> frozenset[str] | None:
+        folder = self.uri[: self.uri.rfind("/") + 1]
+        try:
+            there = self.storage.do(
+                f"list {folder}", lambda _: [uri for uri in self.storage.things if uri.startswith(folder)]
+            )
+        except StoreTroubleError:
+            return None
+        return frozenset(uri.removeprefix(folder) for uri in there)
+
     def put(self, path: Path, content_type: str, metadata: dict[str, str]) -> None:
         data, storage = path.read_bytes(), self.storage
 

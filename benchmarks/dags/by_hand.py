@@ -1,22 +1,13 @@
-"""The DAGs that the benchmarks run: ours, and the task that one would write without us."""
+"""The task that one would write without us; in a file of its own, which loads nothing of ours."""
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
-from airflow.sdk import DAG, Param, task
+from airflow.sdk import DAG, task
 
-from airflow_provider_flux.operators.flux import FluxGenerateOperator
-
-IMAGE: dict[str, Any] = {"model": "flux-dev", "width": 256, "height": 256}
-PLACE = "s3://flux/{{ run_id }}/"
-COUNT = {"count": Param(1, type="integer")}
-
-
-@task
-def prompts(params: Any = None) -> list[str]:
-    return [f"kite {number}" for number in range(params["count"])]
+from benchmarks.mapping import COUNT, prompts
+from benchmarks.request import IMAGE
 
 
 @task
@@ -42,26 +33,8 @@ def by_hand(prompt: str, run_id: Any = None, ti: Any = None) -> dict[str, float]
     return {"submitted_at": submitted_at, "stored_at": time.time()}
 
 
-with DAG("bench_one", schedule=None):
-    FluxGenerateOperator(task_id="work", prompt="a kite", output_uri=PLACE, **IMAGE)
-
 with DAG("bench_one_by_hand", schedule=None):
     by_hand.override(task_id="work")("a kite")
 
-with DAG("bench_mapped", schedule=None, params=COUNT):
-    FluxGenerateOperator.partial(task_id="work", output_uri=PLACE, **IMAGE).expand(prompt=prompts())
-
 with DAG("bench_mapped_by_hand", schedule=None, params=COUNT):
     by_hand.override(task_id="work").expand(prompt=prompts())
-
-with contextlib.suppress(ImportError):
-    from airflow_provider_flux.operators.batch import FluxGenerateBatchOperator
-
-    with DAG("bench_batch", schedule=None, params=COUNT):
-        FluxGenerateBatchOperator(
-            task_id="work",
-            requests=prompts(),
-            output_uri=PLACE,
-            model="flux-dev",
-            parameters={"width": 256, "height": 256},
-        )
