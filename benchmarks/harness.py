@@ -45,12 +45,13 @@ def airflow_home(connections: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[
 
 
 def contender(module: str, *arguments: object, env: Mapping[str, str] | None = None, timeout: float = 300) -> Any:
-    """Run ``python -m module arguments`` and return the JSON on the last line that it prints."""
+    """Run ``python -m module arguments`` and return the JSON object that it prints last."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command[1:])} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    # An Airflow that ends may still log something.
+    return json.loads(next(line for line in reversed(done.stdout.splitlines()) if line.startswith("{")))
 
 
 def ratio(other: float, ours: float) -> str:

@@ -8,6 +8,7 @@ in the background. Several API server processes may do so at once, since each wr
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import threading
 import time
@@ -31,6 +32,11 @@ FULL_CHECK_SECONDS = 60.0
 _RECEIPTS_AT_ONCE = 16
 _RETRY_SECONDS = 600.0
 """After it, what could not be read is read again: a manifest, a result, a receipt."""
+
+
+# Set before Airflow closes its database, which registered for the process's end earlier.
+_process_ends = threading.Event()
+atexit.register(_process_ends.set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +78,11 @@ class Background:
     def _run(self, function: Callable[[], None]) -> None:
         try:
             function()
-        except reading.ShutdownError:
-            log.debug("The process is ending; the next one goes on with the index.")
-        except Exception:
-            log.exception("The gallery could not bring its index up to date.")
+        except Exception as error:
+            if _is_of_the_end(error):
+                log.debug("The process is ending; the next one goes on with the index.")
+            else:
+                log.exception("The gallery could not bring its index up to date.")
 
 
 class Indexer:
@@ -139,14 +146,19 @@ def _index_run(run: RunVersion) -> None:
     try:
         found = asyncio.run(contents.load(Selection(run.dag_id, run.run_id)))
         images, is_complete = found.images, found.is_complete
-    except reading.ShutdownError:
-        raise
-    except Exception:
+    except Exception as error:
+        if _is_of_the_end(error):
+            raise
         # One odd run must not hide the others; its page shows the error.
         log.exception("The gallery could not index run %r of DAG %r.", run.run_id, run.dag_id)
         images, is_complete = [], False
     with index_file.connect() as connection:
         index_file.replace_run(connection, run, images, None if is_complete else time.time() + _RETRY_SECONDS)
+
+
+def _is_of_the_end(error: Exception) -> bool:
+    """Return whether the cause of an error is that the process ends, and takes away what this thread needs."""
+    return isinstance(error, reading.ShutdownError) or _process_ends.is_set()
 
 
 def update_receipts() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ from sqlalchemy import delete
 
 from airflow_provider_flux.client.jobs import Job
 from airflow_provider_flux.failures import FAILURE_KEY
-from airflow_provider_flux.gallery import backends, contents, index, index_file, indexing, reading
+from airflow_provider_flux.gallery import backends, contents, index, index_file, indexing, queries, reading
 from airflow_provider_flux.gallery.index import ImageFilter, search
 from airflow_provider_flux.gallery.indexing import Background, Indexer, update_receipts
 from airflow_provider_flux.gallery.queries import Selection
@@ -188,6 +189,10 @@ def test_a_process_that_ends_leaves_the_rest_to_the_next(
         reading._pool.shutdown()
         for function in (lambda: Indexer().update_runs(is_full=True), update_receipts):
             Background()._run(function)
+        ending.setattr(indexing, "_process_ends", threading.Event())
+        indexing._process_ends.set()
+        ending.setattr(queries, "run_versions", lambda *_: 1 / 0)  # such as a database that is closed
+        Background()._run(lambda: Indexer().update_runs(is_full=True))
     assert caplog.messages == []
     assert sorted(found()) == ["j", "k"]
 

@@ -346,7 +346,7 @@ def test_untrusted_certificate_is_not_reported_as_an_outage(
     monkeypatch.setattr(download, "ATTEMPTS", 1)
     server = serve(api)
     endpoint = make_endpoint(server.url, "key")
-    problem = r"127\.0\.0\.1 cannot be trusted: its certificate was refused.*SSL_CERT_FILE or REQUESTS_CA_BUNDLE"
+    problem = r"127\.0\.0\.1:\d+ cannot be trusted: its certificate was refused.*SSL_CERT_FILE or REQUESTS_CA_BUNDLE"
     with FluxClient(endpoint) as client:
         with pytest.raises(errors.FluxConfigurationError, match=f"{problem}.*Nothing was billed"):
             client.submit("flux-dev", KITE)

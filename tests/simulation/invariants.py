@@ -114,7 +114,8 @@ class Invariants:
             # Its place may have the image of a job that was paid for before that one.
             known = {str((paint.result or {}).get("id")) for paint in self.airflow.tasks if paint.downstream is task}
         if isinstance(event, dict) and "id" in event:
-            known.add(event["id"])
+            # Another run's job may have taken the place meanwhile; this process resumes its own.
+            known = {event["id"]}
         return [self.api.jobs[job_id] for job_id in sorted(known) if job_id in self.api.jobs]
 
     def _receipts(self, task: TaskInstance) -> list[Receipt]:
