@@ -66,7 +66,10 @@ class Progress:
         )
         if done == self._total:
             return f"{line}."
-        images_per_second = rate(done - self._reused, self._limiter.active, self._max_in_flight, elapsed)
+        ended = done - self._reused
+        # Requests that are refused at once say nothing about how long an image takes.
+        is_known = ended > failed
+        images_per_second = rate(ended, self._limiter.active, self._max_in_flight, elapsed) if is_known else None
         if images_per_second is None:
             return f"{line}; remaining time unknown."
         remaining = (self._total - done - self._limiter.active / 2) / images_per_second

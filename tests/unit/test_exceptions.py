@@ -28,7 +28,7 @@ def test_the_tree_at_the_top_of_the_module_has_every_error_below_its_base() -> N
         tree[name] = parents[-1] if parents else "Exception"
         parents.append(name)
     every: list[type[errors.FluxError]] = [errors.FluxError, *CLASSES]
-    assert tree == {cls.__name__: cls.__bases__[0].__name__ for cls in every}
+    assert tree == {cls.__name__: cls.__bases__[0].__name__ for cls in every}, "correct the tree in exceptions.py"
 
 
 @pytest.mark.parametrize("cls", PERMANENT)

@@ -72,9 +72,12 @@ def test_one_line_is_logged_for_each_tenth(caplog: pytest.LogCaptureFixture) -> 
     assert last == "100 of 100 done (1 failed or moderated), 0 in flight, 0 credits ($0.00) billed so far."
 
 
-def test_the_remaining_time_is_unknown_while_all_images_are_reused(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("state", "is_reused"), [("stored", True), ("failed", False)])
+def test_the_remaining_time_is_unknown_before_an_image_is_generated(
+    caplog: pytest.LogCaptureFixture, state: str, is_reused: bool
+) -> None:
     caplog.set_level("INFO")
     progress = Progress(10, AdaptiveLimiter(24, patience=60), Budget(None))
-    progress.count("stored", is_reused=True)
+    progress.count(state, is_reused)
     progress.log_if_due()
     assert caplog.messages[0].endswith("; remaining time unknown.")

@@ -16,6 +16,8 @@ import pytest
 from airflow.providers_manager import ProvidersManager
 
 import airflow_provider_flux
+from airflow_provider_flux.cli.definition import make_parser
+from airflow_provider_flux.client.gateways import BASE_URLS
 from airflow_provider_flux.get_provider_info import get_provider_info
 
 INFO = get_provider_info()
@@ -75,6 +77,11 @@ def test_connection_form_shows_labels_placeholders_and_defaults() -> None:
     assert form["standard_fields"]["password"]["title"] == "API key"
     assert form["standard_fields"]["host"]["placeholder"] == "https://api.cometapi.com"
     assert form["standard_fields"]["login"]["hidden"]
-    assert form["extra_fields"]["gateway"]["schema"]["enum"] == ["cometapi", "bfl"]
+    assert form["extra_fields"]["gateway"]["schema"]["enum"] == [*BASE_URLS]
     assert form["extra_fields"]["timeout"]["value"] == 30
     assert "198.18.0.0/15" in form["extra_fields"]["allowed_delivery_networks"]["description"]
+
+
+@pytest.mark.parametrize("gateway", BASE_URLS)
+def test_command_offers_every_gateway(gateway: str) -> None:
+    assert make_parser().parse_args(["models", "--gateway", gateway]).gateway == gateway
