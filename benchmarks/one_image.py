@@ -34,7 +34,7 @@ GRACE_BY_HAND = Case("@task with requests and sleep", "bench_one_by_hand", 3.0)
 DEFERRED = Case("FluxGenerateOperator, deferred", "bench_one", 15.0)
 DEFERRED_BY_HAND = Case("@task with requests and sleep", "bench_one_by_hand", 15.0)
 CASES = (GRACE, GRACE_BY_HAND, DEFERRED, DEFERRED_BY_HAND)
-ROUNDS = 7
+ROUNDS = 5
 SEEN = 24
 """Jobs that the triggerer has seen before: as any that runs for a while, it knows how long they take."""
 
