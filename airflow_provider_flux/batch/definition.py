@@ -46,7 +46,9 @@ class Batch:
 
     def receipts(self, item: BatchItem) -> SidecarReceiptStore:
         """Return the place of the item's receipt, which remembers what this attempt read or wrote last."""
-        return self._receipts.setdefault(item.index, SidecarReceiptStore(self.store(item)))
+        if item.index not in self._receipts:
+            self._receipts[item.index] = SidecarReceiptStore(self.store(item))
+        return self._receipts[item.index]
 
     def look_up_receipts(self) -> list[BatchItem]:
         """Return the items that may have a receipt; lists the folder, so that the others need not be looked for."""

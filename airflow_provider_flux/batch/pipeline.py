@@ -187,7 +187,7 @@ class ItemPipeline:
             return attempt
 
     async def _prepare(self, item: BatchItem) -> Submission:
-        if item.has_input_images:
+        if item.has_input_images:  # They are read; without them, there is nothing to wait for.
             return await run_in_pool(self.pools.submits, self.batch.submission, item)
         return self.batch.submission(item)
 

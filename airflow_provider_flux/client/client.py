@@ -191,9 +191,10 @@ def _request_error(error: Exception) -> FluxError:
 
 
 def _at_host(error: Exception) -> str:
-    # httpx raises RuntimeError if the error does not belong to a request.
-    with contextlib.suppress(RuntimeError, AttributeError):
-        return f" at {error.request.url.netloc.decode()}"  # type: ignore[attr-defined] # only httpx.RequestError has it
+    if isinstance(error, httpx.RequestError):
+        # httpx raises RuntimeError if the error does not belong to a request.
+        with contextlib.suppress(RuntimeError):
+            return f" at {error.request.url.netloc.decode()}"
     return ""
 
 
